@@ -1,0 +1,1 @@
+//! Custom resource types, conditions, pure validation and defaulting.

@@ -1,0 +1,1 @@
+//! Certificate authority, leaf certificates, TLS configurations and their rotation.

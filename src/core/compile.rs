@@ -1,0 +1,49 @@
+//! The seam between delivery, which knows nothing of a family's rules, and a
+//! family, which knows nothing of sessions: object → resource, purely.
+
+use bytes::Bytes;
+
+use crate::ids::{Kind, ObjectKey};
+use crate::object::RawObject;
+
+/// Compiles objects of one family for its gateways.
+///
+/// Implementations must be pure: the same object and the same answers of
+/// `exists` give the same result on every replica.
+pub trait Compiler: Send {
+    /// Compiles one object. `exists` tells whether a live, valid-or-not object
+    /// of that kind and key is in the store; every question asked of it must
+    /// be listed in [`Compilation::references`].
+    fn compile(&self, object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation;
+}
+
+/// What an object compiles to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compilation {
+    /// The resource's `spec_json` and rank, or why there is none.
+    pub outcome: Result<Compiled, Invalid>,
+    /// Objects whose existence the outcome depends on, found or not.
+    pub references: Vec<(Kind, ObjectKey)>,
+}
+
+/// A successful compilation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    /// See [`crate::object::Resource::spec_json`].
+    pub spec_json: Bytes,
+    /// See [`crate::object::Resource::rank`].
+    pub rank: u8,
+}
+
+/// Why an object that passed the schema cannot be delivered: shown in its
+/// status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}; {remedy}")]
+pub struct Invalid {
+    /// Path of the field, for example `spec.match[0].uri.regex`.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+}

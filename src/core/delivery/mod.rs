@@ -1,0 +1,5 @@
+//! Delivery: one session per gateway, driven by events.
+
+mod types;
+
+pub use types::*;

@@ -1,0 +1,13 @@
+//! Decisions without IO.
+//!
+//! Everything here takes events and the time and returns what to do. It knows
+//! neither tokio, kube, tonic nor the clock, so it is tested by properties and
+//! can be driven by a simulator. Adapters own sockets, tasks and clocks, and
+//! hold no rules.
+
+pub mod compile;
+pub mod delivery;
+pub mod ids;
+pub mod object;
+pub mod time;
+pub mod version;

@@ -1,0 +1,1 @@
+//! A gateway's version: its position in the log, as a string.

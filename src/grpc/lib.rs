@@ -1,0 +1,1 @@
+//! The gateways' configuration service and the peers' service over mutual TLS.

@@ -1,0 +1,1 @@
+//! Test support: real and embedded API servers, waiting with deadlines.
