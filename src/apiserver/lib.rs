@@ -1,1 +1,5 @@
 //! An embedded Kubernetes-compatible API server.
+
+pub mod patch;
+pub mod schema;
+pub mod table;

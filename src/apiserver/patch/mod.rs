@@ -1,0 +1,1 @@
+//! The patch formats a Kubernetes API server accepts, as pure functions on JSON values.

@@ -1,0 +1,1 @@
+//! Structural schemas of custom resources and the OpenAPI documents made from them.

@@ -1,0 +1,1 @@
+//! The server-side tables that `kubectl get` prints.
