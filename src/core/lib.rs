@@ -5,9 +5,11 @@
 //! can be driven by a simulator. Adapters own sockets, tasks and clocks, and
 //! hold no rules.
 
+pub mod applied;
 pub mod compile;
 pub mod delivery;
 pub mod ids;
 pub mod object;
+pub mod report;
 pub mod time;
 pub mod version;

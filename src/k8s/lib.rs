@@ -1,1 +1,15 @@
-//! The only place that talks to a Kubernetes API: list and watch, Leases, status, Secrets, Events.
+//! The only place that talks to a Kubernetes API.
+//!
+//! Objects of delivered kinds are read as raw bytes ([`watch`]), because the
+//! bytes that arrive are the bytes that leave; everything else goes through
+//! `kube`. Nothing here decides: rules live in `flotilla-core`.
+
+pub mod ca;
+pub mod client;
+pub mod cluster;
+pub mod crd;
+pub mod error;
+pub mod status;
+pub mod watch;
+
+pub use error::Error;

@@ -1,0 +1,353 @@
+//! When to write which status.
+//!
+//! The reporter of a replica looks after the objects of the namespaces that
+//! the replica acts on. An object is *pending* from the moment its content
+//! changes until its status says what is finally true of it. Each pending
+//! object gets one patch when it has reached every gateway; one more before
+//! that only if it takes longer than about a second. Counts that moved only
+//! because gateways came or went are refreshed at a low, bounded rate.
+//!
+//! What a status says is the family's business ([`StatusPlanner`]); the
+//! reporter decides when to ask and when to write.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::applied::{AppliedView, Reach};
+use crate::compile::Invalid;
+use crate::ids::{Epoch, Frontier, Kind, ObjectKey, Revision};
+use crate::object::RawObject;
+use crate::time::Mono;
+
+/// Whether an object's compilation left something to deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity<'a> {
+    /// It is delivered.
+    Valid,
+    /// It is not, and this is why.
+    Invalid(&'a Invalid),
+}
+
+/// How final a status is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finality {
+    /// Nothing more is to be expected until something changes.
+    Final,
+    /// It is still on its way to some gateways.
+    Progress,
+}
+
+/// What the family wants an object's status to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedStatus {
+    /// A merge patch for the object, or `None` when its status is right.
+    pub patch: Option<Vec<u8>>,
+    /// Whether this is the last word.
+    pub finality: Finality,
+}
+
+/// The family's part: what a status says. Pure.
+pub trait StatusPlanner: Send {
+    /// Plans one object's status. `wall` is the time for people, RFC 3339.
+    fn plan(&self, wall: &str, object: &RawObject, validity: Validity<'_>, reach: &Reach) -> PlannedStatus;
+}
+
+/// What the reporter needs to see of the replica's objects.
+pub trait Objects {
+    /// Keys of objects whose content changed above this frontier.
+    fn changed_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)>;
+    /// All keys.
+    fn all(&self) -> Vec<(Kind, ObjectKey)>;
+    /// One object with its content revision, content hash and validity;
+    /// `None` when it is gone or being deleted.
+    fn get(&self, kind: Kind, key: &ObjectKey) -> Option<ObjectView<'_>>;
+    /// How far the objects are known.
+    fn frontier(&self) -> Frontier;
+}
+
+/// One object as the reporter sees it.
+pub struct ObjectView<'a> {
+    /// The object.
+    pub object: &'a RawObject,
+    /// Its content revision.
+    pub revision: Revision,
+    /// Its content hash.
+    pub content: u32,
+    /// Whether it is delivered.
+    pub validity: Validity<'a>,
+}
+
+/// A patch to be written now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusPatch {
+    /// Kind of the object.
+    pub kind: Kind,
+    /// The object.
+    pub key: ObjectKey,
+    /// Merge patch with its precondition.
+    pub body: Vec<u8>,
+}
+
+/// What became of a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchOutcome {
+    /// Written.
+    Written,
+    /// The object changed meanwhile or is gone: what is to be done follows
+    /// from its next event.
+    Conflict,
+    /// It could not be written; try again after this time.
+    Failed(Duration),
+}
+
+/// Timing of the reporter.
+#[derive(Debug, Clone)]
+pub struct ReportConfig {
+    /// How long a change may take before its progress is written.
+    pub progress_after: Duration,
+    /// Pause between two progress patches of one object.
+    pub progress_every: Duration,
+    /// How long gateways must have stopped coming and going before counts are
+    /// refreshed.
+    pub refresh_after: Duration,
+    /// Pause between two patches that only refresh counts: 100 ms is ten a second.
+    pub refresh_every: Duration,
+    /// How long a missing member's table is waited for before a status is
+    /// written without it. Longer than a member Lease.
+    pub patience: Duration,
+    /// How many patches may be in flight.
+    pub concurrency: usize,
+}
+
+impl Default for ReportConfig {
+    fn default() -> Self {
+        ReportConfig {
+            progress_after: Duration::from_secs(1),
+            progress_every: Duration::from_secs(2),
+            refresh_after: Duration::from_secs(3),
+            refresh_every: Duration::from_millis(100),
+            patience: Duration::from_secs(6),
+            concurrency: 8,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    since: Mono,
+    not_before: Mono,
+}
+
+/// The state machine. Driven by [`Reporter::poll`] and the answers to patches.
+pub struct Reporter<P> {
+    config: ReportConfig,
+    planner: P,
+    /// Contents up to here have been looked at.
+    seen: Frontier,
+    epoch: Option<Epoch>,
+    pending: BTreeMap<(Kind, ObjectKey), Pending>,
+    /// Objects whose counts may have moved only because gateways came or went.
+    refresh: BTreeSet<(Kind, ObjectKey)>,
+    refresh_at: Mono,
+    in_flight: BTreeSet<(Kind, ObjectKey)>,
+    /// Total of gateways that the refresh queue was last made for, and since
+    /// when it differs.
+    gateways: u32,
+    gateways_moved: Option<Mono>,
+    wake: Option<Mono>,
+}
+
+/// What one round of the reporter looks at.
+pub struct Round<'a> {
+    /// Now, on the monotonic clock.
+    pub now: Mono,
+    /// Now for people, RFC 3339 in seconds.
+    pub wall: &'a str,
+    /// The epoch of ownership that `may_act` answers for.
+    pub epoch: Epoch,
+    /// All replicas' tables.
+    pub applied: &'a AppliedView,
+    /// Whether this replica acts on a namespace.
+    pub may_act: &'a dyn Fn(&str) -> bool,
+}
+
+impl<P: StatusPlanner> Reporter<P> {
+    /// A reporter that has looked at nothing yet.
+    pub fn new(config: ReportConfig, planner: P) -> Self {
+        Reporter {
+            config,
+            planner,
+            seen: Frontier::default(),
+            epoch: None,
+            pending: BTreeMap::new(),
+            refresh: BTreeSet::new(),
+            refresh_at: Mono::default(),
+            in_flight: BTreeSet::new(),
+            gateways: 0,
+            gateways_moved: None,
+            wake: None,
+        }
+    }
+
+    /// Objects whose status is not final yet, for metrics.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// When to poll again although nothing happened.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.wake
+    }
+
+    /// Looks at what changed and returns the patches to write now. Every one
+    /// must be answered with [`Reporter::written`].
+    pub fn poll(&mut self, objects: &impl Objects, round: &Round<'_>) -> Vec<StatusPatch> {
+        self.wake = None;
+        self.collect(objects, round);
+        let complete_at = round.applied.complete_at(self.config.patience);
+        if complete_at > round.now {
+            // Without every replica's table a count would be too low or stale.
+            self.wake_at(complete_at);
+            return Vec::new();
+        }
+        let mut patches = Vec::new();
+        for key in self.pending.keys().cloned().collect::<Vec<_>>() {
+            if self.in_flight.len() >= self.config.concurrency {
+                break; // an answer to a patch leads to the next poll
+            }
+            self.consider(objects, round, key, &mut patches);
+        }
+        self.refresh_counts(objects, round, &mut patches);
+        patches
+    }
+
+    /// The answer to a patch.
+    pub fn written(&mut self, now: Mono, kind: Kind, key: &ObjectKey, outcome: PatchOutcome) {
+        let key = (kind, key.clone());
+        self.in_flight.remove(&key);
+        // Written or in conflict: the watch brings the object as it now is, and
+        // the next poll finds nothing left to say or plans again. A short pause
+        // gives the watch time, so that one change is one patch.
+        let pause = match outcome {
+            PatchOutcome::Written => Duration::from_millis(500),
+            PatchOutcome::Conflict => Duration::from_millis(50),
+            PatchOutcome::Failed(after) => after,
+        };
+        let pending = self.pending.entry(key).or_insert(Pending { since: now, not_before: now });
+        pending.not_before = now + pause;
+    }
+
+    fn collect(&mut self, objects: &impl Objects, round: &Round<'_>) {
+        let fresh = Pending { since: round.now, not_before: round.now };
+        let changed = objects.changed_since(&self.seen);
+        self.seen = self.seen.join(&objects.frontier());
+        for key in changed {
+            if (round.may_act)(&key.1.namespace) {
+                self.pending.insert(key, fresh);
+            }
+        }
+        if self.epoch != Some(round.epoch) {
+            // Ownership moved: what we gained may lack a status, what we lost
+            // is no longer ours to write.
+            self.epoch = Some(round.epoch);
+            self.pending.retain(|(_, key), _| (round.may_act)(&key.namespace));
+            self.refresh.clear();
+            for key in objects.all() {
+                if (round.may_act)(&key.1.namespace) {
+                    self.pending.entry(key).or_insert(fresh);
+                }
+            }
+        }
+        let gateways = round.applied.gateways();
+        if gateways != self.gateways {
+            self.gateways = gateways;
+            self.gateways_moved = Some(round.now);
+        }
+        if let Some(moved) = self.gateways_moved {
+            let due = moved + self.config.refresh_after;
+            if due <= round.now {
+                self.gateways_moved = None;
+                self.refresh =
+                    objects.all().into_iter().filter(|(_, key)| (round.may_act)(&key.namespace)).collect();
+            } else {
+                self.wake_at(due);
+            }
+        }
+    }
+
+    fn consider(
+        &mut self,
+        objects: &impl Objects,
+        round: &Round<'_>,
+        key: (Kind, ObjectKey),
+        patches: &mut Vec<StatusPatch>,
+    ) {
+        let Some(pending) = self.pending.get(&key).copied() else { return };
+        if self.in_flight.contains(&key) {
+            return;
+        }
+        if pending.not_before > round.now {
+            self.wake_at(pending.not_before);
+            return;
+        }
+        let planned = (round.may_act)(&key.1.namespace).then(|| self.plan(objects, round, &key)).flatten();
+        match planned {
+            None | Some(PlannedStatus { patch: None, finality: Finality::Final }) => {
+                self.pending.remove(&key);
+            }
+            Some(PlannedStatus { patch: None, finality: Finality::Progress }) => {}
+            Some(PlannedStatus { patch: Some(body), finality }) => {
+                let due = pending.since + self.config.progress_after;
+                if finality == Finality::Progress && due > round.now {
+                    self.wake_at(due);
+                    return;
+                }
+                if let (Finality::Progress, Some(pending)) = (finality, self.pending.get_mut(&key)) {
+                    pending.since = round.now + self.config.progress_every;
+                }
+                self.in_flight.insert(key.clone());
+                patches.push(StatusPatch { kind: key.0, key: key.1, body });
+            }
+        }
+    }
+
+    fn refresh_counts(&mut self, objects: &impl Objects, round: &Round<'_>, patches: &mut Vec<StatusPatch>) {
+        while !self.refresh.is_empty() {
+            if self.refresh_at > round.now {
+                self.wake_at(self.refresh_at);
+                return;
+            }
+            let Some(key) = self.refresh.pop_first() else { return };
+            if self.pending.contains_key(&key) || !(round.may_act)(&key.1.namespace) {
+                continue;
+            }
+            let Some(planned) = self.plan(objects, round, &key) else { continue };
+            if planned.finality == Finality::Progress {
+                // A gateway that just joined lacks it: it is pending again.
+                self.pending.insert(key, Pending { since: round.now, not_before: round.now });
+            } else if let Some(body) = planned.patch {
+                self.refresh_at = round.now + self.config.refresh_every;
+                self.in_flight.insert(key.clone());
+                patches.push(StatusPatch { kind: key.0, key: key.1, body });
+            }
+        }
+    }
+
+    fn plan(
+        &self,
+        objects: &impl Objects,
+        round: &Round<'_>,
+        key: &(Kind, ObjectKey),
+    ) -> Option<PlannedStatus> {
+        let view = objects.get(key.0, &key.1)?;
+        let reach = round.applied.reach(key.0, &key.1, view.revision, view.content);
+        Some(self.planner.plan(round.wall, view.object, view.validity, &reach))
+    }
+
+    fn wake_at(&mut self, at: Mono) {
+        self.wake = Some(self.wake.map_or(at, |known| known.min(at)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The reporter's promises: one patch per change, none when nothing changed,
+//! progress only when it is slow, bounded refreshes, nothing for others.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::delivery::{AppliedRow, AppliedTable, Scope};
+
+/// Says how many gateways have it, and nothing when the object says so already.
+struct Counting;
+
+impl StatusPlanner for Counting {
+    fn plan(&self, _: &str, object: &RawObject, _: Validity<'_>, reach: &Reach) -> PlannedStatus {
+        let text = format!("{}/{}", reach.applied, reach.gateways).into_bytes();
+        let finality = if reach.applied == reach.gateways { Finality::Final } else { Finality::Progress };
+        PlannedStatus { patch: (object.status != text).then_some(text), finality }
+    }
+}
+
+#[derive(Default)]
+struct Fleet {
+    objects: BTreeMap<(Kind, ObjectKey), RawObject>,
+    frontier: Frontier,
+}
+
+impl Fleet {
+    fn put(&mut self, name: &str, revision: u64) {
+        let key = ObjectKey::new("n", name);
+        let object = RawObject {
+            kind: Kind::Backend,
+            key: key.clone(),
+            uid: Arc::from(name),
+            revision: Revision(revision),
+            generation: 1,
+            created: Arc::from(""),
+            deleting: false,
+            spec: Bytes::new(),
+            status: Bytes::new(),
+        };
+        self.objects.insert((Kind::Backend, key), object);
+        self.frontier.advance(Kind::Backend, Revision(revision));
+    }
+}
+
+impl Objects for Fleet {
+    fn changed_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)> {
+        let newer = |o: &&RawObject| o.revision > frontier.get(o.kind);
+        self.objects.values().filter(newer).map(|o| (o.kind, o.key.clone())).collect()
+    }
+    fn all(&self) -> Vec<(Kind, ObjectKey)> {
+        self.objects.keys().cloned().collect()
+    }
+    fn get(&self, kind: Kind, key: &ObjectKey) -> Option<ObjectView<'_>> {
+        let object = self.objects.get(&(kind, key.clone()))?;
+        Some(ObjectView { object, revision: object.revision, content: 1, validity: Validity::Valid })
+    }
+    fn frontier(&self) -> Frontier {
+        self.frontier
+    }
+}
+
+struct World {
+    fleet: Fleet,
+    applied: AppliedView,
+    reporter: Reporter<Counting>,
+    now: Mono,
+    epoch: Epoch,
+    acting: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = World {
+            fleet: Fleet::default(),
+            applied: AppliedView::default(),
+            reporter: Reporter::new(ReportConfig::default(), Counting),
+            now: Mono(1_000_000_000_000),
+            epoch: Epoch(1),
+            acting: true,
+        };
+        world.gateways(&[(0, 2)]);
+        world.poll();
+        world.now = world.now + Duration::from_secs(10);
+        world.poll();
+        world
+    }
+
+    fn gateways(&mut self, rows: &[(u64, u32)]) {
+        let row = |&(low, gateways): &(u64, u32)| AppliedRow {
+            scope: Scope::default(),
+            low: Frontier([Revision(low); Kind::COUNT]),
+            excluded: Vec::new(),
+            unknown: false,
+            gateways,
+            names: Vec::new(),
+        };
+        let table = AppliedTable { rows: rows.iter().map(row).collect(), rejections: Vec::new() };
+        self.applied.set(&"a".into(), &"a/1".into(), table);
+    }
+
+    /// Polls, writes what is to be written, and says how many patches it were.
+    fn poll(&mut self) -> Vec<String> {
+        let acting = self.acting;
+        let round = Round {
+            now: self.now,
+            wall: "",
+            epoch: self.epoch,
+            applied: &self.applied,
+            may_act: &|_| acting,
+        };
+        let patches = self.reporter.poll(&self.fleet, &round);
+        for patch in &patches {
+            let object = self.fleet.objects.get_mut(&(patch.kind, patch.key.clone())).unwrap();
+            object.status = Bytes::from(patch.body.clone());
+            self.reporter.written(self.now, patch.kind, &patch.key, PatchOutcome::Written);
+        }
+        patches.into_iter().map(|patch| String::from_utf8(patch.body).unwrap()).collect()
+    }
+
+    fn after(&mut self, millis: u64) -> Vec<String> {
+        self.now = self.now + Duration::from_millis(millis);
+        self.poll()
+    }
+}
+
+#[test]
+fn a_quick_change_is_one_patch_and_then_silence() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    assert!(world.poll().is_empty(), "nothing is written while it is on its way");
+    world.gateways(&[(5, 1), (0, 1)]);
+    assert!(world.after(100).is_empty());
+    world.gateways(&[(5, 2)]);
+    assert_eq!(world.after(100), ["2/2"]);
+    for _ in 0..10 {
+        assert!(world.after(700).is_empty(), "nothing changed, so nothing is written");
+    }
+    assert_eq!(world.reporter.pending(), 0);
+}
+
+#[test]
+fn a_slow_change_says_how_far_it_is_and_then_that_it_is_done() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 1), (0, 1)]);
+    world.poll();
+    assert_eq!(world.reporter.next_deadline(), Some(world.now + Duration::from_secs(1)));
+    assert_eq!(world.after(1000), ["1/2"]);
+    assert!(world.after(600).is_empty());
+    world.gateways(&[(5, 2)]);
+    assert_eq!(world.after(10), ["2/2"]);
+}
+
+#[test]
+fn only_the_acting_replica_writes_and_gains_are_looked_at() {
+    let mut world = World::new();
+    world.acting = false;
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 2)]);
+    assert!(world.after(5000).is_empty());
+    world.acting = true;
+    world.epoch = Epoch(2);
+    assert_eq!(world.after(10), ["2/2"]);
+    world.acting = false;
+    world.epoch = Epoch(3);
+    world.gateways(&[(5, 3)]);
+    assert!(world.after(5000).is_empty());
+}
+
+#[test]
+fn gateways_that_come_and_go_cost_a_bounded_rate() {
+    let mut world = World::new();
+    for n in 0..50 {
+        world.fleet.put(&format!("x{n}"), 5);
+    }
+    world.gateways(&[(5, 2)]);
+    let mut written = 0;
+    for _ in 0..100 {
+        written += world.after(100).len();
+    }
+    assert_eq!(written, 50);
+    world.gateways(&[(5, 3)]);
+    written = world.after(1000).len();
+    assert_eq!(written, 0, "counts settle first");
+    for _ in 0..40 {
+        written += world.after(100).len();
+    }
+    assert!((10..=30).contains(&written), "{written} patches in 4 s");
+    for _ in 0..60 {
+        written += world.after(100).len();
+    }
+    assert_eq!(written, 50);
+}
+
+#[test]
+fn a_missing_table_delays_statuses_but_not_for_ever() {
+    let mut world = World::new();
+    let now = world.now;
+    world.applied.members(now, &["a".into(), "b".into()]);
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 2)]);
+    assert!(world.after(1000).is_empty());
+    assert_eq!(world.after(6000), ["2/2"]);
+}
+
+#[test]
+fn a_failed_patch_is_tried_again_later() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 2)]);
+    let round = |now| Round { now, wall: "", epoch: Epoch(1), applied: &world.applied, may_act: &|_| true };
+    let first = world.reporter.poll(&world.fleet, &round(world.now));
+    assert_eq!(first.len(), 1);
+    let failed = PatchOutcome::Failed(Duration::from_secs(5));
+    world.reporter.written(world.now, first[0].kind, &first[0].key, failed);
+    assert!(world.reporter.poll(&world.fleet, &round(world.now + Duration::from_secs(4))).is_empty());
+    assert_eq!(world.reporter.poll(&world.fleet, &round(world.now + Duration::from_secs(5))), first);
+}

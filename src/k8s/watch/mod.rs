@@ -1,0 +1,238 @@
+//! Follows one kind: list, then watch, for ever, as raw bytes.
+//!
+//! Written by hand rather than with a reflector because delivery needs what a
+//! typed reflector drops: the bytes of the spec, bookmarks, and the revision of
+//! a deletion. Lists are consistent reads (never `resourceVersion=0`). Nothing
+//! that goes wrong here ever removes an object: an error keeps what is known
+//! and tries again.
+
+mod history;
+mod source;
+pub mod wire;
+
+use std::time::Duration;
+
+use flotilla_core::ids::{Kind, ObjectKey, Revision};
+use flotilla_core::object::RawObject;
+use kube::Client;
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use rand::Rng;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use source::Source;
+use wire::Line;
+
+pub use history::replay_deletions;
+
+/// What a followed kind tells, in the order of its revisions.
+#[derive(Debug)]
+pub enum ObjectEvent {
+    /// Everything that exists, at one revision; replaces what was known.
+    Listed {
+        /// The kind.
+        kind: Kind,
+        /// The list's revision.
+        revision: Revision,
+        /// All objects.
+        objects: Vec<RawObject>,
+    },
+    /// An object was added or changed.
+    Changed(RawObject),
+    /// An object is gone.
+    Deleted(Kind, ObjectKey, Revision),
+    /// Everything up to this revision was told.
+    Bookmark(Kind, Revision),
+}
+
+/// Timing of list and watch.
+#[derive(Debug, Clone)]
+pub struct WatchConfig {
+    /// Objects per page of a list.
+    pub page: u32,
+    /// After how long the server ends a watch; up to a fifth is added at random.
+    pub watch_timeout: Duration,
+    /// A watch on which nothing came for this long is taken for dead. Must be
+    /// longer than the server's interval of bookmarks (a minute).
+    pub idle_timeout: Duration,
+    /// How long one page of a list may take.
+    pub list_timeout: Duration,
+    /// First and longest pause after an error.
+    pub backoff: (Duration, Duration),
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        WatchConfig {
+            page: 500,
+            watch_timeout: Duration::from_secs(240),
+            idle_timeout: Duration::from_secs(80),
+            list_timeout: Duration::from_secs(60),
+            backoff: (Duration::from_millis(200), Duration::from_secs(15)),
+        }
+    }
+}
+
+/// Counters of all followed kinds.
+#[derive(Clone)]
+pub struct WatchMetrics {
+    lists: IntCounterVec,
+    errors: IntCounterVec,
+    up: IntGaugeVec,
+}
+
+impl WatchMetrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When a metric of that name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["kind"]);
+        let metrics = WatchMetrics {
+            lists: counter("flotilla_lists_total", "Complete lists read, by kind.")?,
+            errors: counter("flotilla_watch_errors_total", "Failed lists and watches, by kind.")?,
+            up: IntGaugeVec::new(
+                Opts::new("flotilla_watch_up", "1 while the kind's watch is established."),
+                &["kind"],
+            )?,
+        };
+        registry.register(Box::new(metrics.lists.clone()))?;
+        registry.register(Box::new(metrics.errors.clone()))?;
+        registry.register(Box::new(metrics.up.clone()))?;
+        for kind in Kind::ALL {
+            metrics.up.with_label_values(&[kind.name()]).set(0);
+        }
+        Ok(metrics)
+    }
+}
+
+/// Follows one kind until cancelled, or until nobody listens any more.
+pub async fn follow(
+    client: Client,
+    kind: Kind,
+    config: WatchConfig,
+    metrics: WatchMetrics,
+    events: mpsc::Sender<ObjectEvent>,
+    cancel: CancellationToken,
+) {
+    let follower = Follower { source: Source::new(client, kind, config), metrics, events };
+    tokio::select! {
+        biased; // cancellation ends it at once
+        () = cancel.cancelled() => {}
+        () = follower.run() => {}
+    }
+}
+
+/// Nobody takes events any more: the process is going away.
+struct Closed;
+
+struct Follower {
+    source: Source,
+    metrics: WatchMetrics,
+    events: mpsc::Sender<ObjectEvent>,
+}
+
+impl Follower {
+    async fn run(self) {
+        let kind = self.source.kind();
+        // Where the next watch starts; `None` asks for a list first.
+        let mut resume: Option<Revision> = None;
+        let mut failures: u32 = 0;
+        loop {
+            let started = Instant::now();
+            let Ok(outcome) = self.round(&mut resume).await else { return };
+            self.metrics.up.with_label_values(&[kind.name()]).set(0);
+            let Err(error) = outcome else {
+                failures = 0;
+                continue;
+            };
+            self.metrics.errors.with_label_values(&[kind.name()]).inc();
+            if matches!(error, Error::Gone { .. }) {
+                tracing::info!(kind = kind.name(), "history is gone, listing again");
+                resume = None;
+            } else {
+                // Nothing is forgotten meanwhile: gateways keep what they have.
+                tracing::warn!(kind = kind.name(), error = %chain(&error), "list or watch failed, trying again");
+            }
+            // A watch that held for a while starts over with the short pause.
+            failures = if started.elapsed() > Duration::from_secs(30) { 0 } else { failures + 1 };
+            sleep(self.pause(&error, failures)).await;
+        }
+    }
+
+    /// One list, if needed, and one watch until it ends.
+    async fn round(&self, resume: &mut Option<Revision>) -> Result<Result<(), Error>, Closed> {
+        let kind = self.source.kind();
+        let mut at = match *resume {
+            Some(at) => at,
+            None => match self.source.list().await {
+                Ok((revision, objects)) => {
+                    self.metrics.lists.with_label_values(&[kind.name()]).inc();
+                    tracing::info!(kind = kind.name(), objects = objects.len(), %revision, "listed");
+                    self.tell(ObjectEvent::Listed { kind, revision, objects }).await?;
+                    *resume = Some(revision);
+                    revision
+                }
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        let mut lines = match self.source.watch(at, None).await {
+            Ok(lines) => lines,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.metrics.up.with_label_values(&[kind.name()]).set(1);
+        loop {
+            let event = match lines.next().await {
+                Ok(None) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
+                Ok(Some(Line::Error(code, message))) => {
+                    return Ok(Err(self.source.line_error(code, message)));
+                }
+                Ok(Some(Line::Changed(object))) => {
+                    at = at.max(object.revision);
+                    ObjectEvent::Changed(object)
+                }
+                Ok(Some(Line::Deleted(key, revision))) => {
+                    at = at.max(revision);
+                    ObjectEvent::Deleted(kind, key, revision)
+                }
+                Ok(Some(Line::Bookmark(revision))) => {
+                    at = at.max(revision);
+                    ObjectEvent::Bookmark(kind, revision)
+                }
+            };
+            *resume = Some(at);
+            self.tell(event).await?;
+        }
+    }
+
+    /// Waits while the receiver is busy: a full channel slows this watch down
+    /// and nothing else, and the API server keeps the rest.
+    async fn tell(&self, event: ObjectEvent) -> Result<(), Closed> {
+        self.events.send(event).await.map_err(|_| Closed)
+    }
+
+    fn pause(&self, error: &Error, failures: u32) -> Duration {
+        let (first, longest) = self.source.config().backoff;
+        let doubled = first.saturating_mul(1 << failures.min(10)).min(longest);
+        let jittered = doubled.mul_f64(rand::rng().random_range(0.5..1.0));
+        match error {
+            Error::Transient { retry_after: Some(asked), .. } => jittered.max(*asked),
+            _ => jittered,
+        }
+    }
+}
+
+/// An error with its causes in one line, for logs.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,176 @@
+//! The requests of list and watch, and the lines that they answer with.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use flotilla_core::ids::{Kind, Revision};
+use flotilla_core::object::RawObject;
+use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+use http::Request;
+use kube::Client;
+use rand::Rng;
+use tokio::time::timeout;
+
+use super::WatchConfig;
+use super::wire::{self, Line};
+use crate::Error;
+
+/// Longest line of a watch: etcd's limit of an object (1.5 MiB) with room for
+/// encoding. A longer one is an error, not a reason to use memory.
+const LONGEST_LINE: u64 = 8 * 1024 * 1024;
+
+/// One kind on one API server.
+pub(super) struct Source {
+    client: Client,
+    kind: Kind,
+    config: WatchConfig,
+}
+
+impl Source {
+    pub(super) fn new(client: Client, kind: Kind, config: WatchConfig) -> Self {
+        Source { client, kind, config }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn config(&self) -> &WatchConfig {
+        &self.config
+    }
+
+    fn path(&self) -> String {
+        format!("/apis/avapigw.io/v1alpha1/{}", self.kind.plural())
+    }
+
+    fn get(&self, what: &str, uri: String) -> Result<Request<Vec<u8>>, Error> {
+        Request::get(uri)
+            .body(Vec::new())
+            .map_err(|error| Error::Permanent { what: what.to_owned(), message: error.to_string() })
+    }
+
+    /// Reads everything, page by page, at one revision.
+    pub(super) async fn list(&self) -> Result<(Revision, Vec<RawObject>), Error> {
+        let what = format!("list {}", self.kind.plural());
+        let mut all = Vec::new();
+        let mut next: Option<String> = None;
+        loop {
+            let mut uri = format!("{}?limit={}", self.path(), self.config.page);
+            if let Some(token) = &next {
+                uri.push_str("&continue=");
+                uri.extend(percent(token));
+            }
+            let request = self.get(&what, uri)?;
+            let body = timeout(self.config.list_timeout, self.read_all(&what, request))
+                .await
+                .map_err(|_| Error::timeout(&what, self.config.list_timeout))??;
+            let page = wire::parse_page(self.kind, &body).map_err(|error| self.unreadable(&what, &error))?;
+            all.extend(page.objects);
+            match page.next {
+                Some(token) => next = Some(token),
+                None => return Ok((page.revision, all)),
+            }
+        }
+    }
+
+    async fn read_all(&self, what: &str, request: Request<Vec<u8>>) -> Result<Vec<u8>, Error> {
+        let stream = self.client.request_stream(request).await.map_err(|e| Error::from_kube(what, e))?;
+        let mut body = Vec::new();
+        std::pin::pin!(stream).read_to_end(&mut body).await.map_err(|error| broken(what, error))?;
+        Ok(body)
+    }
+
+    /// Opens a watch from `since`. `seconds` replaces the configured time-out.
+    pub(super) async fn watch(&self, since: Revision, seconds: Option<u64>) -> Result<Lines, Error> {
+        let what = format!("watch {}", self.kind.plural());
+        let usual = self.config.watch_timeout.as_secs().max(5);
+        let seconds = seconds.unwrap_or_else(|| usual + rand::rng().random_range(0..=usual / 5));
+        let uri = format!(
+            "{}?watch=true&allowWatchBookmarks=true&resourceVersion={since}&timeoutSeconds={seconds}",
+            self.path()
+        );
+        let request = self.get(&what, uri)?;
+        let stream = timeout(self.config.list_timeout, self.client.request_stream(request))
+            .await
+            .map_err(|_| Error::timeout(&what, self.config.list_timeout))?
+            .map_err(|e| Error::from_kube(&what, e))?;
+        Ok(Lines {
+            kind: self.kind,
+            what,
+            idle: self.config.idle_timeout,
+            reader: Box::pin(stream),
+            line: Vec::new(),
+        })
+    }
+
+    /// An ERROR event as an error.
+    pub(super) fn line_error(&self, code: u16, message: String) -> Error {
+        let what = format!("watch {}", self.kind.plural());
+        match code {
+            410 => Error::Gone { what },
+            401 | 403 => Error::Denied { what, message },
+            _ => Error::Transient { what, retry_after: None, source: message.into() },
+        }
+    }
+
+    fn unreadable(&self, what: &str, error: &wire::WireError) -> Error {
+        Error::Permanent { what: what.to_owned(), message: error.to_string() }
+    }
+}
+
+/// The lines of one watch.
+pub(super) struct Lines {
+    kind: Kind,
+    what: String,
+    idle: Duration,
+    reader: Pin<Box<dyn AsyncBufRead + Send>>,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line; `None` when the server ended the watch.
+    pub(super) async fn next(&mut self) -> Result<Option<Line>, Error> {
+        loop {
+            self.line.clear();
+            let mut limited = (&mut self.reader).take(LONGEST_LINE);
+            let read = timeout(self.idle, limited.read_until(b'\n', &mut self.line))
+                .await
+                .map_err(|_| Error::timeout(&self.what, self.idle))?
+                .map_err(|error| broken(&self.what, error))?;
+            if read == 0 {
+                return Ok(None);
+            }
+            if self.line.last() != Some(&b'\n') {
+                let message =
+                    if read as u64 == LONGEST_LINE { "a line is too long" } else { "cut inside a line" };
+                return Err(broken(&self.what, std::io::Error::other(message)));
+            }
+            if self.line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let parsed = wire::parse_line(self.kind, &self.line);
+            return parsed
+                .map(Some)
+                .map_err(|error| Error::Permanent { what: self.what.clone(), message: error.to_string() });
+        }
+    }
+}
+
+fn broken(what: &str, error: std::io::Error) -> Error {
+    Error::Transient { what: what.to_owned(), retry_after: None, source: Box::new(error) }
+}
+
+/// A continue token is base64: only these need encoding in a query.
+fn percent(token: &str) -> impl Iterator<Item = char> + '_ {
+    token.chars().flat_map(|c| {
+        let encoded: &str = match c {
+            '+' => "%2B",
+            '/' => "%2F",
+            '=' => "%3D",
+            '&' => "%26",
+            '%' => "%25",
+            _ => "",
+        };
+        encoded.chars().chain(encoded.is_empty().then_some(c))
+    })
+}
