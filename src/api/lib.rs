@@ -1,1 +1,11 @@
 //! Custom resource types, conditions, pure validation and defaulting.
+//!
+//! Nothing here can reach a Kubernetes API: the crate uses `kube-core` and
+//! `kube-derive`, not `kube`, so no client is in reach.
+
+pub mod avapigw;
+pub mod conditions;
+pub mod fleet;
+pub mod validation;
+
+mod structural;

@@ -1,0 +1,141 @@
+//! ShardMap: who owns what, published by the leader and read by every replica.
+//!
+//! What operators set stands in `spec`, what the leader computes in `status`.
+//! Since the status is a subresource, neither can overwrite the other by
+//! accident, and the status' epoch is moved by compare-and-swap on the
+//! object's resourceVersion.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use kube_derive::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use crate::structural;
+
+/// The name of the only ShardMap that anyone reads.
+pub const SHARD_MAP_NAME: &str = "fleet";
+
+/// Virtual nodes per member when operators set none.
+pub const DEFAULT_VIRTUAL_NODES: u16 = 512;
+
+/// What operators set.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "fleet.flotilla.dev",
+    version = "v1alpha1",
+    kind = "ShardMap",
+    plural = "shardmaps",
+    shortname = "sm",
+    status = "ShardMapStatus",
+    schema = "manual",
+    derive = "Default",
+    derive = "PartialEq",
+    doc = "Which replica owns which namespaces: operators set `spec`, the leader publishes `status`.",
+    printcolumn = r#"{"name":"Epoch","type":"integer","jsonPath":".status.epoch"}"#,
+    printcolumn = r#"{"name":"Leader","type":"string","jsonPath":".status.leader"}"#,
+    printcolumn = r#"{"name":"Members","type":"integer","jsonPath":".status.memberCount"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    crates(
+        kube_core = "::kube_core",
+        k8s_openapi = "::k8s_openapi",
+        schemars = "::schemars",
+        serde = "::serde",
+        serde_json = "::serde_json"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardMapSpec {
+    /// Namespaces that a named member owns whatever the ring says. Keyed by
+    /// namespace. A pin to a member that is not there is ignored.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<String, String>,
+    /// Members that shall own nothing, for maintenance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drained: Vec<String>,
+    /// Parameters of the hash ring.
+    #[serde(default)]
+    pub ring: Ring,
+}
+
+/// Parameters of the hash ring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ring {
+    /// Points per member on the ring: more spread namespaces more evenly and
+    /// cost memory and time when the map changes.
+    #[serde(default = "default_virtual_nodes")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub virtual_nodes: u16,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self { virtual_nodes: DEFAULT_VIRTUAL_NODES }
+    }
+}
+
+fn default_virtual_nodes() -> u16 {
+    DEFAULT_VIRTUAL_NODES
+}
+
+/// What the leader publishes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardMapStatus {
+    /// Number of this map: it only grows, also when the map was deleted and created again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// The member that published this epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// How many members there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_count: Option<i32>,
+    /// The members, sorted by name. Owners are computed from these, the
+    /// virtual nodes below, and the pins in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberStatus>,
+    /// Points per member on the ring of this epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub virtual_nodes: Option<u16>,
+    /// The generation of the spec that this epoch takes into account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When this epoch was published, by the leader's clock; for people to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub published_at: Option<String>,
+}
+
+/// One member of the fleet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberStatus {
+    /// The member's name, which it keeps over restarts.
+    pub name: String,
+    /// Identifies one run of the member's process.
+    #[serde(default)]
+    pub instance: String,
+    /// Where its peers reach it, as `host:port`.
+    #[serde(default)]
+    pub address: String,
+    /// Whether it owns nothing because operators drained it.
+    #[serde(default)]
+    pub drained: bool,
+}
+
+impl JsonSchema for ShardMap {
+    fn schema_name() -> Cow<'static, str> {
+        "ShardMap".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        structural::object::<ShardMapSpec, ShardMapStatus>(
+            generator,
+            "Which replica owns which namespaces: operators set `spec`, the leader publishes `status`.",
+        )
+    }
+}
