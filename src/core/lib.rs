@@ -6,10 +6,13 @@
 //! hold no rules.
 
 pub mod applied;
+pub mod backoff;
 pub mod compile;
 pub mod delivery;
 pub mod ids;
 pub mod object;
 pub mod report;
+pub mod ring;
+pub mod shardmap;
 pub mod time;
 pub mod version;
