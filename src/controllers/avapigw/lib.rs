@@ -1,1 +1,12 @@
-//! The AVAPIGW family: compiles routes and backends for gateways and plans their statuses.
+//! The AVAPIGW family.
+//!
+//! Watches `APIRoute`, `GRPCRoute`, `Backend` and `GRPCBackend`; delivers them
+//! to gateways; writes their statuses. Owns no other objects and sets no
+//! finalizer: deletions are tombstones in the store, which every replica has.
+//! Conditions: `Ready`, `Valid`, and `Healthy` for backends.
+
+mod compile;
+mod status;
+
+pub use compile::AvapigwCompiler;
+pub use status::AvapigwStatus;

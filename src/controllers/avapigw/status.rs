@@ -1,0 +1,182 @@
+//! What a status says. Pure: the reporter decides when to ask and when to
+//! write.
+//!
+//! `Ready=True` is said only when every connected gateway that is to have the
+//! object has acknowledged exactly this content. Conditions and
+//! fields of others are left alone.
+
+use flotilla_api::conditions::{Condition, ConditionStatus, ConditionType, Reason, Statement, set_condition};
+use flotilla_core::applied::Reach;
+use flotilla_core::object::RawObject;
+use flotilla_core::report::{Finality, PlannedStatus, StatusPlanner, Validity};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// Rejections that one message quotes; more are counted.
+const QUOTED: usize = 3;
+/// Length of a gateway's words in a message.
+const WORDS: usize = 300;
+/// Gateways listed in `status.appliedGateways`; with more, the list is left out.
+const LISTED: usize = 32;
+
+/// The status planner of this family.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AvapigwStatus;
+
+/// What is read of the status that is there.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Known {
+    conditions: Vec<Condition>,
+    observed_generation: Option<i64>,
+    applied_gateways: Vec<AppliedGateway>,
+    total_hosts: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AppliedGateway {
+    name: String,
+    namespace: String,
+    last_applied: String,
+}
+
+impl StatusPlanner for AvapigwStatus {
+    fn plan(&self, wall: &str, object: &RawObject, validity: Validity<'_>, reach: &Reach) -> PlannedStatus {
+        // A status that cannot be read is replaced: it is ours to write.
+        let known: Known = serde_json::from_slice(&object.status).unwrap_or_default();
+        let (ready, finality) = ready(object, validity, reach);
+        let mut conditions = known.conditions.clone();
+        let mut changed = set_condition(&mut conditions, &ready, wall);
+        changed |= set_condition(&mut conditions, &valid(object, validity), wall);
+        changed |= known.observed_generation != Some(object.generation);
+        let mut status = Map::new();
+        if object.kind.is_route() {
+            let gateways = applied_gateways(&known, object, reach, wall);
+            if gateways != known.applied_gateways {
+                changed = true;
+                status.insert("appliedGateways".to_owned(), json!(gateways));
+            }
+        } else {
+            changed |= set_condition(&mut conditions, &healthy(object), wall);
+            let hosts = total_hosts(object);
+            if known.total_hosts != Some(hosts) {
+                changed = true;
+                status.insert("totalHosts".to_owned(), hosts.into());
+            }
+        }
+        status.insert("conditions".to_owned(), json!(conditions));
+        status.insert("observedGeneration".to_owned(), object.generation.into());
+        PlannedStatus { patch: changed.then(|| patch(object, status)), finality }
+    }
+}
+
+/// The precondition makes a late write fail: whoever plans from an old view
+/// gets a conflict.
+fn patch(object: &RawObject, status: Map<String, Value>) -> Vec<u8> {
+    json!({
+        "metadata": {"resourceVersion": object.revision.to_string(), "uid": *object.uid},
+        "status": status,
+    })
+    .to_string()
+    .into_bytes()
+}
+
+fn statement(
+    object: &RawObject,
+    type_: ConditionType,
+    status: ConditionStatus,
+    reason: Reason,
+    message: String,
+) -> Statement {
+    Statement { type_, status, reason, message: message.into(), observed_generation: object.generation }
+}
+
+fn ready(object: &RawObject, validity: Validity<'_>, reach: &Reach) -> (Statement, Finality) {
+    let say = |status, reason, message| statement(object, ConditionType::Ready, status, reason, message);
+    let noun = if object.kind.is_route() { "Route" } else { "Backend" };
+    if let Validity::Invalid(invalid) = validity {
+        let message = format!("{noun} is not delivered: {invalid}");
+        return (say(ConditionStatus::False, Reason::ValidationFailed, message), Finality::Final);
+    }
+    if reach.gateways == 0 {
+        let message = "No gateway is connected".to_owned();
+        return (say(ConditionStatus::Unknown, Reason::NoGateways, message), Finality::Final);
+    }
+    let progress = format!("Applied {}/{} gateways", reach.applied, reach.gateways);
+    if !reach.rejections.is_empty() {
+        let rejected = u32::try_from(reach.rejections.len()).unwrap_or(u32::MAX);
+        let finality =
+            if reach.applied + rejected >= reach.gateways { Finality::Final } else { Finality::Progress };
+        let message = format!("{progress}; rejected by {}", quote(reach));
+        return (say(ConditionStatus::False, Reason::ApplyFailed, message), finality);
+    }
+    if reach.applied < reach.gateways {
+        return (say(ConditionStatus::False, Reason::Applying, progress), Finality::Progress);
+    }
+    let plural = if reach.gateways == 1 { "" } else { "s" };
+    let message = format!("{noun} successfully applied to {} gateway{plural}", reach.gateways);
+    (say(ConditionStatus::True, Reason::Reconciled, message), Finality::Final)
+}
+
+fn quote(reach: &Reach) -> String {
+    let one = |(gateway, words): &(_, String)| {
+        let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS).collect();
+        format!("{gateway}: {words}")
+    };
+    let mut text = reach.rejections.iter().take(QUOTED).map(one).collect::<Vec<_>>().join("; ");
+    if reach.rejections.len() > QUOTED {
+        text.push_str(&format!("; and {} more", reach.rejections.len() - QUOTED));
+    }
+    text
+}
+
+fn valid(object: &RawObject, validity: Validity<'_>) -> Statement {
+    let say = |status, reason, message| statement(object, ConditionType::Valid, status, reason, message);
+    match validity {
+        Validity::Valid => {
+            say(ConditionStatus::True, Reason::ValidationPassed, "The spec is valid".to_owned())
+        }
+        Validity::Invalid(invalid) => {
+            say(ConditionStatus::False, Reason::ValidationFailed, invalid.to_string())
+        }
+    }
+}
+
+/// Gateways say how they are, not how each backend's hosts are, so nothing
+/// is claimed.
+fn healthy(object: &RawObject) -> Statement {
+    let message = "Gateways do not report the health of single backends".to_owned();
+    statement(object, ConditionType::Healthy, ConditionStatus::Unknown, Reason::Applied, message)
+}
+
+/// Who has it, with the time at which that was first said of this generation.
+fn applied_gateways(known: &Known, object: &RawObject, reach: &Reach, wall: &str) -> Vec<AppliedGateway> {
+    if reach.names.len() > LISTED {
+        return Vec::new();
+    }
+    let same_generation = known.observed_generation == Some(object.generation);
+    let before = |namespace: &str, name: &str| {
+        let found = known.applied_gateways.iter().find(|one| one.namespace == namespace && one.name == name);
+        found.filter(|_| same_generation).map(|one| one.last_applied.clone())
+    };
+    let one = |gateway: &flotilla_core::ids::GatewayId| AppliedGateway {
+        name: gateway.name.to_string(),
+        namespace: gateway.namespace.to_string(),
+        last_applied: before(&gateway.namespace, &gateway.name).unwrap_or_else(|| wall.to_owned()),
+    };
+    reach.names.iter().map(one).collect()
+}
+
+fn total_hosts(object: &RawObject) -> i64 {
+    #[derive(Deserialize)]
+    struct Hosts {
+        #[serde(default)]
+        hosts: Vec<serde::de::IgnoredAny>,
+    }
+    let hosts = serde_json::from_slice::<Hosts>(&object.spec).map_or(0, |spec| spec.hosts.len());
+    i64::try_from(hosts).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Statuses as users read them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_core::compile::Invalid;
+use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision};
+
+use super::*;
+
+const WALL: &str = "2026-11-21T10:00:00Z";
+
+fn object(kind: Kind, status: &Value) -> RawObject {
+    RawObject {
+        kind,
+        key: ObjectKey::new("n", "x"),
+        uid: Arc::from("u-1"),
+        revision: Revision(42),
+        generation: 3,
+        created: Arc::from(""),
+        deleting: false,
+        spec: Bytes::from_static(b"{\"hosts\":[{},{}]}"),
+        status: Bytes::from(if status.is_null() { String::new() } else { status.to_string() }),
+    }
+}
+
+fn reach(applied: u32, gateways: u32) -> Reach {
+    Reach { applied, gateways, ..Reach::default() }
+}
+
+fn gateway(name: &str) -> GatewayId {
+    GatewayId { namespace: Arc::from("gw"), name: Arc::from(name) }
+}
+
+fn plan(kind: Kind, status: &Value, reach: &Reach) -> (Option<Value>, Finality) {
+    let planned = AvapigwStatus.plan(WALL, &object(kind, status), Validity::Valid, reach);
+    (planned.patch.map(|patch| serde_json::from_slice(&patch).unwrap()), planned.finality)
+}
+
+fn condition<'a>(patch: &'a Value, type_: &str) -> &'a Value {
+    let all = patch["status"]["conditions"].as_array().unwrap();
+    all.iter().find(|one| one["type"] == type_).unwrap()
+}
+
+fn ready_of(reach: &Reach) -> (String, String, String, Finality) {
+    let (patch, finality) = plan(Kind::ApiRoute, &Value::Null, reach);
+    let patch = patch.unwrap();
+    let ready = condition(&patch, "Ready");
+    let text = |key: &str| ready[key].as_str().unwrap().to_owned();
+    (text("status"), text("reason"), text("message"), finality)
+}
+
+#[test]
+fn ready_says_what_is() {
+    let rejected = Reach { rejections: vec![(gateway("a"), "bad\nregex".to_owned())], ..reach(19, 20) };
+    let waiting = Reach { rejections: vec![(gateway("a"), "bad".to_owned())], ..reach(3, 20) };
+    for (reach, status, reason, message, finality) in [
+        (reach(20, 20), "True", "Reconciled", "Route successfully applied to 20 gateways", Finality::Final),
+        (reach(1, 1), "True", "Reconciled", "Route successfully applied to 1 gateway", Finality::Final),
+        (reach(17, 20), "False", "Applying", "Applied 17/20 gateways", Finality::Progress),
+        (reach(0, 0), "Unknown", "NoGateways", "No gateway is connected", Finality::Final),
+        (
+            rejected,
+            "False",
+            "ApplyFailed",
+            "Applied 19/20 gateways; rejected by gw/a: bad regex",
+            Finality::Final,
+        ),
+        (waiting, "False", "ApplyFailed", "Applied 3/20 gateways; rejected by gw/a: bad", Finality::Progress),
+    ] {
+        let expected = (status.to_owned(), reason.to_owned(), message.to_owned(), finality);
+        assert_eq!(ready_of(&reach), expected);
+    }
+}
+
+#[test]
+fn a_status_that_is_right_is_not_written_again() {
+    for kind in Kind::ALL {
+        let with_names = Reach { names: vec![gateway("a"), gateway("b")], ..reach(2, 2) };
+        let (patch, _) = plan(kind, &Value::Null, &with_names);
+        let mut status = patch.unwrap()["status"].take();
+        assert_eq!(plan(kind, &status, &with_names).0, None, "{kind}");
+        assert!(plan(kind, &status, &reach(3, 3)).0.is_some());
+        status["observedGeneration"] = json!(2);
+        assert!(plan(kind, &status, &with_names).0.is_some());
+    }
+}
+
+#[test]
+fn a_patch_carries_its_precondition_and_leaves_others_conditions_alone() {
+    let foreign = json!({"type": "Audited", "status": "True", "reason": "Ok", "message": "m", "lastTransitionTime": "t"});
+    let (patch, _) = plan(Kind::Backend, &json!({"conditions": [foreign]}), &reach(2, 2));
+    let patch = patch.unwrap();
+    assert_eq!(patch["metadata"], json!({"resourceVersion": "42", "uid": "u-1"}));
+    assert_eq!(patch["status"]["conditions"][0], foreign);
+    assert_eq!(patch["status"]["totalHosts"], 2);
+    assert_eq!(patch["status"]["observedGeneration"], 3);
+    assert_eq!(condition(&patch, "Healthy")["status"], "Unknown");
+}
+
+#[test]
+fn an_invalid_object_says_field_problem_and_remedy() {
+    let invalid = Invalid {
+        field: "spec.match[0].uri.regex".to_owned(),
+        problem: "does not compile".to_owned(),
+        remedy: "close the group".to_owned(),
+    };
+    let planned = AvapigwStatus.plan(
+        WALL,
+        &object(Kind::ApiRoute, &Value::Null),
+        Validity::Invalid(&invalid),
+        &reach(0, 9),
+    );
+    let patch: Value = serde_json::from_slice(&planned.patch.unwrap()).unwrap();
+    for type_ in ["Ready", "Valid"] {
+        let found = condition(&patch, type_);
+        assert_eq!((&found["status"], &found["reason"]), (&json!("False"), &json!("ValidationFailed")));
+        let message = found["message"].as_str().unwrap();
+        assert!(message.contains("spec.match[0].uri.regex: does not compile; close the group"), "{message}");
+    }
+}
+
+#[test]
+fn a_gateways_time_moves_only_with_the_generation() {
+    let with_names = Reach { names: vec![gateway("a")], ..reach(1, 1) };
+    let before = json!({"observedGeneration": 3, "appliedGateways":
+        [{"name": "a", "namespace": "gw", "lastApplied": "2026-01-01T00:00:00Z"}]});
+    let (patch, _) = plan(Kind::ApiRoute, &before, &with_names);
+    assert_eq!(patch.unwrap()["status"].get("appliedGateways"), None, "unchanged");
+    let two = Reach { names: vec![gateway("a"), gateway("b")], ..reach(2, 2) };
+    let (patch, _) = plan(Kind::ApiRoute, &before, &two);
+    let times: Vec<Value> = patch.unwrap()["status"]["appliedGateways"].as_array().unwrap().clone();
+    assert_eq!(
+        (&times[0]["lastApplied"], &times[1]["lastApplied"]),
+        (&json!("2026-01-01T00:00:00Z"), &json!(WALL))
+    );
+}
