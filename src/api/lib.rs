@@ -5,6 +5,7 @@
 
 pub mod avapigw;
 pub mod conditions;
+pub mod crd;
 pub mod fleet;
 pub mod validation;
 

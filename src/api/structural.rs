@@ -6,6 +6,8 @@
 //! `int32` would deny numbers that the published schemas accept), enums must
 //! be plain lists, and a free-form value must say so.
 
+use std::borrow::Cow;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
@@ -14,6 +16,24 @@ use serde_json::{Map, Value, json};
 const REQUIRED_THOUGH_DEFAULTED: [&str; 2] = ["enabled", "attempts"];
 
 const PRESERVE_UNKNOWN: &str = "x-kubernetes-preserve-unknown-fields";
+
+/// A whole number of any size that clients may send, negative ones included:
+/// Go's `int`, which the published schemas give no format.
+pub(crate) struct Integer;
+
+impl JsonSchema for Integer {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Integer".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer" })
+    }
+}
 
 /// The schema of a whole object with spec and status. Neither is required, as
 /// in what controller-gen generates.
