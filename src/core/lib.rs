@@ -8,6 +8,7 @@
 pub mod applied;
 pub mod backoff;
 pub mod compile;
+pub mod coordination;
 pub mod delivery;
 pub mod ids;
 pub mod object;

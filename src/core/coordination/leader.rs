@@ -1,0 +1,241 @@
+//! What the leader does: plan the map and publish it.
+//!
+//! Publishing is a compare-and-swap on the map object's resourceVersion, so a
+//! map is always the successor of exactly one map. From one to the next a
+//! member is left out only if its instance has *ended* (see `roster`): nobody
+//! who may still be acting is missing in the newest map, which is what the
+//! barrier in `handover` rests on.
+//!
+//! A map without a predecessor (there has never been one, or it was deleted, or
+//! an older one was restored) cannot be checked against one. The leader then
+//! reads all Leases and waits a whole member Lease duration: whoever holds no
+//! Lease by then has stopped by itself. Its epoch must lie above all epochs ever
+//! published, also those of which no living replica knows. Each epoch is at most
+//! the resourceVersion under which it was published, and resourceVersions grow
+//! over deletions, so the resourceVersion of the map object found without an
+//! epoch is such a bound.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::config::CoordinationConfig;
+use super::roster::Roster;
+use super::{MapRecord, MapWrite};
+use crate::backoff::{Backoff, Jitter};
+use crate::ids::{Epoch, MemberName, Revision};
+use crate::shardmap::{LiveMember, Ownership, PublishedMap, plan_map};
+use crate::time::Mono;
+
+/// A map that has no predecessor to be checked against.
+#[derive(Debug)]
+struct FirstMap {
+    /// The object's revision at which this was found.
+    revision: Revision,
+    /// When.
+    since: Mono,
+    /// When the first list that was sent after `since` had been read.
+    listed_at: Option<Mono>,
+}
+
+#[derive(Debug)]
+pub(super) struct Leader {
+    member: MemberName,
+    join_debounce: Duration,
+    first_map_wait: Duration,
+    assume_new_cluster: bool,
+    writing: bool,
+    retry_at: Mono,
+    backoff: Backoff,
+    first_map: Option<FirstMap>,
+    /// Since when joins are held back.
+    joins_since: Option<Mono>,
+    /// When the plan is to be made again although nothing will have happened.
+    deadline: Option<Mono>,
+}
+
+impl Leader {
+    pub(super) fn new(config: &CoordinationConfig, member: MemberName) -> Self {
+        Leader {
+            member,
+            join_debounce: config.join_debounce,
+            first_map_wait: config.member_lease.duration,
+            assume_new_cluster: config.assume_new_cluster,
+            writing: false,
+            retry_at: Mono(0),
+            backoff: Backoff::new(config.backoff),
+            first_map: None,
+            joins_since: None,
+            deadline: None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.deadline
+    }
+
+    /// A write was answered. True if the map has to be read again.
+    pub(super) fn answered(&mut self, now: Mono, succeeded: bool, jitter: &mut Jitter) -> bool {
+        self.writing = false;
+        if succeeded {
+            self.backoff.succeed();
+            self.retry_at = now;
+        } else {
+            self.retry_at = now + self.backoff.fail(jitter);
+        }
+        !succeeded
+    }
+
+    /// All Leases were read by a request sent at `sent_at`.
+    pub(super) fn observe_list(&mut self, now: Mono, sent_at: Mono) {
+        if let Some(first) = &mut self.first_map
+            && first.listed_at.is_none()
+            && sent_at >= first.since
+        {
+            first.listed_at = Some(now);
+        }
+    }
+
+    /// Whether a first map waits for a list.
+    pub(super) fn needs_list(&self) -> bool {
+        self.first_map.as_ref().is_some_and(|first| first.listed_at.is_none())
+    }
+
+    /// We do not lead (any more).
+    pub(super) fn rest(&mut self) {
+        self.first_map = None;
+        self.joins_since = None;
+        self.deadline = None;
+    }
+
+    /// What to write now, while we lead. `map`: the object as last seen, `None`
+    /// if there is none; `accepted`: the newest map that we have accepted.
+    pub(super) fn poll(
+        &mut self,
+        now: Mono,
+        map: Option<&MapRecord>,
+        accepted: Option<&Ownership>,
+        roster: &Roster,
+    ) -> Option<MapWrite> {
+        self.deadline = None;
+        if self.writing || !roster.is_listed() {
+            return None;
+        }
+        if now < self.retry_at {
+            self.deadline = Some(self.retry_at);
+            return None;
+        }
+        let write = match map {
+            None => MapWrite::Create,
+            Some(record) => {
+                let map = self.plan(now, record, accepted, roster)?;
+                MapWrite::Publish { uid: record.uid.clone(), revision: record.revision, map }
+            }
+        };
+        self.writing = true;
+        self.joins_since = None;
+        Some(write)
+    }
+
+    fn plan(
+        &mut self,
+        now: Mono,
+        record: &MapRecord,
+        accepted: Option<&Ownership>,
+        roster: &Roster,
+    ) -> Option<PublishedMap> {
+        let previous = record.published.as_ref();
+        let has_predecessor = previous.is_some_and(|map| map.epoch >= roster.highest());
+        let mut floor = roster.highest();
+        if has_predecessor {
+            self.first_map = None;
+        } else {
+            floor = floor.max(Epoch(record.revision.0));
+            if !self.first_map_is_due(now, record, roster) {
+                return None;
+            }
+        }
+
+        // Whoever may still be acting stays, as it is.
+        let accepted = accepted.map(Ownership::map).filter(|_| !has_predecessor);
+        let mut names = BTreeSet::new();
+        let mut staying: Vec<LiveMember> = Vec::new();
+        for member in [previous, accepted].into_iter().flatten().flat_map(|map| &map.members) {
+            if !roster.has_ended(&member.instance) && names.insert(member.name.clone()) {
+                let address = roster.address(&member.name, &member.instance);
+                staying.push(LiveMember {
+                    name: member.name.clone(),
+                    instance: member.instance.clone(),
+                    address: address.unwrap_or_else(|| member.address.clone()),
+                });
+            }
+        }
+        let joining: Vec<LiveMember> = roster.live().filter(|member| !names.contains(&member.name)).collect();
+        let returning: BTreeSet<&MemberName> = joining.iter().map(|member| &member.name).collect();
+
+        // Everything but joins is published at once. A member that comes back
+        // as a new instance counts as a join and not as a leave.
+        let leaves = previous.is_some_and(|map| {
+            map.members
+                .iter()
+                .any(|member| !names.contains(&member.name) && !returning.contains(&member.name))
+        });
+        let wishes = match previous {
+            Some(map) => {
+                let unmoved: Vec<LiveMember> = map.members.iter().map(as_live).collect();
+                !record.in_step || plan_map(previous, &record.spec, &unmoved, &self.member, floor).is_some()
+            }
+            None => false,
+        };
+        let moved = staying.iter().any(|member| {
+            previous.and_then(|map| map.member(&member.name)).is_none_or(|old| as_live(old) != *member)
+        });
+        if joining.is_empty() {
+            self.joins_since = None;
+        }
+        if !(leaves || wishes || moved || !has_predecessor && previous.is_some()) {
+            if joining.is_empty() {
+                return None;
+            }
+            let due = *self.joins_since.get_or_insert(now) + self.join_debounce;
+            if now < due {
+                self.deadline = Some(due);
+                return None;
+            }
+        }
+        staying.extend(joining);
+        let planned = plan_map(previous, &record.spec, &staying, &self.member, floor);
+        if planned.is_some() || record.in_step && has_predecessor {
+            return planned;
+        }
+        // The map is right, but it does not say that it took this spec into
+        // account, or it lies below epochs that are known.
+        let last = previous?.epoch.max(floor);
+        Some(PublishedMap { epoch: Epoch(last.0.checked_add(1)?), ..previous?.clone() })
+    }
+
+    /// Whether a map without predecessor may be published now.
+    fn first_map_is_due(&mut self, now: Mono, record: &MapRecord, roster: &Roster) -> bool {
+        if self.first_map.as_ref().is_none_or(|first| first.revision != record.revision) {
+            self.first_map = Some(FirstMap { revision: record.revision, since: now, listed_at: None });
+        }
+        if self.assume_new_cluster && roster.highest() == Epoch(0) {
+            return true;
+        }
+        let Some(listed_at) = self.first_map.as_ref().and_then(|first| first.listed_at) else {
+            return false;
+        };
+        let due = listed_at + self.first_map_wait;
+        if now < due {
+            self.deadline = Some(due);
+        }
+        now >= due
+    }
+}
+
+fn as_live(member: &crate::shardmap::MapMember) -> LiveMember {
+    LiveMember {
+        name: member.name.clone(),
+        instance: member.instance.clone(),
+        address: member.address.clone(),
+    }
+}

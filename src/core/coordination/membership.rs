@@ -1,0 +1,179 @@
+//! This replica's own member Lease, and its *tenures*.
+//!
+//! A tenure is an unbroken time of holding the member Lease. Each has its own
+//! instance name: the process's for the first, then with `.1`, `.2`, … behind
+//! it. So whatever others concluded about an instance stays true for ever: a
+//! replica that was fenced and comes back is somebody else, is in no map yet,
+//! and acts on nothing until a map names it and everybody has settled that map.
+//!
+//! | phase | moves on when |
+//! |---|---|
+//! | seeking | the Lease was obtained: member |
+//! | member | the Lease was not renewed in time, was deleted or taken, or a map left us out: fencing |
+//! | fencing | all writes of the tenure have finished or were given up: seeking, as a new instance |
+//! | leaving | all writes have finished or were given up: releasing |
+//! | releasing | the Lease is released |
+
+use std::time::Duration;
+
+use super::config::{CoordinationConfig, Identity};
+use super::handover::DrainTicket;
+use super::lease::{Claim, ClaimRequest, LeaseRecord, RequestError, Want};
+use crate::backoff::Jitter;
+use crate::ids::{Epoch, Instance};
+use crate::time::Mono;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Seeking,
+    Member,
+    Fencing(DrainTicket),
+    Leaving(DrainTicket),
+    Releasing,
+}
+
+#[derive(Debug)]
+pub(super) struct Membership {
+    identity: Identity,
+    pub(super) claim: Claim,
+    phase: Phase,
+    /// How many tenures have ended.
+    ended: u64,
+    /// Since when, during this tenure, no map names us.
+    unlisted_since: Option<Mono>,
+    /// How long no map may name us before we try as a new instance: the leader
+    /// may have concluded that this one has ended.
+    unlisted_patience: Duration,
+}
+
+impl Membership {
+    pub(super) fn new(config: &CoordinationConfig, identity: &Identity) -> Self {
+        Membership {
+            identity: identity.clone(),
+            claim: Claim::new(config.member_lease, config.backoff, identity.instance.clone()),
+            phase: Phase::Seeking,
+            ended: 0,
+            unlisted_since: None,
+            unlisted_patience: config.member_lease.duration * 2,
+        }
+    }
+
+    /// The instance of this tenure or, between two, of the next.
+    pub(super) fn instance(&self) -> Instance {
+        match self.ended {
+            0 => self.identity.instance.clone(),
+            ended => Instance::from(format!("{}.{ended}", self.identity.instance)),
+        }
+    }
+
+    /// The running tenure's instance.
+    pub(super) fn tenure(&self) -> Option<Instance> {
+        (self.phase == Phase::Member).then(|| self.instance())
+    }
+
+    /// Until when the running tenure may act.
+    pub(super) fn acting_until(&self) -> Option<Mono> {
+        if self.phase == Phase::Member { self.claim.valid_until() } else { None }
+    }
+
+    /// Whether the tenure is over although nobody has been told yet.
+    pub(super) fn is_broken(&self) -> bool {
+        self.phase == Phase::Member && self.claim.holder() != Some(&self.instance())
+    }
+
+    /// Ends the tenure; its writes stop under `ticket`.
+    pub(super) fn fence(&mut self, ticket: DrainTicket) {
+        self.claim.forget();
+        self.unlisted_since = None;
+        self.phase = Phase::Fencing(ticket);
+    }
+
+    /// The process is to end; its writes stop under `ticket`.
+    pub(super) fn leave(&mut self, ticket: DrainTicket) {
+        self.claim.forget();
+        self.phase = Phase::Leaving(ticket);
+    }
+
+    /// Writes have stopped. Returns the instance whose time has thereby ended.
+    pub(super) fn drained(&mut self, ticket: DrainTicket) -> Option<Instance> {
+        let ended = self.instance();
+        match self.phase {
+            Phase::Fencing(waiting) if ticket >= waiting => {
+                self.ended += 1;
+                self.phase = Phase::Seeking;
+                Some(ended)
+            }
+            Phase::Leaving(waiting) if ticket >= waiting => {
+                self.phase = Phase::Releasing;
+                Some(ended)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a tenure has just begun.
+    pub(super) fn begin(&mut self, now: Mono) -> bool {
+        let begins = self.phase == Phase::Seeking && self.claim.holder() == Some(&self.instance());
+        if begins {
+            self.phase = Phase::Member;
+            self.unlisted_since = Some(now);
+        }
+        begins
+    }
+
+    /// A map was accepted. True if it says that this tenure has no future: an
+    /// earlier map named us, and this one does not.
+    pub(super) fn observe_map(&mut self, listed: bool) -> bool {
+        if self.phase != Phase::Member {
+            return false;
+        }
+        if listed {
+            self.unlisted_since = None;
+        }
+        !listed && self.unlisted_since.is_none()
+    }
+
+    /// When to try as a new instance, should no map name us until then.
+    pub(super) fn impatient_at(&self) -> Option<Mono> {
+        let since = self.unlisted_since.filter(|_| self.phase == Phase::Member)?;
+        Some(since + self.unlisted_patience)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.phase == Phase::Releasing && self.claim.is_released()
+    }
+
+    fn want(&self, settled: Option<Epoch>, highest: Epoch) -> Want {
+        match self.phase {
+            Phase::Seeking | Phase::Member => {
+                let (holder, address) = (self.instance(), self.identity.address.clone());
+                Want::Hold { holder, address, settled, highest }
+            }
+            Phase::Fencing(_) | Phase::Leaving(_) => Want::Rest,
+            Phase::Releasing => Want::Release,
+        }
+    }
+
+    pub(super) fn poll(&mut self, now: Mono, settled: Option<Epoch>, highest: Epoch) -> Option<ClaimRequest> {
+        let want = self.want(settled, highest);
+        self.claim.poll(now, &want)
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        now: Mono,
+        answer: Result<Option<&LeaseRecord>, RequestError>,
+        jitter: &mut Jitter,
+    ) {
+        self.claim.answer(now, answer, jitter);
+        // A renewal that was in flight when the tenure ended does not revive it.
+        if !matches!(self.phase, Phase::Seeking | Phase::Member) {
+            self.claim.forget();
+        }
+    }
+
+    pub(super) fn deadline(&self, settled: Option<Epoch>, highest: Epoch) -> Option<Mono> {
+        let due = self.claim.due(&self.want(settled, highest));
+        [due, self.acting_until()].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,337 @@
+//! What is known of all members: who lives, who has settled what, and whose
+//! time has *ended*.
+//!
+//! "Ended" is said of an instance, once and for ever: it acts no more and never
+//! will again. That it can never come back is what makes this knowledge safe to
+//! use later: a process that was fenced goes on as a new instance (see
+//! `membership`). An instance has ended when
+//! - a Lease names it as `previous`: it released the Lease, or was succeeded by
+//!   one who waited for its expiry;
+//! - it said so itself ("departed");
+//! - its Lease has stayed unchanged for its whole duration since we saw it
+//!   change, or it has not been the holder for as long; and a list of the
+//!   Leases that was *sent* after that time agrees. Without the list, a watch
+//!   that has silently stopped would make everybody look dead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lease::{LeaseName, LeaseRecord};
+use crate::ids::{Epoch, Instance, MemberName, Revision};
+use crate::shardmap::{LiveMember, PublishedMap};
+use crate::time::Mono;
+
+/// Epochs above this are taken for damage and ignored, so that one broken
+/// annotation cannot use up the numbers.
+const PLAUSIBLE: Epoch = Epoch(1 << 53);
+
+/// Of so many instances it is kept what they have settled. Peers may speak
+/// before their Lease is seen, so the number needs a bound of its own.
+const MAX_SETTLED: usize = 4096;
+
+/// All Leases as one consistent list shows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseList {
+    /// When the request was sent (read before sending).
+    pub sent_at: Mono,
+    /// The list's `metadata.resourceVersion`.
+    pub revision: Revision,
+    /// Our Leases in it.
+    pub leases: Vec<(LeaseName, LeaseRecord)>,
+}
+
+/// How an instance was last seen to stand to its Lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// A map names it, and no list has been read since.
+    Unverified,
+    /// It is the holder, at this revision.
+    Holding(Revision),
+    /// It is not the holder any more.
+    Absent,
+}
+
+/// An instance that may be alive.
+#[derive(Debug, Clone)]
+struct Trace {
+    standing: Standing,
+    /// Since when we have seen no change.
+    since: Mono,
+    /// How long that must last until it has ended.
+    patience: Duration,
+}
+
+#[derive(Debug)]
+struct Known {
+    record: LeaseRecord,
+    seen_at: Mono,
+}
+
+/// What one replica knows of all members, itself included.
+#[derive(Debug)]
+pub(super) struct Roster {
+    duration: Duration,
+    /// Keyed by member; mirrors the API server's Leases as far as seen.
+    leases: BTreeMap<MemberName, Known>,
+    /// Revisions at which Leases were deleted, until a list is newer, so that
+    /// an older list cannot bring them back.
+    deleted: BTreeMap<MemberName, Revision>,
+    /// Keyed by instance: holders of `leases`, former holders, and instances
+    /// of maps; none of them is in `ended`.
+    traces: BTreeMap<Instance, Trace>,
+    ended: BTreeSet<Instance>,
+    settled: BTreeMap<Instance, Epoch>,
+    highest: Epoch,
+    /// When the latest list was sent.
+    listed: Option<Mono>,
+    /// Count everybody's time from the next list on.
+    amnesty: bool,
+}
+
+impl Roster {
+    pub(super) fn new(duration: Duration) -> Self {
+        Roster {
+            duration,
+            leases: BTreeMap::new(),
+            deleted: BTreeMap::new(),
+            traces: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            settled: BTreeMap::new(),
+            highest: Epoch(0),
+            listed: None,
+            amnesty: false,
+        }
+    }
+
+    /// The highest epoch heard of from anyone.
+    pub(super) fn highest(&self) -> Epoch {
+        self.highest
+    }
+
+    pub(super) fn heard_of(&mut self, epoch: Epoch) {
+        if epoch <= PLAUSIBLE {
+            self.highest = self.highest.max(epoch);
+        }
+    }
+
+    /// Whether any list has been read.
+    pub(super) fn is_listed(&self) -> bool {
+        self.listed.is_some()
+    }
+
+    pub(super) fn has_ended(&self, instance: &Instance) -> bool {
+        self.ended.contains(instance)
+    }
+
+    pub(super) fn settled(&self, instance: &Instance) -> Option<Epoch> {
+        self.settled.get(instance).copied()
+    }
+
+    pub(super) fn note_settled(&mut self, instance: &Instance, epoch: Epoch) {
+        let room = self.settled.len() < MAX_SETTLED || self.settled.contains_key(instance);
+        if epoch <= PLAUSIBLE && room && !self.ended.contains(instance) {
+            let known = self.settled.entry(instance.clone()).or_default();
+            *known = (*known).max(epoch);
+            self.heard_of(epoch);
+        }
+    }
+
+    pub(super) fn end(&mut self, instance: &Instance) {
+        self.traces.remove(instance);
+        self.settled.remove(instance);
+        self.ended.insert(instance.clone());
+    }
+
+    /// We were cut off ourselves: that others did not renew meanwhile says
+    /// nothing, because they may have been cut off by the same fault and are
+    /// back as soon as we are.
+    pub(super) fn grant_amnesty(&mut self) {
+        self.amnesty = true;
+    }
+
+    /// Holders whose time has not ended, with their Leases.
+    pub(super) fn live(&self) -> impl Iterator<Item = LiveMember> {
+        self.leases.iter().filter_map(|(member, known)| {
+            let content = &known.record.content;
+            let instance = content.holder.clone().filter(|holder| !self.ended.contains(holder))?;
+            Some(LiveMember { name: member.clone(), instance, address: content.address.clone() })
+        })
+    }
+
+    /// The address of `instance` as its Lease has it.
+    pub(super) fn address(&self, member: &MemberName, instance: &Instance) -> Option<Arc<str>> {
+        let content = &self.leases.get(member)?.record.content;
+        (content.holder.as_ref() == Some(instance)).then(|| content.address.clone())
+    }
+
+    /// Leases without a living holder that have not changed for `retention`.
+    pub(super) fn garbage(
+        &self,
+        now: Mono,
+        retention: Duration,
+    ) -> impl Iterator<Item = (&MemberName, &LeaseRecord)> {
+        self.leases.iter().filter_map(move |(member, known)| {
+            let holder = known.record.content.holder.as_ref();
+            let dead = holder.is_none_or(|holder| self.ended.contains(holder));
+            (dead && now.since(known.seen_at) >= retention).then_some((member, &known.record))
+        })
+    }
+
+    /// A member's Lease was seen.
+    pub(super) fn observe(&mut self, now: Mono, member: &MemberName, record: &LeaseRecord) {
+        if self.deleted.get(member).is_some_and(|deleted| record.revision <= *deleted) {
+            return;
+        }
+        let before = self.leases.get(member);
+        if before.is_some_and(|known| known.record.revision >= record.revision) {
+            return;
+        }
+        let patience = record.patience(self.duration);
+        let left = before.and_then(|known| known.record.content.holder.clone());
+        let content = &record.content;
+        self.heard_of(content.highest);
+        if let Some(previous) = &content.previous
+            && Some(previous) != content.holder.as_ref()
+        {
+            self.end(previous);
+        }
+        if let Some(left) = left.filter(|left| content.holder.as_ref() != Some(left)) {
+            self.absent(now, &left);
+        }
+        if let Some(holder) = &content.holder
+            && !self.ended.contains(holder)
+        {
+            let standing = Standing::Holding(record.revision);
+            let trace = Trace { standing, since: now, patience };
+            self.traces.insert(holder.clone(), trace);
+            if let Some(settled) = content.settled {
+                self.note_settled(holder, settled);
+            }
+        }
+        self.leases.insert(member.clone(), Known { record: record.clone(), seen_at: now });
+    }
+
+    /// A member's Lease was deleted at `revision`.
+    pub(super) fn observe_deleted(&mut self, now: Mono, member: &MemberName, revision: Revision) {
+        let Some(known) = self.leases.get(member) else {
+            self.deleted.insert(member.clone(), revision);
+            return;
+        };
+        if known.record.revision > revision {
+            return;
+        }
+        let holder = known.record.content.holder.clone();
+        self.leases.remove(member);
+        self.deleted.insert(member.clone(), revision);
+        if let Some(holder) = holder {
+            self.absent(now, &holder);
+        }
+    }
+
+    fn absent(&mut self, now: Mono, instance: &Instance) {
+        if let Some(trace) = self.traces.get_mut(instance)
+            && trace.standing != Standing::Absent
+        {
+            trace.standing = Standing::Absent;
+            trace.since = now;
+        }
+    }
+
+    /// All members' Leases were read.
+    pub(super) fn observe_list(&mut self, now: Mono, list: &LeaseList) {
+        let mut listed = BTreeSet::new();
+        for (name, record) in &list.leases {
+            if let LeaseName::Member(member) = name {
+                listed.insert(member);
+                self.observe(now, member, record);
+            }
+        }
+        let gone: Vec<MemberName> = self
+            .leases
+            .iter()
+            .filter(|(member, known)| !listed.contains(member) && known.record.revision <= list.revision)
+            .map(|(member, _)| member.clone())
+            .collect();
+        for member in gone {
+            self.observe_deleted(now, &member, list.revision);
+        }
+        self.deleted.retain(|_, deleted| *deleted > list.revision);
+        self.listed = self.listed.max(Some(list.sent_at));
+
+        let amnesty = std::mem::take(&mut self.amnesty);
+        let mut ended = Vec::new();
+        for (instance, trace) in &mut self.traces {
+            match trace.standing {
+                // A map named it before this list was sent, so it had a Lease
+                // by then; this list shows that it has none any more.
+                Standing::Unverified if trace.since <= list.sent_at => {
+                    trace.standing = Standing::Absent;
+                    trace.since = now;
+                }
+                Standing::Unverified => {}
+                Standing::Holding(_) if amnesty => trace.since = now,
+                Standing::Holding(_) | Standing::Absent => {
+                    if trace.since + trace.patience <= list.sent_at {
+                        ended.push(instance.clone());
+                    }
+                }
+            }
+        }
+        for instance in ended {
+            self.end(&instance);
+        }
+    }
+
+    /// A map was seen: traces the instances it names.
+    pub(super) fn observe_map(&mut self, now: Mono, map: &PublishedMap) {
+        self.heard_of(map.epoch);
+        for member in &map.members {
+            if self.ended.contains(&member.instance) || self.traces.contains_key(&member.instance) {
+                continue;
+            }
+            let succeeded = self
+                .leases
+                .get(&member.name)
+                .is_some_and(|known| known.record.content.previous.as_ref() == Some(&member.instance));
+            if succeeded {
+                self.end(&member.instance);
+                continue;
+            }
+            let trace = Trace { standing: Standing::Unverified, since: now, patience: self.duration };
+            self.traces.insert(member.instance.clone(), trace);
+        }
+    }
+
+    /// Forgets those who ended and whom neither a Lease nor any of `maps`
+    /// names.
+    pub(super) fn prune(&mut self, maps: &[&PublishedMap]) {
+        let named: BTreeSet<&Instance> = self
+            .leases
+            .values()
+            .filter_map(|known| known.record.content.holder.as_ref())
+            .chain(maps.iter().flat_map(|map| map.members.iter().map(|member| &member.instance)))
+            .collect();
+        self.ended.retain(|instance| named.contains(instance));
+        let traces = &self.traces;
+        let highest = self.highest;
+        self.settled.retain(|instance, epoch| {
+            named.contains(instance) || traces.contains_key(instance) || *epoch >= highest
+        });
+    }
+
+    /// When a list is needed to decide whether someone has ended; `None` if
+    /// nobody is in doubt.
+    pub(super) fn list_due(&self) -> Option<Mono> {
+        if self.listed.is_none() || self.amnesty {
+            return Some(Mono(0));
+        }
+        self.traces
+            .values()
+            .map(|trace| match trace.standing {
+                Standing::Unverified => Mono(0),
+                Standing::Holding(_) | Standing::Absent => trace.since + trace.patience,
+            })
+            .min()
+    }
+}
