@@ -1,1 +1,11 @@
 //! Tests over the crate's public surface.
+
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking with what they were given")]
+
+mod cases;
+mod chart;
+mod published;
+mod samples;
+mod schema;
+mod splice;
+mod validation;
