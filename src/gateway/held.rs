@@ -113,7 +113,9 @@ impl HeldSet {
             }
         }
         if !load {
-            self.loaded = Loaded::Only(before);
+            let same = before.len() == self.held.len()
+                && before.iter().all(|old| self.held.get(&old.key).is_some_and(|new| Arc::ptr_eq(old, new)));
+            self.loaded = if same { Loaded::All } else { Loaded::Only(before) };
             return Ok(());
         }
         self.load_in_order(&resources, before)
