@@ -93,10 +93,15 @@ pub struct ShardMapStatus {
     /// How many members there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member_count: Option<i32>,
-    /// The members, sorted by name. Owners are computed from these, the
-    /// virtual nodes below, and the pins in force.
+    /// The members, sorted by name. Owners are computed from these and from the
+    /// pins and virtual nodes below, and from nothing else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberStatus>,
+    /// The pins of this epoch, copied from the spec of `observedGeneration`: a
+    /// pin that operators have just set counts from the next epoch on, so that
+    /// all replicas agree within one. Keyed by namespace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<String, String>,
     /// Points per member on the ring of this epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4096))]

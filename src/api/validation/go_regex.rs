@@ -389,7 +389,7 @@ fn excerpt(text: &str, bytes: usize) -> String {
 mod tests {
     use super::*;
 
-    /// Verdicts of `regexp.Compile` (Go 1.26), recorded.
+    /// Verdicts of `regexp.Compile` (Go 1.26), recorded: `ok` or `no`, then the pattern.
     #[test]
     fn verdicts_are_those_of_go() {
         for (accepted, pattern) in include_str!("testdata/go_regex.txt").lines().filter_map(|line| {
