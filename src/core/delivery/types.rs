@@ -19,6 +19,18 @@ pub struct Scope {
     pub kinds: BTreeSet<Kind>,
 }
 
+impl Scope {
+    /// Whether it includes objects of this kind.
+    pub fn includes_kind(&self, kind: Kind) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+
+    /// Whether it includes this object.
+    pub fn includes(&self, kind: Kind, key: &ObjectKey) -> bool {
+        self.includes_kind(kind) && (self.namespaces.is_empty() || self.namespaces.contains(&key.namespace))
+    }
+}
+
 /// A gateway opened its stream.
 #[derive(Debug, Clone)]
 pub struct Connect {
@@ -163,6 +175,24 @@ pub enum Notice {
     Zombie {
         /// The gateway.
         gateway: GatewayId,
+    },
+    /// A list was older than what this replica had seen already, and was
+    /// ignored: the API server answered from an old cache or was restored.
+    StaleList {
+        /// The kind that was listed.
+        kind: Kind,
+        /// The list's revision.
+        revision: Revision,
+        /// What had been seen.
+        seen: Revision,
+    },
+    /// A gateway rejected messages and did not get well by anything that was
+    /// tried: it is synchronised anew.
+    Unrepairable {
+        /// The gateway.
+        gateway: GatewayId,
+        /// Its words about the last attempt.
+        message: String,
     },
     /// An acknowledgement for something never sent.
     UnexpectedAck {
@@ -345,6 +375,46 @@ pub struct AppliedTable {
     pub rows: Vec<AppliedRow>,
     /// At most 256; the rest still counts in the rows' exclusions.
     pub rejections: Vec<Rejection>,
+}
+
+/// What a session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    /// It waits for this replica to see as much as the gateway holds.
+    Waiting,
+    /// What the gateway holds is not known precisely: it waits until a full
+    /// synchronisation is taken.
+    AwaitingFullSync,
+    /// Nothing is under way.
+    Idle,
+    /// A batch is under way.
+    InFlight,
+}
+
+/// A session, for tools and metrics.
+#[derive(Debug, Clone)]
+pub struct SessionView {
+    /// Its id.
+    pub session: SessionId,
+    /// Its gateway.
+    pub gateway: GatewayId,
+    /// What the gateway asked for.
+    pub scope: Scope,
+    /// Everything up to here is applied; `None`: not known.
+    pub low: Option<Frontier>,
+    /// Nothing beyond here was sent.
+    pub high: Frontier,
+    /// Revisions between `low` and the replica's frontier, of the kind that
+    /// lags most.
+    pub lag: u64,
+    /// Updates in the batch under way.
+    pub in_flight: usize,
+    /// Nothing is sent before this moment (duty cycle).
+    pub pause_until: Mono,
+    /// What it is doing.
+    pub state: SessionState,
+    /// Resources that the gateway rejected.
+    pub rejections: usize,
 }
 
 /// The bytes of one delivered spec, as tests and digests see them.

@@ -1,0 +1,214 @@
+//! What gateways say: acknowledgements and heartbeats.
+
+use std::time::Duration;
+
+use super::edge::Edge;
+use super::engine::{Engine, Registration, Slot};
+use super::position::Base;
+use super::session::{Flight, Purpose, Session};
+use super::{Ack, AckVerdict, Change, Notice};
+use crate::ids::{GatewayId, Kind, ObjectKey, SessionId};
+use crate::time::Mono;
+
+/// A gateway tries for up to 31 s to open its stream again; only after that a
+/// heartbeat without stream is suspicious.
+const STREAMLESS: Duration = Duration::from_secs(35);
+
+impl Engine {
+    pub fn acknowledged(&mut self, now: Mono, ack: Ack) -> AckVerdict {
+        let Some(slot) = self.by_id.get(&ack.session).copied() else { return AckVerdict::UnknownSession };
+        let Some(session) = self.sessions.get_mut(&slot) else { return AckVerdict::UnknownSession };
+        if session.gateway != ack.gateway {
+            return self.unexpected(ack.gateway, ack.version);
+        }
+        session.heard = now;
+        let Some(index) = session.flight.as_ref().and_then(|flight| flight.awaited(&ack.version)) else {
+            if session.heartbeats.iter().any(|version| **version == *ack.version) {
+                return AckVerdict::Taken;
+            }
+            return self.unexpected(ack.gateway, ack.version);
+        };
+        if let Some(flight) = &mut session.flight {
+            flight.take(now, index, ack.result, ack.apply_duration);
+        }
+        self.finish_if_done(now, slot);
+        AckVerdict::Taken
+    }
+
+    fn unexpected(&mut self, gateway: GatewayId, version: String) -> AckVerdict {
+        self.notice(Notice::UnexpectedAck { gateway, version });
+        AckVerdict::NeverSent
+    }
+
+    pub fn heartbeat(
+        &mut self,
+        now: Mono,
+        session: &SessionId,
+        gateway: &GatewayId,
+        last_applied_version: &str,
+    ) -> AckVerdict {
+        if let Some(registration) = self.registrations.get_mut(gateway) {
+            registration.at = registration.at.max(now);
+        }
+        let slot = self.by_id.get(session).copied();
+        let Some((slot, known)) = slot.and_then(|slot| Some((slot, self.sessions.get_mut(&slot)?))) else {
+            return self.streamless_heartbeat(now, session, gateway);
+        };
+        if known.gateway != *gateway {
+            return AckVerdict::NeverSent;
+        }
+        known.heard = now;
+        // The answer to an acknowledgement may get lost, the acknowledgement
+        // itself too: what the gateway says it applied counts as well.
+        if let Some(flight) = &mut known.flight
+            && let Some(index) = flight.awaited(last_applied_version)
+        {
+            flight.take(now, index, Ok(()), Duration::ZERO);
+            self.finish_if_done(now, slot);
+        }
+        AckVerdict::Taken
+    }
+
+    /// A heartbeat of a session that has no stream here.
+    fn streamless_heartbeat(&mut self, now: Mono, session: &SessionId, gateway: &GatewayId) -> AckVerdict {
+        if self.by_gateway.contains_key(gateway) {
+            // Its stream is here under a newer session.
+            return AckVerdict::Taken;
+        }
+        let ours = self.registrations.get(gateway).is_some_and(|known| known.session == *session);
+        if !ours {
+            return AckVerdict::UnknownSession;
+        }
+        self.suspect(now, gateway);
+        AckVerdict::Taken
+    }
+
+    pub fn homeless_heartbeat(&mut self, now: Mono, gateway: &GatewayId) {
+        if self.by_gateway.contains_key(gateway) {
+            return;
+        }
+        self.registrations.entry(gateway.clone()).or_insert_with(|| Registration {
+            session: "".into(),
+            at: now,
+            streamless_since: now,
+            warned: None,
+        });
+        self.suspect(now, gateway);
+    }
+
+    fn suspect(&mut self, now: Mono, gateway: &GatewayId) {
+        let every = self.config.heartbeat_interval * 3;
+        let Some(registration) = self.registrations.get_mut(gateway) else { return };
+        registration.at = now;
+        let silent = registration.warned.is_some_and(|at| now < at + every);
+        if now >= registration.streamless_since + STREAMLESS && !silent {
+            registration.warned = Some(now);
+            self.notice(Notice::Zombie { gateway: gateway.clone() });
+        }
+    }
+
+    fn finish_if_done(&mut self, now: Mono, slot: Slot) {
+        // Progress moves the deadline, so it is looked at in any case.
+        self.touched.insert(slot);
+        let Some(mut session) = self.sessions.remove(&slot) else { return };
+        if session.flight.as_ref().is_some_and(Flight::done)
+            && let Some(flight) = session.flight.take()
+        {
+            self.finish(now, &mut session, flight);
+        }
+        self.sessions.insert(slot, session);
+    }
+
+    /// A batch is acknowledged as a whole.
+    fn finish(&mut self, now: Mono, session: &mut Session, flight: Flight) {
+        let edge = flight.edge.clone();
+        if edge.batch.full {
+            self.fulls = self.fulls.saturating_sub(1);
+        }
+        self.applied_changes += 1;
+        self.learn_cost(session, &flight);
+        self.pause(now, session, &flight);
+        self.queued.push(super::Action::Notice(Notice::Applied {
+            gateway: session.gateway.clone(),
+            took: now.since(flight.sent),
+            updates: edge.batch.updates.len(),
+            full: edge.batch.full,
+        }));
+        session.rejected.retain(|key, _| !delivers(&edge, key, &flight));
+        match flight.purpose {
+            Purpose::Repair => self.repaired(now, session, &flight),
+            Purpose::Probe => self.probed(now, session, &flight),
+            Purpose::Deliver if flight.rejected.is_empty() => {
+                if edge.batch.full {
+                    session.full_required = false;
+                }
+                session.strikes = 0;
+                session.move_to(now, edge.target.clone());
+            }
+            Purpose::Deliver => self.rejected(now, session, &flight),
+        }
+    }
+
+    fn learn_cost(&self, session: &mut Session, flight: &Flight) {
+        let present = self.total(&session.position).count;
+        if !flight.full_took.is_zero() {
+            session.cost.full_took(flight.edge.snapshot.len(), flight.full_took);
+        }
+        if flight.increments > 0 && !flight.increments_took.is_zero() {
+            session.cost.increments_took(flight.increments, present, flight.increments_took);
+        }
+    }
+
+    /// The duty cycle: applying may take only a share of a gateway's time.
+    fn pause(&self, now: Mono, session: &mut Session, flight: &Flight) {
+        if flight.edge.from.base != Base::Log {
+            return;
+        }
+        let took = flight.full_took + flight.increments_took;
+        let factor = (1.0 / self.config.duty_cycle.clamp(0.001, 1.0)) - 1.0;
+        let longest = self.config.max_pause.as_secs_f64();
+        let pause = Duration::from_secs_f64((took.as_secs_f64() * factor).min(longest));
+        session.pause_until = now + pause;
+    }
+}
+
+/// Whether a batch brought the present content of an object, and it was taken.
+fn delivers(edge: &Edge, (kind, key): &(Kind, ObjectKey), flight: &Flight) -> bool {
+    edge.batch.updates.iter().zip(&edge.stamps).enumerate().any(|(index, (update, stamp))| {
+        let it = match &update.change {
+            Change::Upsert { resource, .. } => resource.kind == *kind && resource.key == *key,
+            Change::Delete { kind: deleted, key: name } => deleted == kind && name == key,
+            _ => false,
+        };
+        it && stamp.is_some() && !flight.rejected.contains_key(&index)
+    })
+}
+
+impl Flight {
+    /// Which update not yet acknowledged has this version. A later one than
+    /// the next implies those before it: acknowledgements come in order.
+    fn awaited(&self, version: &str) -> Option<usize> {
+        let waiting = self.edge.batch.updates.iter().enumerate().skip(self.next);
+        waiting.filter(|(_, update)| *update.version == *version).map(|(index, _)| index).next()
+    }
+
+    fn take(&mut self, now: Mono, index: usize, result: Result<(), String>, took: Duration) {
+        match self.edge.batch.updates.get(index).map(|update| &update.change) {
+            Some(Change::FullSync(_)) => self.full_took += took,
+            Some(Change::Upsert { .. } | Change::Delete { .. }) => {
+                self.increments_took += took;
+                self.increments += 1;
+            }
+            _ => {}
+        }
+        if let Err(message) = result {
+            self.rejected.insert(index, message);
+        }
+        self.next = index + 1;
+        self.progress = now;
+    }
+
+    fn done(&self) -> bool {
+        self.next == self.edge.batch.updates.len()
+    }
+}

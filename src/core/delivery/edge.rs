@@ -1,0 +1,321 @@
+//! Batches as edges between positions.
+//!
+//! **Versions never claim what was not acknowledged.** A gateway that rejects
+//! one update of a batch takes the later ones and their versions. If the last
+//! one carried the version of the finished difference, a gateway that moved to
+//! another replica at that moment would be thought to have the rejected one.
+//! So a batch of several updates carries versions that name the whole
+//! difference as unfinished, and the finished version follows as an empty
+//! message once all are acknowledged.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::plan::{Difference, Item, What, fill};
+use super::position::{Base, Position, Positions};
+use super::{Batch, Change, DeliveryConfig, Snapshot, Update, size};
+use crate::digest::digest;
+use crate::ids::{Frontier, Kind, ObjectKey};
+use crate::object::Resource;
+use crate::store::{Stamp, Store};
+
+/// A batch and where it leads.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    pub batch: Arc<Batch>,
+    /// For each update the outcome that it delivers, if any.
+    pub stamps: Vec<Option<Stamp>>,
+    /// Where it starts; versions and NACKs refer to it.
+    pub from: Arc<Position>,
+    /// What of `from.ahead` was still current.
+    pub already: Vec<Stamp>,
+    /// The frontier that it was computed for.
+    pub frontier: Frontier,
+    /// Where it leads when everything is acknowledged.
+    pub target: Arc<Position>,
+    /// What the snapshot holds, in its order.
+    pub snapshot: Vec<(Arc<Resource>, Stamp)>,
+    /// Whether the snapshot alone was the whole configuration.
+    pub whole: bool,
+}
+
+/// What edges are built with.
+pub(crate) struct Builder<'a> {
+    pub config: &'a DeliveryConfig,
+    pub store: &'a Store,
+    pub positions: &'a mut Positions,
+    pub batch_ids: &'a mut u64,
+}
+
+/// One message being put together.
+struct Part {
+    change: Change,
+    stamp: Option<Stamp>,
+    bytes: u64,
+}
+
+impl Part {
+    fn reset() -> Self {
+        Part { change: Change::Reset, stamp: None, bytes: size::UPDATE }
+    }
+
+    fn item(item: Item) -> Self {
+        let Item { kind, key, stamp, bytes, what } = item;
+        let change = match what {
+            What::Upsert { resource, added } => Change::Upsert { resource, added },
+            What::Delete => Change::Delete { kind, key },
+        };
+        Part { change, stamp: Some(stamp), bytes }
+    }
+}
+
+impl Builder<'_> {
+    /// Increments of as much of a difference as fits into a batch. `covered`:
+    /// the difference is known to be complete.
+    pub fn increments(
+        &mut self,
+        from: &Arc<Position>,
+        difference: &Difference,
+        covered: bool,
+        reset: bool,
+    ) -> Edge {
+        let (items, turn) = fill(
+            difference.items.clone(),
+            self.config.batch_updates,
+            self.config.batch_bytes,
+            from.turn.as_ref(),
+        );
+        let complete = covered && turn.is_none();
+        let parts: Vec<_> =
+            reset.then(Part::reset).into_iter().chain(items.into_iter().map(Part::item)).collect();
+        self.edge(from, difference, parts, complete, turn)
+    }
+
+    /// A full synchronisation: a snapshot, and as ADDED what does not fit into
+    /// one message with it. `padding` are entries that only count.
+    pub fn full(
+        &mut self,
+        from: &Arc<Position>,
+        difference: &Difference,
+        mut padding: Vec<(Kind, ObjectKey)>,
+        list: Vec<(Arc<Resource>, Stamp)>,
+        never_empty: bool,
+    ) -> Edge {
+        if never_empty && list.is_empty() && padding.is_empty() {
+            padding.push(filler());
+        }
+        let mut bytes = size::UPDATE + size::SNAPSHOT + padding.iter().map(size::padding).sum::<u64>();
+        let fits = |(resource, _): &(Arc<Resource>, Stamp)| {
+            bytes += size::resource(resource);
+            bytes <= self.config.message_limit
+        };
+        let mut list = list;
+        let first = list.iter().map(fits).take_while(|fits| *fits).count();
+        let rest = list.split_off(first);
+        let in_snapshot: BTreeSet<Stamp> = list.iter().map(|(_, stamp)| *stamp).collect();
+        let remaining = Difference {
+            items: rest.iter().map(|(resource, stamp)| Item::upsert(resource, *stamp, true)).collect(),
+            already: in_snapshot.iter().copied().collect(),
+            excluded: difference.excluded.clone(),
+        };
+        let snapshot = snapshot_part(&list, padding);
+        let room = self.config.batch_bytes.saturating_sub(snapshot.bytes);
+        let updates = self.config.batch_updates.saturating_sub(1);
+        let (items, turn) = if rest.is_empty() || updates == 0 || room == 0 {
+            (Vec::new(), (!rest.is_empty()).then(|| "".into()))
+        } else {
+            fill(remaining.items.clone(), updates, room, None)
+        };
+        let parts = std::iter::once(snapshot).chain(items.into_iter().map(Part::item)).collect();
+        let base = Position {
+            base: Base::Nothing(Some(self.store.frontier())),
+            low: Frontier::default(),
+            step: if from.base == Base::Log { 0 } else { from.step },
+            ahead: Vec::new(),
+            ..Position::clone(from)
+        };
+        let whole = rest.is_empty();
+        let mut edge = self.edge_from(from, base, &remaining, parts, turn.is_none(), turn);
+        edge.snapshot = list;
+        edge.whole = whole;
+        edge
+    }
+
+    /// A full synchronisation that is known to be partial: a probe for the one
+    /// resource that makes a gateway reject everything.
+    pub fn probe(
+        &mut self,
+        from: &Arc<Position>,
+        list: &[(Arc<Resource>, Stamp)],
+        padding: Vec<(Kind, ObjectKey)>,
+    ) -> Edge {
+        let difference = Difference { excluded: from.excluded.clone(), ..Difference::default() };
+        let mut edge =
+            self.edge(from, &difference, vec![snapshot_part(list, padding)], false, from.turn.clone());
+        edge.snapshot = list.to_vec();
+        edge
+    }
+
+    /// Updates that put back what a gateway held; they deliver nothing new.
+    pub fn repair(&mut self, from: &Arc<Position>, changes: Vec<Change>) -> Edge {
+        let difference = Difference {
+            already: from.ahead.clone(),
+            excluded: from.excluded.clone(),
+            ..Difference::default()
+        };
+        let part = |change: Change| {
+            let bytes = size::UPDATE
+                + match &change {
+                    Change::Upsert { resource, .. } => size::resource(resource),
+                    Change::Delete { key, .. } => size::entry(key),
+                    _ => 0,
+                };
+            Part { change, stamp: None, bytes }
+        };
+        let parts = changes.into_iter().map(part).collect();
+        self.edge(from, &difference, parts, false, from.turn.clone())
+    }
+
+    /// The empty message that tells a gateway where it is.
+    pub fn heartbeat(&mut self, at: &Position) -> Arc<Batch> {
+        let update = Update { change: Change::Heartbeat, version: at.version.clone(), last: true };
+        self.batch(vec![update], size::UPDATE, false)
+    }
+
+    fn batch(&mut self, updates: Vec<Update>, bytes: u64, full: bool) -> Arc<Batch> {
+        *self.batch_ids += 1;
+        Arc::new(Batch { id: *self.batch_ids, updates, bytes, full })
+    }
+
+    fn edge(
+        &mut self,
+        from: &Arc<Position>,
+        difference: &Difference,
+        parts: Vec<Part>,
+        complete: bool,
+        turn: Option<Arc<str>>,
+    ) -> Edge {
+        self.edge_from(from, Position::clone(from), difference, parts, complete, turn)
+    }
+
+    /// `base` is `from`, or what a snapshot makes of it.
+    fn edge_from(
+        &mut self,
+        from: &Arc<Position>,
+        base: Position,
+        difference: &Difference,
+        parts: Vec<Part>,
+        complete: bool,
+        turn: Option<Arc<str>>,
+    ) -> Edge {
+        let frontier = self.store.frontier();
+        let high = base.high.join(&frontier);
+        let stamps: Vec<_> = parts.iter().map(|part| part.stamp).collect();
+        let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        let target = if complete {
+            Position {
+                base: Base::Log,
+                low: frontier,
+                high,
+                step: 0,
+                ahead: Vec::new(),
+                excluded: difference.excluded.clone(),
+                turn: None,
+                ..base.clone()
+            }
+        } else {
+            let mut ahead: Vec<_> =
+                difference.already.iter().copied().chain(stamps.iter().copied().flatten()).collect();
+            ahead.sort_unstable();
+            ahead.dedup();
+            let step = base.step.saturating_add(count);
+            let excluded = difference.excluded.clone();
+            Position { high, step, ahead, excluded, turn, ..base.clone() }
+        };
+        let target = self.positions.intern(target);
+        // See the module's description: only a batch that cannot be taken in
+        // part may carry the version of its end.
+        let rejectable = parts.iter().filter(|part| !matches!(part.change, Change::Reset)).count();
+        let plain_end = rejectable <= 1 || !complete;
+        let last = parts.len();
+        let full = parts.iter().any(|part| matches!(part.change, Change::FullSync(_)));
+        let bytes = parts.iter().map(|part| part.bytes).sum();
+        let mut updates = Vec::with_capacity(last);
+        for (number, part) in (1u32..).zip(parts) {
+            let is_last = number == count;
+            let version = if is_last && plain_end {
+                target.version.clone()
+            } else {
+                self.positions.version(&base, base.low, high, base.step.saturating_add(number))
+            };
+            updates.push(Update { change: part.change, version, last: is_last });
+        }
+        Edge {
+            batch: self.batch(updates, bytes, full),
+            stamps,
+            from: from.clone(),
+            already: difference.already.clone(),
+            frontier,
+            target,
+            snapshot: Vec::new(),
+            whole: false,
+        }
+    }
+}
+
+impl Edge {
+    /// Where a gateway is that acknowledged only the updates for which `taken`
+    /// says so: nothing is claimed, all that was taken is remembered.
+    pub fn partial(&self, positions: &mut Positions, taken: impl Fn(usize) -> bool) -> Arc<Position> {
+        let took_snapshot = self
+            .batch
+            .updates
+            .iter()
+            .enumerate()
+            .any(|(index, update)| matches!(update.change, Change::FullSync(_)) && taken(index));
+        let delivered = self.stamps.iter().enumerate().filter(|(index, _)| taken(*index));
+        let mut ahead: Vec<_> = delivered.filter_map(|(_, stamp)| *stamp).collect();
+        ahead.extend(&self.already);
+        let mut draft = Position::clone(&self.from);
+        if took_snapshot {
+            draft.base = Base::Nothing(Some(self.frontier));
+            draft.low = Frontier::default();
+        }
+        if self.batch.full && !took_snapshot {
+            ahead.clone_from(&draft.ahead);
+        }
+        ahead.sort_unstable();
+        ahead.dedup();
+        draft.ahead = ahead;
+        draft.high = draft.high.join(&self.frontier);
+        let updates = u32::try_from(self.batch.updates.len()).unwrap_or(u32::MAX);
+        draft.step = draft.step.saturating_add(updates);
+        positions.intern(draft)
+    }
+}
+
+/// Backends before routes; within a kind by rank, then by key.
+pub(crate) fn snapshot_order(list: &mut [(Arc<Resource>, Stamp)]) {
+    list.sort_unstable_by(|(a, _), (b, _)| {
+        let order = |r: &Resource| (r.kind.is_route(), r.kind, r.rank);
+        order(a).cmp(&order(b)).then_with(|| a.key.cmp(&b.key))
+    });
+}
+
+/// The bytes of a snapshot with everything in it.
+pub(crate) fn snapshot_bytes(resources: u64, padding: &[(Kind, ObjectKey)]) -> u64 {
+    size::UPDATE + size::SNAPSHOT + resources + padding.iter().map(size::padding).sum::<u64>()
+}
+
+/// A name that no object has (names in Kubernetes begin with a letter or digit).
+fn filler() -> (Kind, ObjectKey) {
+    (Kind::ApiRoute, ObjectKey::new("-", "padding"))
+}
+
+fn snapshot_part(list: &[(Arc<Resource>, Stamp)], padding: Vec<(Kind, ObjectKey)>) -> Part {
+    let resources: Vec<_> = list.iter().map(|(resource, _)| resource.clone()).collect();
+    let sum = resources.iter().map(|resource| size::resource(resource)).sum();
+    let bytes = snapshot_bytes(sum, &padding);
+    let checksum = digest(resources.iter().map(Arc::as_ref));
+    Part { change: Change::FullSync(Snapshot { resources, padding, checksum }), stamp: None, bytes }
+}

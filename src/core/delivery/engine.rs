@@ -1,0 +1,224 @@
+//! The engine's state: sessions, what is cached for them, and when each of
+//! them needs attention.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::edge::{Builder, Edge};
+use super::plan::Difference;
+use super::position::{Position, Positions};
+use super::session::Session;
+use super::{Action, Batch, DeliveryConfig, EndReason, Notice};
+use crate::ids::{GatewayId, Kind, Revision, SessionId};
+use crate::store::Store;
+use crate::time::Mono;
+
+/// A session's number in this process, in the order of connecting.
+pub(super) type Slot = u64;
+
+/// What was computed for a position at the store's present state.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub position: Arc<Position>,
+    pub difference: Arc<Difference>,
+    /// Everything that must be removed is known.
+    pub covered: bool,
+    /// Without and with a message that sets the sequence.
+    pub increments: [Option<Arc<Edge>>; 2],
+    /// Without and with padding.
+    pub full: [Option<Arc<Edge>>; 2],
+    /// The same configuration at the frontier.
+    pub advanced: Option<Arc<Position>>,
+    /// The message that tells a gateway that it is here.
+    pub heartbeat: Option<Arc<Batch>>,
+}
+
+impl Plan {
+    fn in_use(&self) -> bool {
+        let edges = self.increments.iter().chain(&self.full).flatten().count();
+        // One is our own, one is in each cached edge.
+        Arc::strong_count(&self.position) > 1 + edges
+    }
+}
+
+/// A gateway's registration here.
+#[derive(Debug)]
+pub(super) struct Registration {
+    pub session: SessionId,
+    pub at: Mono,
+    /// Since when it has had no stream, and when that was last said.
+    pub streamless_since: Mono,
+    pub warned: Option<Mono>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub config: DeliveryConfig,
+    pub store: Store,
+    pub positions: Positions,
+    pub sessions: BTreeMap<Slot, Session>,
+    pub by_id: BTreeMap<SessionId, Slot>,
+    pub by_gateway: BTreeMap<GatewayId, Slot>,
+    /// Registrations here and homeless gateways, for telling zombies; those
+    /// that have not been heard of for ten minutes leave.
+    pub registrations: BTreeMap<GatewayId, Registration>,
+    /// Sessions to look at whenever the store moves.
+    pub watching: BTreeSet<Slot>,
+    /// Sessions to look at in the next poll.
+    pub touched: BTreeSet<Slot>,
+    /// Sessions that wait for one of the concurrent full synchronisations.
+    pub waiting_full: BTreeSet<Slot>,
+    pub fulls: usize,
+    /// When which session wants attention; equal to the sessions' `wake`.
+    pub deadlines: BTreeSet<(Mono, Slot)>,
+    /// Keyed by position; valid for the store's state `planned_for`.
+    pub plans: BTreeMap<u64, Plan>,
+    pub planned_for: u64,
+    /// The store's state that watching sessions have seen.
+    pub seen: u64,
+    /// Per kind the history that was asked for and when.
+    pub asked: BTreeMap<Kind, (Revision, Mono)>,
+    pub queued: Vec<Action>,
+    pub applied_changes: u64,
+    pub forget_at: Mono,
+    pub draining: bool,
+    pub slots: Slot,
+    pub batch_ids: u64,
+}
+
+impl Engine {
+    pub fn new(config: DeliveryConfig) -> Self {
+        Engine {
+            store: Store::new(config.message_limit, config.tombstones),
+            positions: Positions::new(config.cluster.clone()),
+            sessions: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            by_gateway: BTreeMap::new(),
+            registrations: BTreeMap::new(),
+            watching: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            waiting_full: BTreeSet::new(),
+            fulls: 0,
+            deadlines: BTreeSet::new(),
+            plans: BTreeMap::new(),
+            planned_for: 0,
+            seen: 0,
+            asked: BTreeMap::new(),
+            queued: Vec::new(),
+            applied_changes: 0,
+            forget_at: Mono::default(),
+            draining: false,
+            slots: 0,
+            batch_ids: 0,
+            config,
+        }
+    }
+
+    pub fn notice(&mut self, notice: Notice) {
+        self.queued.push(Action::Notice(notice));
+    }
+
+    pub fn builder(&mut self) -> Builder<'_> {
+        Builder {
+            config: &self.config,
+            store: &self.store,
+            positions: &mut self.positions,
+            batch_ids: &mut self.batch_ids,
+        }
+    }
+
+    pub fn insert(&mut self, session: Session) {
+        self.slots += 1;
+        self.by_id.insert(session.id.clone(), self.slots);
+        self.by_gateway.insert(session.gateway.clone(), self.slots);
+        self.sessions.insert(self.slots, session);
+        self.touched.insert(self.slots);
+        self.applied_changes += 1;
+    }
+
+    /// Forgets a session.
+    pub fn remove(&mut self, now: Mono, slot: Slot) -> Option<Session> {
+        let session = self.sessions.remove(&slot)?;
+        self.forget(now, slot, &session);
+        Some(session)
+    }
+
+    /// Forgets everything about a session that is out of `sessions` already.
+    pub fn forget(&mut self, now: Mono, slot: Slot, session: &Session) {
+        if self.by_id.get(&session.id) == Some(&slot) {
+            self.by_id.remove(&session.id);
+        }
+        if self.by_gateway.get(&session.gateway) == Some(&slot) {
+            self.by_gateway.remove(&session.gateway);
+        }
+        if let Some(registration) = self.registrations.get_mut(&session.gateway) {
+            registration.streamless_since = now;
+        }
+        if let Some(wake) = session.wake {
+            self.deadlines.remove(&(wake, slot));
+        }
+        if session.full_in_flight() {
+            self.fulls = self.fulls.saturating_sub(1);
+        }
+        self.watching.remove(&slot);
+        self.touched.remove(&slot);
+        self.waiting_full.remove(&slot);
+        self.applied_changes += 1;
+    }
+
+    /// Forgets a session and has its stream ended.
+    pub fn end(&mut self, now: Mono, slot: Slot, reason: EndReason) {
+        if let Some(session) = self.remove(now, slot) {
+            self.queued.push(Action::End { session: session.id, reason });
+        }
+    }
+
+    pub fn drain(&mut self, now: Mono, spread: Duration) {
+        self.draining = true;
+        self.shed(now, self.sessions.len(), spread);
+    }
+
+    pub fn shed(&mut self, now: Mono, count: usize, spread: Duration) {
+        // The newest first: those that have just come lose the least.
+        let staying = |session: &&mut Session| session.end_at.is_none() || self.draining;
+        let chosen: Vec<_> =
+            self.sessions.iter_mut().rev().filter(|(_, session)| staying(session)).take(count).collect();
+        let steps = u32::try_from(chosen.len()).unwrap_or(u32::MAX).max(1);
+        let mut at = now;
+        for (slot, session) in chosen {
+            session.end_at = Some(at);
+            at = at + spread / steps;
+            self.touched.insert(*slot);
+        }
+    }
+
+    /// Drops what no session needs any more.
+    pub fn tidy(&mut self, now: Mono) {
+        self.plans.retain(|_, plan| plan.in_use());
+        if now >= self.forget_at && self.store.previous_count() > 0 {
+            self.forget_at = now + Duration::from_secs(1);
+            let mut low = self.store.frontier();
+            for session in self.sessions.values() {
+                let own = match &session.origin {
+                    Some(origin) => origin.applied().map(|(low, _)| low),
+                    None => session.position.since(),
+                };
+                let own = own.unwrap_or_else(|| self.store.frontier());
+                for kind in Kind::ALL {
+                    low.0[kind.index()] = low.get(kind).min(own.get(kind));
+                }
+            }
+            self.store.forget_previous(&low);
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let at_once = !self.queued.is_empty()
+            || !self.touched.is_empty()
+            || (self.fulls < self.config.concurrent_full_syncs && !self.waiting_full.is_empty())
+            || (self.store.changes() != self.seen && !self.watching.is_empty());
+        if at_once { Some(Mono::default()) } else { self.deadlines.first().map(|(at, _)| *at) }
+    }
+}

@@ -1,0 +1,185 @@
+//! What a gateway at a position lacks, and which part of it comes first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::position::{Base, Position};
+use super::size;
+use crate::ids::{Frontier, Kind, ObjectKey, Revision};
+use crate::object::Resource;
+use crate::store::{Born, Stamp, Store};
+
+/// One update that a gateway lacks.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub kind: Kind,
+    pub key: ObjectKey,
+    /// Names what the gateway has afterwards.
+    pub stamp: Stamp,
+    /// Upper bound of the message's size.
+    pub bytes: u64,
+    pub what: What,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    Upsert { resource: Arc<Resource>, added: bool },
+    Delete,
+}
+
+impl Item {
+    pub fn upsert(resource: &Arc<Resource>, stamp: Stamp, added: bool) -> Self {
+        Item {
+            kind: resource.kind,
+            key: resource.key.clone(),
+            stamp,
+            bytes: size::UPDATE + size::resource(resource),
+            what: What::Upsert { resource: resource.clone(), added },
+        }
+    }
+
+    fn delete(kind: Kind, key: &ObjectKey, stamp: Stamp) -> Self {
+        let bytes = size::UPDATE + size::entry(key);
+        Item { kind, key: key.clone(), stamp, bytes, what: What::Delete }
+    }
+
+    pub fn is_delete(&self) -> bool {
+        matches!(self.what, What::Delete)
+    }
+
+    /// Backends come before the routes that use them and leave after them.
+    fn class(&self) -> u8 {
+        match (self.kind.is_route(), self.is_delete()) {
+            (false, false) => 0,
+            (true, false) => 1,
+            (true, true) => 2,
+            (false, true) => 3,
+        }
+    }
+}
+
+/// The way from a position to the store's frontier.
+#[derive(Debug, Default)]
+pub(crate) struct Difference {
+    /// What is lacking, in no particular order.
+    pub items: Vec<Item>,
+    /// What of the position's `ahead` is still current.
+    pub already: Vec<Stamp>,
+    /// What of the position's exclusions is still in force.
+    pub excluded: BTreeMap<(Kind, u32), ObjectKey>,
+}
+
+/// Computes it, for positions whose base is known.
+pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
+    let scope = &position.scope.scope;
+    let excluded: BTreeMap<_, _> = position
+        .excluded
+        .iter()
+        .filter(|((kind, hash), key)| store.entry(*kind, key).is_some_and(|entry| entry.hash == *hash))
+        .map(|(content, key)| (*content, key.clone()))
+        .collect();
+    let mut difference = Difference { items: Vec::new(), already: Vec::new(), excluded };
+    if let Base::Nothing(_) = position.base {
+        for (entry, resource) in store.entries(scope) {
+            if difference.excluded.contains_key(&(resource.kind, entry.hash)) {
+                continue;
+            }
+            if position.has(entry.stamp) {
+                difference.already.push(entry.stamp);
+            } else {
+                difference.items.push(Item::upsert(resource, entry.stamp, true));
+            }
+        }
+    }
+    let Some(since) = position.since() else { return difference };
+    for (kind, key) in store.news(&since) {
+        if !scope.includes(kind, key) {
+            continue;
+        }
+        let (stamp, absent_since, born) = match (store.entry(kind, key), store.grave(kind, key)) {
+            (Some(entry), _) => {
+                if let Ok(resource) = &entry.outcome {
+                    let covered = matches!(position.base, Base::Nothing(_))
+                        || difference.excluded.contains_key(&(kind, entry.hash));
+                    if covered {
+                        continue;
+                    }
+                    if position.has(entry.stamp) {
+                        difference.already.push(entry.stamp);
+                    } else {
+                        let added = never_had(entry.born, kind, &since, &position.high);
+                        difference.items.push(Item::upsert(resource, entry.stamp, added));
+                    }
+                    continue;
+                }
+                (entry.stamp, entry.absent_since, entry.born)
+            }
+            (None, Some(grave)) => (grave.stamp, grave.absent_since, grave.born),
+            (None, None) => continue,
+        };
+        if position.has(stamp) {
+            difference.already.push(stamp);
+        } else if !absent_since.is_some_and(|absent| since.reached(&absent))
+            && !never_had(born, kind, &since, &position.high)
+        {
+            difference.items.push(Item::delete(kind, key, stamp));
+        }
+    }
+    difference.already.sort_unstable();
+    difference.already.dedup();
+    difference
+}
+
+/// Whether an object that appeared when `born` says cannot be on a gateway
+/// that has everything up to `low` and nothing beyond `high`.
+fn never_had(born: Option<Born>, kind: Kind, low: &Frontier, high: &Frontier) -> bool {
+    let within = |born: Born| -> bool {
+        let (low, high): (Revision, Revision) = (low.get(kind), high.get(kind));
+        low >= born.absent_from && high < born.at
+    };
+    born.is_some_and(within)
+}
+
+/// Takes a batch's worth, round-robin over namespaces, beginning after `turn`:
+/// whoever changes much waits for himself. Within a namespace the sending
+/// order is kept, so that no route is sent before its backend. Returns the
+/// batch in sending order and the namespace that was served last; the latter
+/// is `None` when everything is in the batch.
+pub(crate) fn fill(
+    items: Vec<Item>,
+    max_updates: usize,
+    max_bytes: u64,
+    turn: Option<&Arc<str>>,
+) -> (Vec<Item>, Option<Arc<str>>) {
+    let total: u64 = items.iter().map(|item| item.bytes).sum();
+    let sending_order = |a: &Item, b: &Item| (a.class(), a.kind, &a.key).cmp(&(b.class(), b.kind, &b.key));
+    let mut items = items;
+    items.sort_unstable_by(sending_order);
+    if items.len() <= max_updates && total <= max_bytes {
+        return (items, None);
+    }
+    let mut queues: BTreeMap<Arc<str>, VecDeque<Item>> = BTreeMap::new();
+    for item in items {
+        queues.entry(item.key.namespace.clone()).or_default().push_back(item);
+    }
+    let mut order: VecDeque<Arc<str>> = queues.keys().cloned().collect();
+    if let Some(turn) = turn {
+        let first = order.iter().position(|namespace| namespace > turn).unwrap_or(0);
+        order.rotate_left(first);
+    }
+    let (mut chosen, mut bytes, mut last) = (Vec::new(), 0, None);
+    while let Some(namespace) = order.pop_front() {
+        let Some(queue) = queues.get_mut(&namespace) else { continue };
+        let Some(next) = queue.front() else { continue };
+        let full = chosen.len() >= max_updates || bytes + next.bytes > max_bytes;
+        if full && !chosen.is_empty() {
+            break;
+        }
+        bytes += next.bytes;
+        chosen.extend(queue.pop_front());
+        last = Some(namespace.clone());
+        order.push_back(namespace);
+    }
+    chosen.sort_unstable_by(sending_order);
+    (chosen, last)
+}

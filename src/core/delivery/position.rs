@@ -1,0 +1,164 @@
+//! Where a gateway is in the log: immutable, and shared by all sessions that
+//! are there.
+//!
+//! A batch is an edge between two positions. Sessions at the same position
+//! take the same edges, so a difference is computed and encoded once however
+//! many gateways it goes to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use super::Scope;
+use crate::ids::{Frontier, Kind, ObjectKey};
+use crate::store::Stamp;
+use crate::version::{Exclusions, Version, scope_hash};
+
+/// A scope and its hash.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ScopeInfo {
+    pub scope: Scope,
+    pub hash: u32,
+}
+
+impl ScopeInfo {
+    pub fn new(scope: Scope) -> Arc<Self> {
+        let hash = scope_hash(&scope);
+        Arc::new(ScopeInfo { scope, hash })
+    }
+}
+
+/// What a gateway holds apart from what is in `ahead`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Base {
+    /// The configuration at `low` without what is excluded.
+    Log,
+    /// Nothing. What is in `ahead` was sent since the frontier, so deletions
+    /// above it matter.
+    Nothing(Option<Frontier>),
+    /// We cannot tell.
+    Unknown,
+}
+
+/// See the module's description.
+#[derive(Debug, Clone)]
+pub(crate) struct Position {
+    /// Unique in this process.
+    pub id: u64,
+    pub scope: Arc<ScopeInfo>,
+    pub base: Base,
+    /// Everything up to here is included (with [`Base::Log`]).
+    pub low: Frontier,
+    /// Nothing beyond here is included.
+    pub high: Frontier,
+    /// How many messages were sent since `low` last moved.
+    pub step: u32,
+    /// Outcomes above `low` that were delivered already, sorted.
+    pub ahead: Vec<Stamp>,
+    /// Contents that the gateway lacks, and whose they are.
+    pub excluded: BTreeMap<(Kind, u32), ObjectKey>,
+    /// The namespace that was served last, so that the next batch goes on
+    /// with the one after it.
+    pub turn: Option<Arc<str>>,
+    /// The version of a gateway that is here.
+    pub version: Arc<str>,
+}
+
+impl Position {
+    /// The frontier since when changes are news here; `None`: everything is.
+    pub fn since(&self) -> Option<Frontier> {
+        match self.base {
+            Base::Log => Some(self.low),
+            Base::Nothing(since) => since,
+            Base::Unknown => None,
+        }
+    }
+
+    pub fn has(&self, stamp: Stamp) -> bool {
+        self.ahead.binary_search(&stamp).is_ok()
+    }
+}
+
+type Key = (Arc<ScopeInfo>, Base, Frontier, Frontier, u32, Vec<(Kind, u32)>);
+
+/// All positions without `ahead` by what they are; those with it come about
+/// only by an edge and are shared through it.
+#[derive(Debug)]
+pub(crate) struct Positions {
+    cluster: Arc<str>,
+    known: BTreeMap<Key, Weak<Position>>,
+    prune_at: usize,
+    ids: u64,
+}
+
+impl Positions {
+    pub fn new(cluster: Arc<str>) -> Self {
+        Positions { cluster, known: BTreeMap::new(), prune_at: 64, ids: 0 }
+    }
+
+    pub fn cluster(&self) -> &Arc<str> {
+        &self.cluster
+    }
+
+    /// A gateway that holds nothing.
+    pub fn nothing(&mut self, scope: &Arc<ScopeInfo>) -> Arc<Position> {
+        self.bare(scope, Base::Nothing(None), Frontier::default())
+    }
+
+    /// A gateway that holds we do not know what, but nothing beyond `high`.
+    pub fn unknown(&mut self, scope: &Arc<ScopeInfo>, high: Frontier) -> Arc<Position> {
+        self.bare(scope, Base::Unknown, high)
+    }
+
+    fn bare(&mut self, scope: &Arc<ScopeInfo>, base: Base, high: Frontier) -> Arc<Position> {
+        self.intern(Position {
+            id: 0,
+            scope: scope.clone(),
+            base,
+            low: Frontier::default(),
+            high,
+            step: 0,
+            ahead: Vec::new(),
+            excluded: BTreeMap::new(),
+            turn: None,
+            version: "".into(),
+        })
+    }
+
+    /// The position like `draft`, whose id and version are ignored.
+    pub fn intern(&mut self, mut draft: Position) -> Arc<Position> {
+        let shared = draft.ahead.is_empty();
+        let key = || {
+            let excluded = draft.excluded.keys().copied().collect();
+            (draft.scope.clone(), draft.base, draft.low, draft.high, draft.step, excluded)
+        };
+        let key = shared.then(key);
+        if let Some(known) = key.as_ref().and_then(|key| self.known.get(key)).and_then(Weak::upgrade) {
+            return known;
+        }
+        self.ids += 1;
+        draft.id = self.ids;
+        draft.version = self.version(&draft, draft.low, draft.high, draft.step);
+        let position = Arc::new(draft);
+        if let Some(key) = key {
+            if self.known.len() >= self.prune_at {
+                self.known.retain(|_, position| position.strong_count() > 0);
+                self.prune_at = (2 * self.known.len()).max(64);
+            }
+            self.known.insert(key, Arc::downgrade(&position));
+        }
+        position
+    }
+
+    /// A version with the scope and exclusions of a position.
+    pub fn version(&self, position: &Position, low: Frontier, high: Frontier, step: u32) -> Arc<str> {
+        let version = Version {
+            cluster: self.cluster.clone(),
+            scope: position.scope.hash,
+            low,
+            high: high.join(&low),
+            step,
+            excluded: Exclusions::Known(position.excluded.keys().copied().collect()),
+        };
+        version.to_string().into()
+    }
+}

@@ -1,0 +1,186 @@
+//! Gateways coming and going: registration, connecting, what their version
+//! tells, and the history that some of them need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::engine::{Engine, Registration};
+use super::position::{Base, Position, ScopeInfo};
+use super::session::{Origin, Rejected, Session};
+use super::{Connect, EndReason, Notice, Tombstone};
+use crate::ids::{Frontier, GatewayId, Kind, ObjectKey, Revision, SessionId};
+use crate::store::Store;
+use crate::time::Mono;
+use crate::version::{Exclusions, Version};
+
+/// A gateway's guard counts from when our answer reached it, ours from when it
+/// was sent.
+const GUARD_MARGIN: Duration = Duration::from_secs(2);
+/// Registrations of gateways that are not heard of any more leave after this.
+const REGISTRATION: Duration = Duration::from_secs(600);
+
+impl Engine {
+    pub fn registered(&mut self, now: Mono, session: SessionId, gateway: GatewayId) {
+        let guard_until = self.guard_from(now);
+        if let Some(live) = self.by_gateway.get(&gateway).and_then(|slot| self.sessions.get_mut(slot)) {
+            live.guard_until = live.guard_until.max(guard_until);
+        }
+        self.registrations.retain(|_, known| now.since(known.at) < REGISTRATION);
+        let registration = Registration { session, at: now, streamless_since: now, warned: None };
+        self.registrations.insert(gateway, registration);
+    }
+
+    fn guard_from(&self, registered: Mono) -> Mono {
+        registered + self.config.shrink_guard + GUARD_MARGIN
+    }
+
+    pub fn connected(&mut self, now: Mono, connect: Connect) {
+        let Connect { session: id, gateway, scope, last_version, registered } = connect;
+        if let Some(slot) = self.by_id.get(&id).copied() {
+            self.remove(now, slot);
+        }
+        if let Some(slot) = self.by_gateway.get(&gateway).copied() {
+            self.end(now, slot, EndReason::Superseded);
+        }
+        let scope = ScopeInfo::new(scope);
+        let (origin, doubt) = self.read(&scope, &last_version);
+        if let Some(reason) = doubt {
+            self.notice(Notice::NotResumable { gateway: gateway.clone(), reason });
+        }
+        let position = self.positions.unknown(&scope, origin.high());
+        // Without knowing when it registered, it may have been just now.
+        let guard_until = self.guard_from(registered.unwrap_or(now).min(now));
+        let mut session = Session::new(id, gateway, origin, position, last_version.into(), now, guard_until);
+        if self.draining {
+            session.end_at = Some(now);
+        }
+        self.insert(session);
+    }
+
+    pub fn disconnected(&mut self, now: Mono, session: &SessionId) {
+        if let Some(slot) = self.by_id.get(session).copied() {
+            self.remove(now, slot);
+        }
+    }
+
+    /// What a version tells, and why not more.
+    fn read(&self, scope: &ScopeInfo, text: &str) -> (Origin, Option<String>) {
+        if text.is_empty() {
+            return (Origin::Empty, None);
+        }
+        let nothing = Frontier::default();
+        let version: Version = match text.parse() {
+            Ok(version) => version,
+            Err(error) => return (Origin::Unknown { high: nothing }, Some(error.to_string())),
+        };
+        let high = version.high;
+        if version.cluster != *self.positions.cluster() {
+            let reason = format!(
+                "its version is of cluster {}, this is {}",
+                version.cluster,
+                self.positions.cluster()
+            );
+            return (Origin::Unknown { high: nothing }, Some(reason));
+        }
+        if version.scope != scope.hash {
+            let reason = "it asked for other namespaces or kinds before".to_string();
+            return (Origin::Unknown { high }, Some(reason));
+        }
+        if version.excluded == Exclusions::Unknown {
+            let reason = "it had rejected more resources than a version names".to_string();
+            return (Origin::Unknown { high }, Some(reason));
+        }
+        (Origin::At(version), None)
+    }
+
+    /// Turns what a gateway said into a position, now that the store has
+    /// reached it.
+    pub fn resolve(&mut self, now: Mono, session: &mut Session) {
+        let Some(origin) = session.origin.take() else { return };
+        self.applied_changes += 1;
+        let position = match origin {
+            Origin::Empty => self.positions.nothing(&session.scope),
+            Origin::Unknown { high } => self.positions.unknown(&session.scope, high),
+            Origin::At(version) => {
+                let excluded = match &version.excluded {
+                    Exclusions::Known(known) if !known.is_empty() => owners(&self.store, known),
+                    _ => BTreeMap::new(),
+                };
+                for (content, key) in &excluded {
+                    let rejected = Rejected {
+                        content: content.1,
+                        held: None,
+                        message: "rejected before this replica served the gateway".into(),
+                    };
+                    session.rejected.insert((content.0, key.clone()), rejected);
+                }
+                self.positions.intern(Position {
+                    id: 0,
+                    scope: session.scope.clone(),
+                    base: Base::Log,
+                    low: version.low,
+                    high: version.high,
+                    step: version.step,
+                    ahead: Vec::new(),
+                    excluded,
+                    turn: None,
+                    version: "".into(),
+                })
+            }
+        };
+        session.move_to(now, position);
+    }
+
+    pub fn history(&mut self, kind: Kind, since: Revision, until: Revision, tombstones: Vec<Tombstone>) {
+        self.asked.remove(&kind);
+        self.store.history(kind, since, until, tombstones);
+        // Whoever asked for no more than this and is still not covered will
+        // not be by asking again.
+        self.give_up(kind, |low| low >= since);
+    }
+
+    pub fn history_unavailable(&mut self, kind: Kind, since: Revision) {
+        self.asked.remove(&kind);
+        self.give_up(kind, |low| low <= since);
+    }
+
+    fn give_up(&mut self, kind: Kind, concerned: impl Fn(Revision) -> bool) {
+        let mut notices = Vec::new();
+        for (slot, session) in &mut self.sessions {
+            let position = &session.position;
+            let Some(low) = position.since() else { continue };
+            let covered = self.store.covers(kind, &low, &position.high);
+            if session.origin.is_some() || covered {
+                continue;
+            }
+            // Others ask for themselves.
+            self.touched.insert(*slot);
+            if concerned(low.get(kind)) && !session.full_required {
+                session.full_required = true;
+                notices.push(Notice::NotResumable {
+                    gateway: session.gateway.clone(),
+                    reason: format!("nobody knows which {} were deleted since it was served", kind.plural()),
+                });
+            }
+        }
+        notices.into_iter().for_each(|notice| self.notice(notice));
+    }
+}
+
+/// Whose contents these are, as far as they are still current.
+fn owners(store: &Store, contents: &BTreeSet<(Kind, u32)>) -> BTreeMap<(Kind, u32), ObjectKey> {
+    let mut owners = BTreeMap::new();
+    for kind in Kind::ALL {
+        if !contents.iter().any(|(excluded, _)| *excluded == kind) {
+            continue;
+        }
+        for object in store.objects(kind) {
+            if let Some(view) = store.content_of(kind, &object.key)
+                && contents.contains(&(kind, view.content))
+            {
+                owners.insert((kind, view.content), object.key.clone());
+            }
+        }
+    }
+    owners
+}

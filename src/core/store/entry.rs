@@ -1,0 +1,95 @@
+//! One object of the store and what is remembered about its way here.
+
+use std::sync::Arc;
+
+use crate::compile::Invalid;
+use crate::ids::{Frontier, Kind, ObjectKey, Revision};
+use crate::object::{RawObject, Resource};
+
+/// Names one outcome of one object within this process: two equal stamps mean
+/// the same bytes. It never leaves the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp(pub u64);
+
+/// When an object appeared, as far as the watch showed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Born {
+    /// No gateway at or above this revision and below `at` can hold it.
+    pub absent_from: Revision,
+    /// The revision of its creation.
+    pub at: Revision,
+}
+
+/// The compiled resource that was current before.
+#[derive(Debug, Clone)]
+pub(crate) struct Previous {
+    /// It.
+    pub resource: Arc<Resource>,
+    /// The kind of the object whose change replaced it.
+    pub cause: Kind,
+    /// The revision of that change.
+    pub revision: Revision,
+}
+
+/// One live object.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// As last seen.
+    pub object: RawObject,
+    /// Its content revision.
+    pub content: Revision,
+    /// Its content hash.
+    pub hash: u32,
+    /// The revision at which its existence (present and not being deleted)
+    /// last changed.
+    pub existence: Revision,
+    /// What gateways get of it.
+    pub outcome: Result<Arc<Resource>, Invalid>,
+    /// Whose existence the outcome depends on.
+    pub references: Vec<(Kind, ObjectKey)>,
+    /// Names the outcome.
+    pub stamp: Stamp,
+    /// For each kind the last revision at which a change of it changed the
+    /// outcome; zero: none. Every non-zero one is in the store's news.
+    pub caused: Frontier,
+    /// While there is no outcome: positions from here on do not hold it.
+    pub absent_since: Option<Frontier>,
+    /// When it appeared.
+    pub born: Option<Born>,
+    /// What to fall back to when a gateway rejects the outcome.
+    pub previous: Option<Previous>,
+}
+
+/// An object's content and outcome, for status planning.
+#[derive(Debug, Clone, Copy)]
+pub struct ContentView<'a> {
+    /// The object as last seen, with its status.
+    pub object: &'a RawObject,
+    /// Its content revision (ARCHITECTURE.md, "Terms and rules").
+    pub revision: Revision,
+    /// Its content hash, see [`crate::version::content_hash`].
+    pub content: u32,
+    /// `metadata.generation`
+    pub generation: i64,
+    /// `metadata.uid`
+    pub uid: &'a Arc<str>,
+    /// What gateways get of it, or why they get nothing.
+    pub outcome: &'a Result<Arc<Resource>, Invalid>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+impl Entry {
+    /// The view of it.
+    pub fn view(&self) -> ContentView<'_> {
+        ContentView {
+            object: &self.object,
+            revision: self.content,
+            content: self.hash,
+            generation: self.object.generation,
+            uid: &self.object.uid,
+            outcome: &self.outcome,
+            deleting: self.object.deleting,
+        }
+    }
+}

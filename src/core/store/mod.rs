@@ -1,0 +1,634 @@
+//! The objects of all delivered kinds, what they compile to, and what changed
+//! when: a replica's copy of the log.
+//!
+//! The store is a pure function of its inputs. Lists and watch events of one
+//! kind come in the order of that kind's revisions; nothing is assumed about
+//! the order between kinds. What is *news* to a gateway is found through an
+//! index by revision, so that a difference costs as much as there are changes
+//! in it and nothing per object.
+
+mod entry;
+mod news;
+mod tombstones;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+pub use entry::ContentView;
+pub(crate) use entry::{Born, Entry, Stamp};
+pub(crate) use tombstones::Grave;
+
+use crate::compile::{Compiler, Invalid};
+use crate::delivery::{Scope, Tombstone, size};
+use crate::ids::{Frontier, Kind, ObjectKey, Revision};
+use crate::object::{RawObject, Resource};
+use crate::version::content_hash;
+use entry::Previous;
+use news::News;
+use tombstones::Tombstones;
+
+/// What gateways get of an object, or why they get nothing.
+type Outcome = Result<Arc<Resource>, Invalid>;
+
+/// What became of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// It is the kind's state now.
+    Taken,
+    /// It is older than what was seen, and was ignored.
+    Stale {
+        /// What had been seen.
+        seen: Revision,
+    },
+}
+
+/// How many resources there are and how many bytes they need in messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub count: usize,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct KindState {
+    listed: bool,
+    entries: BTreeMap<ObjectKey, Entry>,
+    tombstones: Tombstones,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Store {
+    kinds: [KindState; Kind::COUNT],
+    frontier: Frontier,
+    news: News,
+    /// Referenced object → objects whose outcome depends on its existence;
+    /// kept equal to the entries' `references`.
+    dependents: BTreeMap<(Kind, ObjectKey), BTreeSet<(Kind, ObjectKey)>>,
+    /// Which entries have a `previous`, by what replaced it.
+    previous: BTreeSet<(Kind, Revision, Kind, ObjectKey)>,
+    /// Sums over the entries with an outcome, by namespace and kind.
+    totals: BTreeMap<Arc<str>, [Totals; Kind::COUNT]>,
+    stamps: u64,
+    changes: u64,
+    message_limit: u64,
+    tombstone_bound: usize,
+}
+
+impl Store {
+    /// An empty store. Resources that do not fit into a message of
+    /// `message_limit` bytes compile to nothing; at most `tombstone_bound`
+    /// deletions are kept per kind.
+    pub fn new(message_limit: u64, tombstone_bound: usize) -> Self {
+        Store {
+            kinds: Default::default(),
+            frontier: Frontier::default(),
+            news: News::default(),
+            dependents: BTreeMap::new(),
+            previous: BTreeSet::new(),
+            totals: BTreeMap::new(),
+            stamps: 0,
+            changes: 0,
+            message_limit,
+            tombstone_bound,
+        }
+    }
+
+    /// Whether every kind was listed at least once: before that nothing may be
+    /// concluded from an object's absence.
+    pub fn ready(&self) -> bool {
+        self.kinds.iter().all(|state| state.listed)
+    }
+
+    /// How far everything is seen.
+    pub fn frontier(&self) -> Frontier {
+        self.frontier
+    }
+
+    /// Moves with every input that changed anything, the frontier included.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// A complete list of one kind at a revision. Deletions that it implies
+    /// carry the list's revision.
+    pub fn listed(
+        &mut self,
+        compiler: &dyn Compiler,
+        kind: Kind,
+        revision: Revision,
+        objects: Vec<RawObject>,
+    ) -> Listed {
+        let seen = self.frontier.get(kind);
+        if revision < seen {
+            return Listed::Stale { seen };
+        }
+        self.changes += 1;
+        self.frontier.advance(kind, revision);
+        let state = &mut self.kinds[kind.index()];
+        if !state.listed {
+            state.listed = true;
+            state.tombstones.start(revision);
+        } else if revision > seen {
+            state.tombstones.skipped(seen, revision);
+        }
+        let mut gone: BTreeSet<ObjectKey> = state.entries.keys().cloned().collect();
+        for object in objects {
+            gone.remove(&object.key);
+            self.upsert(compiler, object, false);
+        }
+        for key in gone {
+            self.remove(compiler, kind, &key, revision);
+        }
+        Listed::Taken
+    }
+
+    /// An object was created or modified.
+    pub fn changed(&mut self, compiler: &dyn Compiler, object: RawObject) {
+        self.changes += 1;
+        self.frontier.advance(object.kind, object.revision);
+        self.upsert(compiler, object, true);
+    }
+
+    /// An object was deleted at a revision.
+    pub fn deleted(&mut self, compiler: &dyn Compiler, kind: Kind, key: &ObjectKey, revision: Revision) {
+        self.changes += 1;
+        self.frontier.advance(kind, revision);
+        self.remove(compiler, kind, key, revision);
+    }
+
+    /// Everything of a kind up to a revision has been seen.
+    pub fn bookmark(&mut self, kind: Kind, revision: Revision) {
+        if revision > self.frontier.get(kind) {
+            self.changes += 1;
+            self.frontier.advance(kind, revision);
+        }
+    }
+
+    /// All deletions of a kind in (`since`, `until`], learned from elsewhere.
+    /// Returns whether they reach up to what was known before; only then they
+    /// are of use.
+    pub fn history(
+        &mut self,
+        kind: Kind,
+        since: Revision,
+        until: Revision,
+        tombstones: Vec<Tombstone>,
+    ) -> bool {
+        let state = &self.kinds[kind.index()];
+        if !state.listed || until < state.tombstones.certain_from() {
+            return false;
+        }
+        self.changes += 1;
+        for Tombstone { kind: buried, key, revision } in tombstones {
+            // A key that lives is replaced by its upsert, and what is beyond
+            // our frontier the watch will tell.
+            let state = &self.kinds[kind.index()];
+            let known = state.tombstones.get(&key).is_some_and(|grave| grave.revision >= revision);
+            if buried != kind
+                || revision <= since
+                || revision > self.frontier.get(kind)
+                || known
+                || state.entries.contains_key(&key)
+            {
+                continue;
+            }
+            let grave = Grave { revision, stamp: self.next_stamp(), absent_since: None, born: None };
+            self.bury(kind, key.clone(), grave);
+            for (dependent, dependent_key) in self.dependents_of(kind, &key) {
+                self.note(dependent, &dependent_key, kind, revision);
+            }
+        }
+        self.kinds[kind.index()].tombstones.extend(since);
+        true
+    }
+
+    /// Deletions of a kind above a revision, up to the frontier; `None` when
+    /// not all of them are known.
+    pub fn tombstones(&self, kind: Kind, since: Revision) -> Option<Vec<Tombstone>> {
+        let state = &self.kinds[kind.index()];
+        if !state.listed {
+            return None;
+        }
+        let above = state.tombstones.since(since)?;
+        Some(above.into_iter().map(|(revision, key)| Tombstone { kind, key, revision }).collect())
+    }
+
+    /// How many deletions of a kind are kept, and back to where.
+    pub fn tombstone_count(&self, kind: Kind) -> (usize, Revision) {
+        let tombstones = &self.kinds[kind.index()].tombstones;
+        (tombstones.len(), tombstones.floor())
+    }
+
+    /// Whether everything is known that a gateway must be told to remove.
+    pub(crate) fn covers(&self, kind: Kind, low: &Frontier, high: &Frontier) -> bool {
+        self.kinds[kind.index()].tombstones.covers(low.get(kind), high.get(kind))
+    }
+
+    /// Keys whose outcome may differ between a position and now.
+    pub(crate) fn news(&self, low: &Frontier) -> BTreeSet<(Kind, &ObjectKey)> {
+        self.news.since(low)
+    }
+
+    /// Live objects whose content or outcome changed above a frontier.
+    pub fn changed_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)> {
+        let live = |(kind, key): &(Kind, &ObjectKey)| self.entry(*kind, key).is_some();
+        self.news.since(frontier).into_iter().filter(live).map(|(kind, key)| (kind, key.clone())).collect()
+    }
+
+    pub(crate) fn entry(&self, kind: Kind, key: &ObjectKey) -> Option<&Entry> {
+        self.kinds[kind.index()].entries.get(key)
+    }
+
+    pub(crate) fn grave(&self, kind: Kind, key: &ObjectKey) -> Option<&Grave> {
+        self.kinds[kind.index()].tombstones.get(key)
+    }
+
+    /// One object as last seen.
+    pub fn object(&self, kind: Kind, key: &ObjectKey) -> Option<&RawObject> {
+        self.entry(kind, key).map(|entry| &entry.object)
+    }
+
+    /// All objects of a kind in the order of their keys.
+    pub fn objects(&self, kind: Kind) -> impl Iterator<Item = &RawObject> {
+        self.kinds[kind.index()].entries.values().map(|entry| &entry.object)
+    }
+
+    /// One object's content.
+    pub fn content_of(&self, kind: Kind, key: &ObjectKey) -> Option<ContentView<'_>> {
+        self.entry(kind, key).map(Entry::view)
+    }
+
+    /// Everything that a scope's gateways are to hold, by kind and key.
+    pub(crate) fn entries<'a>(
+        &'a self,
+        scope: &'a Scope,
+    ) -> impl Iterator<Item = (&'a Entry, &'a Arc<Resource>)> {
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| scope.includes_kind(*kind))
+            .flat_map(move |kind| {
+                let entries = &self.kinds[kind.index()].entries;
+                let all = scope.namespaces.is_empty().then(|| entries.range::<ObjectKey, _>(..));
+                let some = scope.namespaces.iter().flat_map(move |namespace| {
+                    let first = ObjectKey::new(namespace.clone(), "");
+                    // No namespace's name sorts between a name and that name
+                    // followed by the lowest character.
+                    let end = ObjectKey::new(format!("{namespace}\0"), "");
+                    entries.range((Bound::Included(first), Bound::Excluded(end)))
+                });
+                all.into_iter().flatten().chain(some)
+            })
+            .filter_map(|(_, entry)| entry.outcome.as_ref().ok().map(|resource| (entry, resource)))
+    }
+
+    /// Sums over a scope, per kind.
+    pub(crate) fn totals(&self, scope: &Scope) -> [Totals; Kind::COUNT] {
+        let mut sums = [Totals::default(); Kind::COUNT];
+        let mut add = |totals: &[Totals; Kind::COUNT]| {
+            for kind in Kind::ALL.into_iter().filter(|kind| scope.includes_kind(*kind)) {
+                sums[kind.index()].count += totals[kind.index()].count;
+                sums[kind.index()].bytes += totals[kind.index()].bytes;
+            }
+        };
+        if scope.namespaces.is_empty() {
+            self.totals.values().for_each(&mut add);
+        } else {
+            scope.namespaces.iter().filter_map(|namespace| self.totals.get(namespace)).for_each(&mut add);
+        }
+        sums
+    }
+
+    /// What a gateway at `low` held of an object before its outcome changed to
+    /// what it is now, or something newer that it never got: never something
+    /// older.
+    pub(crate) fn held_before(&self, kind: Kind, key: &ObjectKey, low: &Frontier) -> Option<Arc<Resource>> {
+        let previous = self.entry(kind, key)?.previous.as_ref()?;
+        (previous.revision > low.get(previous.cause)).then(|| previous.resource.clone())
+    }
+
+    /// Drops previous resources that no gateway at or above `low` can need.
+    pub(crate) fn forget_previous(&mut self, low: &Frontier) {
+        for cause in Kind::ALL {
+            let first = (cause, Revision(0), Kind::ApiRoute, ObjectKey::new("", ""));
+            while let Some(row) = self.previous.range(first.clone()..).next() {
+                if row.0 != cause || row.1 > low.get(cause) {
+                    break;
+                }
+                let row = row.clone();
+                self.previous.remove(&row);
+                if let Some(entry) = self.kinds[row.2.index()].entries.get_mut(&row.3) {
+                    entry.previous = None;
+                }
+            }
+        }
+    }
+
+    /// How many previous resources are kept.
+    pub fn previous_count(&self) -> usize {
+        self.previous.len()
+    }
+
+    fn next_stamp(&mut self) -> Stamp {
+        self.stamps += 1;
+        Stamp(self.stamps)
+    }
+
+    fn exists(&self, kind: Kind, key: &ObjectKey) -> bool {
+        self.entry(kind, key).is_some_and(|entry| !entry.object.deleting)
+    }
+
+    /// The revision at which an object's existence last changed.
+    fn existence(&self, kind: Kind, key: &ObjectKey) -> Option<Revision> {
+        let state = &self.kinds[kind.index()];
+        let live = state.entries.get(key).map(|entry| entry.existence);
+        live.or_else(|| state.tombstones.get(key).map(|grave| grave.revision))
+    }
+
+    fn dependents_of(&self, kind: Kind, key: &ObjectKey) -> Vec<(Kind, ObjectKey)> {
+        self.dependents.get(&(kind, key.clone())).into_iter().flatten().cloned().collect()
+    }
+
+    fn upsert(&mut self, compiler: &dyn Compiler, object: RawObject, seen_live: bool) {
+        let (kind, key, revision) = (object.kind, object.key.clone(), object.revision);
+        let existed = match self.kinds[kind.index()].entries.get_mut(&key) {
+            Some(entry) => {
+                let known = &entry.object;
+                if revision <= known.revision {
+                    return;
+                }
+                let same_content = known.uid == object.uid
+                    && known.generation == object.generation
+                    && known.deleting == object.deleting;
+                if same_content {
+                    entry.object = object;
+                    return;
+                }
+                !known.deleting
+            }
+            None => {
+                // What is older than its own deletion is an old answer.
+                let state = &self.kinds[kind.index()];
+                if state.tombstones.get(&key).is_some_and(|grave| grave.revision >= revision) {
+                    return;
+                }
+                self.adopt(&object, seen_live);
+                false
+            }
+        };
+        let exists = !object.deleting;
+        if let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key) {
+            entry.hash = content_hash(&object.uid, object.generation);
+            entry.content = revision;
+            if existed != exists {
+                entry.existence = revision;
+            }
+            entry.object = object;
+        }
+        self.recompile(compiler, kind, &key, kind, revision);
+        if existed != exists {
+            self.existence_changed(compiler, kind, &key, revision);
+        }
+    }
+
+    /// Makes the entry of a new object, without an outcome yet.
+    fn adopt(&mut self, object: &RawObject, seen_live: bool) {
+        let stamp = self.next_stamp();
+        let (kind, key) = (object.kind, &object.key);
+        let state = &mut self.kinds[kind.index()];
+        let mut absent_from = state.tombstones.certain_from();
+        if let Some(grave) = state.tombstones.raise(key) {
+            self.news.remove(kind, grave.revision, kind, key);
+            absent_from = grave.revision;
+        }
+        let mut absent_since = Frontier::default();
+        absent_since.advance(kind, absent_from);
+        let entry = Entry {
+            object: object.clone(),
+            content: object.revision,
+            hash: 0,
+            existence: object.revision,
+            outcome: Err(being_deleted()),
+            references: Vec::new(),
+            stamp,
+            caused: Frontier::default(),
+            absent_since: Some(absent_since),
+            born: seen_live.then_some(Born { absent_from, at: object.revision }),
+            previous: None,
+        };
+        state.entries.insert(key.clone(), entry);
+    }
+
+    /// Compiles an object again because of a change of `cause` at `revision`.
+    fn recompile(
+        &mut self,
+        compiler: &dyn Compiler,
+        kind: Kind,
+        key: &ObjectKey,
+        cause: Kind,
+        revision: Revision,
+    ) {
+        let Some(entry) = self.entry(kind, key) else { return };
+        let (outcome, references) = self.compile(compiler, entry);
+        let own = cause == kind && entry.content == revision;
+        let changed = match (&entry.outcome, &outcome) {
+            (Ok(old), Ok(new)) => old != new,
+            (Err(_), Err(_)) => false,
+            _ => true,
+        };
+        let mut causes = Vec::new();
+        if own {
+            // Of a new content the existence of all that it names is news.
+            causes.extend(references.iter().filter_map(|(k, key)| Some((*k, self.existence(*k, key)?))));
+        }
+        if own || changed {
+            causes.push((cause, revision));
+        }
+        self.set_references(kind, key, references);
+        if changed {
+            self.set_outcome(kind, key, outcome, cause, revision);
+        } else if let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) {
+            entry.outcome = outcome;
+        }
+        if own {
+            self.forget_causes(kind, key);
+        }
+        for (cause, revision) in causes {
+            self.note(kind, key, cause, revision);
+        }
+    }
+
+    fn compile(&self, compiler: &dyn Compiler, entry: &Entry) -> (Outcome, Vec<(Kind, ObjectKey)>) {
+        let object = &entry.object;
+        if object.deleting {
+            return (Err(being_deleted()), Vec::new());
+        }
+        let compilation = compiler.compile(object, &|kind, key| self.exists(kind, key));
+        let outcome = compilation.outcome.and_then(|compiled| {
+            let resource = Resource {
+                kind: object.kind,
+                key: object.key.clone(),
+                uid: object.uid.clone(),
+                generation: object.generation,
+                revision: entry.content,
+                created: object.created.clone(),
+                spec_json: compiled.spec_json,
+                rank: compiled.rank,
+            };
+            let bytes = size::UPDATE + size::SNAPSHOT + size::resource(&resource);
+            if bytes > self.message_limit { Err(too_large(bytes, self.message_limit)) } else { Ok(resource) }
+        });
+        (outcome.map(Arc::new), compilation.references)
+    }
+
+    fn set_references(&mut self, kind: Kind, key: &ObjectKey, mut references: Vec<(Kind, ObjectKey)>) {
+        references.sort_unstable();
+        references.dedup();
+        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
+        if entry.references == references {
+            return;
+        }
+        let before = std::mem::replace(&mut entry.references, references.clone());
+        for referenced in before {
+            if let Some(dependents) = self.dependents.get_mut(&referenced) {
+                dependents.remove(&(kind, key.clone()));
+                if dependents.is_empty() {
+                    self.dependents.remove(&referenced);
+                }
+            }
+        }
+        for referenced in references {
+            self.dependents.entry(referenced).or_default().insert((kind, key.clone()));
+        }
+    }
+
+    fn set_outcome(
+        &mut self,
+        kind: Kind,
+        key: &ObjectKey,
+        outcome: Outcome,
+        cause: Kind,
+        revision: Revision,
+    ) {
+        let stamp = self.next_stamp();
+        let mut absent_since = self.frontier;
+        absent_since.advance(cause, revision);
+        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
+        entry.stamp = stamp;
+        entry.absent_since = outcome.is_err().then_some(absent_since);
+        let before = std::mem::replace(&mut entry.outcome, outcome.clone());
+        if let Ok(resource) = &before {
+            if let Some(older) = entry.previous.take() {
+                self.previous.remove(&(older.cause, older.revision, kind, key.clone()));
+            }
+            entry.previous = Some(Previous { resource: resource.clone(), cause, revision });
+            self.previous.insert((cause, revision, kind, key.clone()));
+        }
+        self.account(before.ok().as_deref(), outcome.ok().as_deref());
+    }
+
+    fn account(&mut self, before: Option<&Resource>, after: Option<&Resource>) {
+        if let Some(resource) = after {
+            let totals = self.totals.entry(resource.key.namespace.clone()).or_default();
+            totals[resource.kind.index()].count += 1;
+            totals[resource.kind.index()].bytes += size::resource(resource);
+        }
+        if let Some(resource) = before
+            && let Some(totals) = self.totals.get_mut(&resource.key.namespace)
+        {
+            totals[resource.kind.index()].count -= 1;
+            totals[resource.kind.index()].bytes -= size::resource(resource);
+            if totals.iter().all(|totals| totals.count == 0) {
+                self.totals.remove(&resource.key.namespace);
+            }
+        }
+    }
+
+    /// Indexes a live object's news; only the last per causing kind is kept.
+    fn note(&mut self, kind: Kind, key: &ObjectKey, cause: Kind, revision: Revision) {
+        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
+        let known = entry.caused.get(cause);
+        if revision <= known {
+            return;
+        }
+        entry.caused.advance(cause, revision);
+        self.news.remove(cause, known, kind, key);
+        self.news.insert(cause, revision, kind, key);
+    }
+
+    fn forget_causes(&mut self, kind: Kind, key: &ObjectKey) {
+        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
+        let caused = std::mem::take(&mut entry.caused);
+        for cause in Kind::ALL {
+            self.news.remove(cause, caused.get(cause), kind, key);
+        }
+    }
+
+    fn existence_changed(
+        &mut self,
+        compiler: &dyn Compiler,
+        kind: Kind,
+        key: &ObjectKey,
+        revision: Revision,
+    ) {
+        for (dependent, dependent_key) in self.dependents_of(kind, key) {
+            self.recompile(compiler, dependent, &dependent_key, kind, revision);
+        }
+    }
+
+    fn remove(&mut self, compiler: &dyn Compiler, kind: Kind, key: &ObjectKey, revision: Revision) {
+        let Some(entry) = self.entry(kind, key) else {
+            let buried = self.grave(kind, key).is_some_and(|grave| grave.revision >= revision);
+            if !buried && revision > self.kinds[kind.index()].tombstones.floor() {
+                let grave = Grave { revision, stamp: self.next_stamp(), absent_since: None, born: None };
+                self.bury(kind, key.clone(), grave);
+            }
+            return;
+        };
+        if revision < entry.object.revision {
+            return;
+        }
+        self.forget_causes(kind, key);
+        self.set_references(kind, key, Vec::new());
+        let stamp = self.next_stamp();
+        let Some(entry) = self.kinds[kind.index()].entries.remove(key) else { return };
+        if let Some(previous) = &entry.previous {
+            self.previous.remove(&(previous.cause, previous.revision, kind, key.clone()));
+        }
+        self.account(entry.outcome.as_deref().ok(), None);
+        let grave = Grave { revision, stamp, absent_since: entry.absent_since, born: entry.born };
+        self.bury(kind, key.clone(), grave);
+        if !entry.object.deleting {
+            self.existence_changed(compiler, kind, key, revision);
+        }
+    }
+
+    fn bury(&mut self, kind: Kind, key: ObjectKey, grave: Grave) {
+        let revision = grave.revision;
+        let tombstones = &mut self.kinds[kind.index()].tombstones;
+        if let Some(older) = tombstones.raise(&key) {
+            self.news.remove(kind, older.revision, kind, &key);
+        }
+        self.news.insert(kind, revision, kind, &key);
+        for (revision, key) in tombstones.bury(key, grave, self.tombstone_bound) {
+            self.news.remove(kind, revision, kind, &key);
+        }
+    }
+}
+
+fn being_deleted() -> Invalid {
+    Invalid {
+        field: "metadata.deletionTimestamp".into(),
+        problem: "the object is being deleted".into(),
+        remedy: "nothing is to be done".into(),
+    }
+}
+
+fn too_large(bytes: u64, limit: u64) -> Invalid {
+    Invalid {
+        field: "spec".into(),
+        problem: format!("it needs a message of up to {bytes} bytes, gateways accept {limit}"),
+        remedy: "make the spec smaller or split the object".into(),
+    }
+}

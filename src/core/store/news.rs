@@ -1,0 +1,34 @@
+//! What changed when: the index behind every difference.
+
+use std::collections::BTreeSet;
+
+use crate::ids::{Frontier, Kind, ObjectKey, Revision};
+
+/// For each causing kind: (revision, kind and key of what changed). The cause
+/// differs from the kind where an outcome depends on another object's
+/// existence. Kept equal to the entries' `caused` and the tombstones.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    by_cause: [BTreeSet<(Revision, Kind, ObjectKey)>; Kind::COUNT],
+}
+
+impl News {
+    pub fn insert(&mut self, cause: Kind, revision: Revision, kind: Kind, key: &ObjectKey) {
+        self.by_cause[cause.index()].insert((revision, kind, key.clone()));
+    }
+
+    pub fn remove(&mut self, cause: Kind, revision: Revision, kind: Kind, key: &ObjectKey) {
+        self.by_cause[cause.index()].remove(&(revision, kind, key.clone()));
+    }
+
+    /// Everything above a frontier, each key once.
+    pub fn since(&self, low: &Frontier) -> BTreeSet<(Kind, &ObjectKey)> {
+        let mut found = BTreeSet::new();
+        for cause in Kind::ALL {
+            let Some(next) = low.get(cause).0.checked_add(1) else { continue };
+            let above = (Revision(next), Kind::ApiRoute, ObjectKey::new("", ""));
+            found.extend(self.by_cause[cause.index()].range(above..).map(|(_, kind, key)| (*kind, key)));
+        }
+        found
+    }
+}
