@@ -151,7 +151,7 @@ impl Client {
                     self.register_until_it_succeeds(backoff, first_wait).await;
                 }
                 StreamEnd::Canceled(reason) => {
-                    warn!(gateway = %self.gateway.id(), reason, "stream cancelled: no update will arrive until this gateway is restarted");
+                    warn!(gateway = %self.gateway.id(), reason, "stream cancelled: no updates until a restart");
                     self.gateway.set_phase(Phase::Zombie, Some(reason));
                     pending::<()>().await;
                 }

@@ -69,7 +69,8 @@ impl Fleet {
         };
         fleet.spawn_listeners(admin, http);
         fleet.spawn_clients();
-        info!(gateways = fleet.gateways.len(), admin = ?fleet.admin, http = ?fleet.http.first(), "gateways started");
+        let (count, admin, http) = (fleet.gateways.len(), fleet.admin, fleet.http.first());
+        info!(gateways = count, ?admin, ?http, "gateways started");
         Ok(fleet)
     }
 

@@ -4,15 +4,22 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use flotilla_certs::ServerTls;
 use flotilla_gateway::{FleetOptions, Gateway, GatewayOptions};
 use flotilla_proto::operator as proto;
 use flotilla_proto::operator::configuration_service_server::{
     ConfigurationService, ConfigurationServiceServer,
 };
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::{Request, Response, Status};
 
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -82,7 +89,32 @@ pub struct Operator {
 
 impl Operator {
     pub async fn start(behaviour: Behaviour) -> Operator {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (operator, listener, server) = Self::prepare(behaviour).await;
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        operator
+    }
+
+    /// An operator that serves over TLS only.
+    pub async fn start_tls(behaviour: Behaviour, tls: ServerTls) -> Operator {
+        let (operator, listener, server) = Self::prepare(behaviour).await;
+        let handshakes = futures::stream::unfold(listener, move |listener| {
+            let tls = tls.clone();
+            async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    // Failed handshakes are the client's matter.
+                    if let Ok(stream) = TlsAcceptor::from(tls.config()).accept(stream).await {
+                        return Some((Ok::<_, std::io::Error>(TlsIo(stream)), listener));
+                    }
+                }
+            }
+        });
+        tokio::spawn(server.serve_with_incoming(handshakes));
+        operator
+    }
+
+    async fn prepare(behaviour: Behaviour) -> (Operator, TcpListener, tonic::transport::server::Router) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let operator = Operator {
             address: listener.local_addr().unwrap(),
             behaviour: Arc::new(behaviour),
@@ -95,9 +127,8 @@ impl Operator {
         if let Some(age) = operator.behaviour.connection_age {
             server = server.max_connection_age(age);
         }
-        let serving = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::spawn(serving);
-        operator
+        let router = server.add_service(service);
+        (operator, listener, router)
     }
 
     /// Options of a gateway that dials this operator.
@@ -174,6 +205,45 @@ impl Operator {
     async fn push(&self, item: Result<proto::ConfigurationUpdate, Status>) {
         let sender = self.log.lock().unwrap().senders.last().unwrap().clone();
         sender.send(item).await.unwrap();
+    }
+}
+
+/// A TLS connection that tells tonic its peer's address.
+struct TlsIo(TlsStream<TcpStream>);
+
+impl Connected for TlsIo {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.0.get_ref().0.connect_info()
+    }
+}
+
+impl AsyncRead for TlsIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for TlsIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
