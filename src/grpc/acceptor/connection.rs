@@ -1,0 +1,147 @@
+//! One connection, from its first byte to its last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use flotilla_certs::{Validity, peer_identity};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tracing::{debug, info, warn};
+
+use super::observe::Observe;
+use super::{AcceptorConfig, ConnectionHandle, Peer};
+use crate::metrics::Metrics;
+
+/// Largest frame we read, and how much a stream may hold unsent: small, so that
+/// a client that does not read costs a few of them and shares the rest.
+const FRAME: u32 = 64 * 1024;
+
+/// Requests are small; a client may send this much before we have read it.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+pub(super) struct Task {
+    pub stream: TcpStream,
+    pub address: SocketAddr,
+    pub tls: Arc<ServerConfig>,
+    pub context: Context,
+}
+
+/// What a connection needs besides its socket.
+pub(super) struct Context {
+    pub routes: Routes,
+    pub config: AcceptorConfig,
+    pub metrics: Metrics,
+    /// Asks this connection to end.
+    pub closing: CancellationToken,
+    /// Cuts it.
+    pub kill: CancellationToken,
+}
+
+impl Task {
+    pub(super) async fn run(self) {
+        let Task { stream, address, tls, context } = self;
+        // Updates are small and wanted at once. A failure costs only latency.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%address, %error, "cannot set TCP_NODELAY");
+        }
+        let handshake = TlsAcceptor::from(tls).accept(stream);
+        let handshake = tokio::time::timeout(context.config.handshake_timeout, handshake);
+        let refused = |reason| context.metrics.refused.with_label_values(&[reason]).inc();
+        let stream = tokio::select! {
+            () = context.closing.cancelled() => return,
+            done = handshake => match done {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    refused("handshake");
+                    warn!(%address, %error, "TLS handshake failed");
+                    return;
+                }
+                Err(_) => {
+                    refused("timeout");
+                    warn!(%address, timeout = ?context.config.handshake_timeout, "TLS handshake timed out");
+                    return;
+                }
+            },
+        };
+        context.metrics.connections.inc();
+        context.serve(stream, address).await;
+        context.metrics.connections.dec();
+    }
+}
+
+impl Context {
+    async fn serve(&self, stream: TlsStream<TcpStream>, address: SocketAddr) {
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let peer = Peer {
+            identity: peer_identity(chain),
+            address,
+            connection: ConnectionHandle::new(self.closing.clone()),
+        };
+        let certificate_end =
+            chain.first().and_then(|leaf| Validity::of("the client's certificate", leaf).ok());
+        let certificate_life = certificate_end
+            .map(|validity| validity.not_after.duration_since(SystemTime::now()).unwrap_or_default());
+        let life = [certificate_life, self.config.max_connection_age].into_iter().flatten().min();
+        match &peer.identity {
+            Ok(identity) => info!(%address, %identity, "connected"),
+            Err(error) => info!(%address, %error, "connected without an identity"),
+        }
+
+        let service = Observe::new(self.routes.clone(), peer, self.metrics.clone());
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.config.max_streams)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(FRAME as usize)
+            .max_header_list_size(16 * 1024)
+            .keep_alive_interval(self.config.keep_alive_interval)
+            .keep_alive_timeout(self.config.keep_alive_timeout);
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let mut connection = std::pin::pin!(connection);
+
+        let end_of_life = async {
+            match life {
+                Some(life) => tokio::time::sleep(life).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = &mut connection => return log_end(address, ended),
+            () = self.kill.cancelled() => return,
+            () = end_of_life => {
+                info!(%address, "the connection or its certificate has reached its age");
+                self.closing.cancel();
+            }
+            () = self.closing.cancelled() => {}
+        }
+        // Streams watch `closing` and end with trailers; hyper sends GOAWAY and
+        // is done when the last one has.
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = &mut connection => log_end(address, ended),
+            () = self.kill.cancelled() => {}
+            () = tokio::time::sleep(self.config.close_grace) => {
+                info!(%address, "the client does not read, cutting its connection");
+            }
+        }
+    }
+}
+
+fn log_end(address: SocketAddr, ended: hyper::Result<()>) {
+    match ended {
+        Ok(()) => info!(%address, "disconnected"),
+        // A client that vanishes is its everyday business, not ours.
+        Err(error) => info!(%address, %error, "connection lost"),
+    }
+}

@@ -1,0 +1,217 @@
+//! The response body of one configuration stream.
+//!
+//! It is a body of our own and not tonic's, for three reasons: shared batches
+//! are written without being copied; a client that does not read holds a few
+//! kilobytes and references to shared bytes; and whatever happens, it ends with
+//! trailers, because a body that is dropped unfinished becomes RST_STREAM.
+//!
+//! It goes through two states: *open* (writes what it is given) and *ended*
+//! (trailers are out). It ends when the delivery task says so, when that task
+//! is gone, or when the connection is to be closed; a message that has begun is
+//! finished first.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body::{Body, Frame};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::Status;
+
+use super::encode::{EncodedBatch, PREFIX, sequence_tail};
+use crate::acceptor::{ConnectionHandle, trailers};
+
+/// Messages up to this size are copied together into one DATA frame; larger
+/// ones are written in slices of it without being copied.
+const SLICE: usize = 16 * 1024;
+
+/// How many batches may wait for a stream. One is in flight per session; the
+/// rest are messages that only move the version.
+const WAITING: usize = 4;
+
+/// A batch for one stream.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub batch: Arc<EncodedBatch>,
+    pub first_sequence: i64,
+}
+
+/// The delivery task's end of a stream. Dropping it ends the stream.
+#[derive(Debug)]
+pub(super) struct StreamHandle {
+    updates: mpsc::Sender<Outgoing>,
+    end: oneshot::Sender<Status>,
+    connection: ConnectionHandle,
+}
+
+/// A batch could not be put into a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotSent {
+    /// The client does not read.
+    Full,
+    /// The stream is over.
+    Closed,
+}
+
+impl StreamHandle {
+    pub(super) fn send(&self, outgoing: Outgoing) -> Result<(), NotSent> {
+        self.updates.try_send(outgoing).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotSent::Full,
+            mpsc::error::TrySendError::Closed(_) => NotSent::Closed,
+        })
+    }
+
+    /// Whether the client is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.updates.is_closed()
+    }
+
+    /// Ends the stream with this status. With `close`, its connection ends too,
+    /// so that a client that does not read the trailers is rid of it.
+    pub(super) fn end(self, status: Status, close: bool) {
+        // An error means that the client has ended it already.
+        let _ = self.end.send(status);
+        if close {
+            self.connection.close();
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct StreamBody {
+    updates: mpsc::Receiver<Outgoing>,
+    end: oneshot::Receiver<Status>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Batch being written, and the index of its next update.
+    writing: Option<(Outgoing, usize)>,
+    /// What is left of a large message that has begun.
+    rest: VecDeque<Bytes>,
+    ended: bool,
+    /// Woken when this body is dropped.
+    gone: Arc<Notify>,
+}
+
+/// A stream's two ends. `gone` is notified when the body is dropped, which is
+/// when its client is gone or its trailers are on their way.
+pub(super) fn stream(connection: ConnectionHandle, gone: Arc<Notify>) -> (StreamHandle, StreamBody) {
+    let (updates_in, updates_out) = mpsc::channel(WAITING);
+    let (end_in, end_out) = oneshot::channel();
+    let closing: CancellationToken = connection.closing().clone();
+    let body = StreamBody {
+        updates: updates_out,
+        end: end_out,
+        closing: Box::pin(closing.cancelled_owned()),
+        writing: None,
+        rest: VecDeque::new(),
+        ended: false,
+        gone,
+    };
+    (StreamHandle { updates: updates_in, end: end_in, connection }, body)
+}
+
+impl StreamBody {
+    /// Why the stream has to end now, if it has to.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<Status> {
+        match Pin::new(&mut self.end).poll(cx) {
+            Poll::Ready(Ok(status)) => return Some(status),
+            Poll::Ready(Err(_)) => return Some(Status::unavailable("delivery has stopped; connect again")),
+            Poll::Pending => {}
+        }
+        let closing = self.closing.as_mut().poll(cx).is_ready();
+        closing.then(|| Status::unavailable("this connection is being closed; connect again"))
+    }
+
+    fn finish(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.ended = true;
+        Poll::Ready(Some(Ok(trailers(status))))
+    }
+
+    /// The next bytes of the batch being written.
+    fn next_slice(&mut self) -> Option<Bytes> {
+        if let Some(slice) = self.rest.pop_front() {
+            return Some(slice);
+        }
+        let (outgoing, next) = self.writing.as_mut()?;
+        let mut packed = BytesMut::new();
+        while let Some(shared) = outgoing.batch.updates.get(*next) {
+            let sequence = outgoing.first_sequence.saturating_add(i64::try_from(*next).unwrap_or(i64::MAX));
+            let tail = sequence_tail(sequence);
+            let length = shared.len() + tail.len();
+            let small = PREFIX + length <= SLICE;
+            if !packed.is_empty() && (!small || packed.len() + PREFIX + length > SLICE) {
+                break;
+            }
+            *next += 1;
+            packed.put_u8(0);
+            // No message reaches 4 GiB: the limit is a thousandth of that.
+            packed.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+            if !small {
+                let mut left = shared.clone();
+                while left.len() > SLICE {
+                    self.rest.push_back(left.split_to(SLICE));
+                }
+                self.rest.push_back(left);
+                self.rest.push_back(tail);
+                break;
+            }
+            packed.extend_from_slice(shared);
+            packed.extend_from_slice(&tail);
+        }
+        if packed.is_empty() {
+            self.writing = None;
+            return None;
+        }
+        Some(packed.freeze())
+    }
+}
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        loop {
+            // Between messages, an end comes before what waits.
+            if this.rest.is_empty()
+                && let Some(status) = this.poll_end(cx)
+            {
+                return this.finish(&status);
+            }
+            if let Some(slice) = this.next_slice() {
+                return Poll::Ready(Some(Ok(Frame::data(slice))));
+            }
+            match this.updates.poll_recv(cx) {
+                Poll::Ready(Some(outgoing)) => this.writing = Some((outgoing, 0)),
+                // The other half of the handle says how it ended, at once.
+                Poll::Ready(None) => match this.poll_end(cx) {
+                    Some(status) => return this.finish(&status),
+                    None => return Poll::Pending,
+                },
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.updates.close();
+        self.gone.notify_one();
+    }
+}

@@ -1,0 +1,256 @@
+//! How everybody else talks to the delivery task.
+//!
+//! Two bounded inboxes: what gateways, peers and operators say, and what the
+//! API server says. They are apart so that a flood of objects never holds up an
+//! acknowledgement. A sender waits when its inbox is full: for a watch that is
+//! back pressure, for a call it ends in a status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::compile::Compiler;
+use flotilla_core::delivery::{Ack, Connect, Delivery, Tombstone};
+use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision, SessionId};
+use flotilla_core::object::RawObject;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::body::StreamHandle;
+use crate::peers::{History, HistorySource};
+
+/// How many messages of gateways, peers and operators may wait.
+const CONTROL: usize = 4096;
+
+/// How many watch events may wait.
+const WATCH: usize = 4096;
+
+/// The delivery task has ended; so does the process, before long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("delivery has stopped; the process is about to end")]
+pub struct DeliveryGone;
+
+/// What became of an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckAnswer {
+    /// A session waited for it.
+    Taken,
+    /// It was passed on to other replicas.
+    Forwarded,
+    /// No session here has that id, and nobody else could be told.
+    UnknownSession,
+    /// The session never sent that version, or it was acknowledged before.
+    NeverSent,
+}
+
+type Question<C> = Box<dyn FnOnce(&Delivery<C>) + Send>;
+
+/// From gateways, peers and operators.
+pub(super) enum Control<C: Compiler> {
+    Registered(SessionId, GatewayId),
+    Connected(Connect, StreamHandle),
+    Acknowledged {
+        ack: Ack,
+        /// Whether other replicas may be told.
+        forward: bool,
+        answer: Option<oneshot::Sender<AckAnswer>>,
+    },
+    Heartbeat {
+        session: SessionId,
+        gateway: GatewayId,
+        version: String,
+        forward: bool,
+    },
+    Drain {
+        spread: Duration,
+    },
+    Shed {
+        count: usize,
+        spread: Duration,
+    },
+    Inspect(Question<C>),
+}
+
+/// From the API server.
+pub(super) enum Watch {
+    Listed { kind: Kind, objects: Vec<RawObject>, revision: Revision },
+    Changed(RawObject),
+    Deleted { kind: Kind, key: ObjectKey, revision: Revision },
+    Bookmark { kind: Kind, revision: Revision },
+    History { kind: Kind, since: Revision, until: Revision, tombstones: Vec<Tombstone> },
+    HistoryUnavailable { kind: Kind, since: Revision },
+}
+
+/// Sends events to the delivery task; clones reach the same one.
+pub struct DeliveryHandle<C: Compiler> {
+    control: mpsc::Sender<Control<C>>,
+    watch: mpsc::Sender<Watch>,
+    pub(super) gone: Arc<Notify>,
+}
+
+impl<C: Compiler> Clone for DeliveryHandle<C> {
+    fn clone(&self) -> Self {
+        DeliveryHandle { control: self.control.clone(), watch: self.watch.clone(), gone: self.gone.clone() }
+    }
+}
+
+/// The delivery task's end of the handle.
+pub struct DeliveryInbox<C: Compiler> {
+    pub(super) control: mpsc::Receiver<Control<C>>,
+    pub(super) watch: mpsc::Receiver<Watch>,
+    /// Woken when a stream's body was dropped.
+    pub(super) gone: Arc<Notify>,
+}
+
+/// Makes both ends. The handle exists before the task does, so that what the
+/// task needs can be built from it.
+pub fn delivery_channel<C: Compiler>() -> (DeliveryHandle<C>, DeliveryInbox<C>) {
+    let (control_in, control) = mpsc::channel(CONTROL);
+    let (watch_in, watch) = mpsc::channel(WATCH);
+    let gone = Arc::new(Notify::new());
+    let handle = DeliveryHandle { control: control_in, watch: watch_in, gone: gone.clone() };
+    (handle, DeliveryInbox { control, watch, gone })
+}
+
+impl<C: Compiler> DeliveryHandle<C> {
+    /// Everything of one kind, as listed at `revision`.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn listed(
+        &self,
+        kind: Kind,
+        objects: Vec<RawObject>,
+        revision: Revision,
+    ) -> Result<(), DeliveryGone> {
+        self.watched(Watch::Listed { kind, objects, revision }).await
+    }
+
+    /// An object was added or modified.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn changed(&self, object: RawObject) -> Result<(), DeliveryGone> {
+        self.watched(Watch::Changed(object)).await
+    }
+
+    /// An object was deleted at `revision`.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn deleted(&self, kind: Kind, key: ObjectKey, revision: Revision) -> Result<(), DeliveryGone> {
+        self.watched(Watch::Deleted { kind, key, revision }).await
+    }
+
+    /// Everything up to `revision` has been told.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn bookmark(&self, kind: Kind, revision: Revision) -> Result<(), DeliveryGone> {
+        self.watched(Watch::Bookmark { kind, revision }).await
+    }
+
+    /// Answers [`super::HistoryWanted`]: all deletions above `since`, complete
+    /// up to `until`.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn history(
+        &self,
+        kind: Kind,
+        since: Revision,
+        until: Revision,
+        tombstones: Vec<Tombstone>,
+    ) -> Result<(), DeliveryGone> {
+        self.watched(Watch::History { kind, since, until, tombstones }).await
+    }
+
+    /// Answers [`super::HistoryWanted`]: nobody remembers.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn history_unavailable(&self, kind: Kind, since: Revision) -> Result<(), DeliveryGone> {
+        self.watched(Watch::HistoryUnavailable { kind, since }).await
+    }
+
+    /// An acknowledgement that another replica passed on. If its session is
+    /// not here either, it is dropped.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn forwarded_ack(&self, ack: Ack) -> Result<(), DeliveryGone> {
+        self.told(Control::Acknowledged { ack, forward: false, answer: None }).await
+    }
+
+    /// A heartbeat that another replica passed on.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn forwarded_heartbeat(
+        &self,
+        session: SessionId,
+        gateway: GatewayId,
+        version: String,
+    ) -> Result<(), DeliveryGone> {
+        self.told(Control::Heartbeat { session, gateway, version, forward: false }).await
+    }
+
+    /// Ends all streams, evenly spread over a while; those opened later are
+    /// ended at once.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn drain(&self, spread: Duration) -> Result<(), DeliveryGone> {
+        self.told(Control::Drain { spread }).await
+    }
+
+    /// Ends `count` streams, evenly spread over a while, because this replica
+    /// has more than its share.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn shed(&self, count: usize, spread: Duration) -> Result<(), DeliveryGone> {
+        self.told(Control::Shed { count, spread }).await
+    }
+
+    /// Answers other members' questions for history from this engine.
+    pub fn history_source(&self) -> HistorySource
+    where
+        C: 'static,
+    {
+        let handle = self.clone();
+        Arc::new(move |kind, since| {
+            let handle = handle.clone();
+            Box::pin(async move {
+                let history = handle.inspect(move |engine| {
+                    let tombstones = engine.store().tombstones(kind, since)?;
+                    Some(History { tombstones, until: engine.frontier().get(kind) })
+                });
+                history.await.ok().flatten()
+            })
+        })
+    }
+
+    /// Asks a question of the engine, in between two events.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn inspect<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Delivery<C>) -> R + Send + 'static,
+    ) -> Result<R, DeliveryGone> {
+        let (answer_in, answer) = oneshot::channel();
+        let question = move |engine: &Delivery<C>| {
+            // An error means that nobody waits for the answer any more.
+            let _ = answer_in.send(question(engine));
+        };
+        self.told(Control::Inspect(Box::new(question))).await?;
+        answer.await.map_err(|_| DeliveryGone)
+    }
+
+    pub(super) async fn told(&self, event: Control<C>) -> Result<(), DeliveryGone> {
+        self.control.send(event).await.map_err(|_| DeliveryGone)
+    }
+
+    async fn watched(&self, event: Watch) -> Result<(), DeliveryGone> {
+        self.watch.send(event).await.map_err(|_| DeliveryGone)
+    }
+}

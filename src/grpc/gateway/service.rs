@@ -1,0 +1,422 @@
+//! `avapigw.operator.v1alpha1.ConfigurationService`: who may call, and what
+//! their calls mean to delivery.
+//!
+//! Gateways are recognised by their certificates; what they say of themselves
+//! must agree with it. Sessions are named after the replica that granted them,
+//! but any replica takes any of them: a gateway may end up elsewhere for its
+//! acknowledgements, and no call of a gateway whose identity is right fails for
+//! its session.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use flotilla_certs::{IdentityError, Role};
+use flotilla_core::compile::Compiler;
+use flotilla_core::delivery::{Ack, Connect, Delivery, Scope, Snapshot};
+use flotilla_core::ids::{GatewayId, Kind, MemberName, SessionId};
+use flotilla_core::object::Resource;
+use flotilla_core::version::{Exclusions, Version, scope_hash};
+use flotilla_proto::operator::configuration_service_server::{self, ConfigurationServiceServer};
+use flotilla_proto::operator::{
+    AcknowledgeConfigurationRequest, AcknowledgeConfigurationResponse, ConfigurationSnapshot,
+    ConfigurationUpdate, GatewayInfo, GetConfigurationRequest, HeartbeatRequest, HeartbeatResponse,
+    RegisterGatewayRequest, RegisterGatewayResponse, ResourceType, StreamConfigurationRequest,
+};
+use futures::future::BoxFuture;
+use http::{HeaderValue, Response, header};
+use prost_types::Timestamp;
+use tokio::sync::oneshot;
+use tonic::body::Body;
+use tonic::codec::{Codec, Streaming};
+use tonic::server::NamedService;
+use tonic::{Request, Status};
+use tonic_prost::ProstCodec;
+use tower::Service;
+use tracing::{info, warn};
+
+use super::handle::Control;
+use super::{AckAnswer, DeliveryHandle, body, encode};
+use crate::acceptor::Peer;
+use crate::peers::duration_in;
+
+/// Largest request. Gateways send a few hundred bytes.
+const REQUEST_LIMIT: usize = 4 * 1024 * 1024;
+
+/// Largest answer: a snapshot for tools may be larger than what gateways take.
+const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
+
+/// How long a call may wait for the delivery task. A gateway applies nothing
+/// while its acknowledgement is unanswered, so this bounds what we cost it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How much of a gateway's words is kept.
+const WORDS: usize = 1024;
+
+/// Settings of the service.
+#[derive(Debug, Clone)]
+pub struct GatewayServiceConfig {
+    /// This replica: sessions are named after it.
+    pub member: MemberName,
+    /// The cluster whose log is delivered, as in the engine's configuration.
+    pub cluster: Arc<str>,
+    /// The fleet that gateways must belong to.
+    pub trust_domain: Arc<str>,
+    /// How often gateways are told to heartbeat.
+    pub heartbeat_interval: Duration,
+    /// Whether gateways without a certificate are believed what they say. Only
+    /// of use with an acceptor on which certificates are optional.
+    pub anonymous: bool,
+}
+
+/// The service; clones share everything.
+pub struct GatewayService<C: Compiler> {
+    config: Arc<GatewayServiceConfig>,
+    delivery: DeliveryHandle<C>,
+}
+
+impl<C: Compiler> Clone for GatewayService<C> {
+    fn clone(&self) -> Self {
+        GatewayService { config: self.config.clone(), delivery: self.delivery.clone() }
+    }
+}
+
+/// A call came from nobody we know, or from somebody who claims to be another.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("gateway info is required")]
+    NoInfo,
+    #[error("gateway name and namespace are required, and may have at most 253 characters")]
+    NoName,
+    #[error("{0}")]
+    Other(Status),
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NoInfo | Refused::NoName => Status::invalid_argument(refused.to_string()),
+            Refused::Other(status) => status,
+        }
+    }
+}
+
+impl<C: Compiler + 'static> GatewayService<C> {
+    /// A service that feeds this delivery task.
+    pub fn new(config: GatewayServiceConfig, delivery: DeliveryHandle<C>) -> Self {
+        GatewayService { config: Arc::new(config), delivery }
+    }
+
+    /// The gateway that calls, if its certificate confirms what it says.
+    fn authorise(
+        &self,
+        extensions: &http::Extensions,
+        info: Option<&GatewayInfo>,
+    ) -> Result<GatewayId, Refused> {
+        let peer = Peer::of(extensions).map_err(Refused::Other)?;
+        let info = info.ok_or(Refused::NoInfo)?;
+        let sound = |text: &str| !text.is_empty() && text.len() <= 253;
+        if !sound(&info.name) || !sound(&info.namespace) {
+            return Err(Refused::NoName);
+        }
+        let claimed =
+            GatewayId { namespace: info.namespace.as_str().into(), name: info.name.as_str().into() };
+        if self.config.anonymous && peer.identity == Err(IdentityError::NoCertificate) {
+            return Ok(claimed);
+        }
+        let identity = peer.with_role(Role::Gateway).map_err(Refused::Other)?;
+        if identity.trust_domain != self.config.trust_domain {
+            return Err(Refused::Other(Status::permission_denied(format!(
+                "{identity} is not of trust domain {}",
+                self.config.trust_domain
+            ))));
+        }
+        if identity.namespace != claimed.namespace || identity.name != claimed.name {
+            warn!(address = %peer.address, %identity, %claimed, "a gateway claims another's name");
+            return Err(Refused::Other(Status::permission_denied(format!(
+                "you say you are gateway {claimed}, but your certificate is for gateway {}/{}; \
+                 start the gateway with the name and namespace of its certificate",
+                identity.namespace, identity.name
+            ))));
+        }
+        Ok(claimed)
+    }
+
+    fn new_session(&self) -> SessionId {
+        SessionId::from(format!("{}/{}", self.config.member, uuid::Uuid::new_v4()))
+    }
+
+    /// Opens a stream: everything but the request's bytes.
+    async fn open(
+        &self,
+        extensions: &http::Extensions,
+        request: StreamConfigurationRequest,
+    ) -> Result<body::StreamBody, Status> {
+        let gateway = self.authorise(extensions, request.gateway.as_ref())?;
+        let scope = scope(&request.namespaces, &request.resource_types)?;
+        // A session that another replica granted, or one before our restart,
+        // is as good as ours: acknowledgements will name it.
+        let session = match request.session_id.as_str() {
+            "" => self.new_session(),
+            id if id.len() <= 512 => SessionId::from(id),
+            _ => return Err(Status::invalid_argument("the session id is too long")),
+        };
+        let connection = Peer::of(extensions)?.connection;
+        let (handle, body) = body::stream(connection, self.delivery.gone.clone());
+        info!(%gateway, %session, version = request.last_config_version, "a gateway opens its stream");
+        let connect =
+            Connect { session, gateway, scope, last_version: request.last_config_version, registered: None };
+        self.within_patience(self.delivery.told(Control::Connected(connect, handle))).await?;
+        Ok(body)
+    }
+
+    async fn within_patience<T>(
+        &self,
+        told: impl Future<Output = Result<T, super::DeliveryGone>>,
+    ) -> Result<T, Status> {
+        match tokio::time::timeout(PATIENCE, told).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(gone)) => Err(Status::unavailable(gone.to_string())),
+            Err(_) => Err(Status::unavailable("this replica is overloaded; connect again")),
+        }
+    }
+
+    /// The call that tonic does not serve for us, see [`body`].
+    async fn stream(&self, request: http::Request<Body>) -> Result<Response<Body>, Status> {
+        let (parts, body) = request.into_parts();
+        let mut codec = ProstCodec::<ConfigurationUpdate, StreamConfigurationRequest>::default();
+        let mut messages = Streaming::new_request(codec.decoder(), body, None, Some(REQUEST_LIMIT));
+        let request =
+            messages.message().await?.ok_or_else(|| Status::invalid_argument("the request is missing"))?;
+        // Read to its end, so that the client's half of the stream is closed in
+        // order and not by a reset when the answer is done.
+        if messages.message().await?.is_some() {
+            return Err(Status::invalid_argument("there is more than one request"));
+        }
+        let body = self.open(&parts.extensions, request).await?;
+        let mut response = Response::new(Body::new(body));
+        let content_type = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        Ok(response)
+    }
+}
+
+/// What a gateway asked for.
+fn scope(namespaces: &[String], resource_types: &[i32]) -> Result<Scope, Status> {
+    let kinds: BTreeSet<_> = resource_types
+        .iter()
+        .filter_map(|number| ResourceType::try_from(*number).ok().and_then(encode::kind_of))
+        .collect();
+    // An empty set would mean everything.
+    if kinds.is_empty() && !resource_types.is_empty() {
+        return Err(Status::invalid_argument("none of the resource types asked for is delivered here"));
+    }
+    Ok(Scope { namespaces: namespaces.iter().map(|name| name.as_str().into()).collect(), kinds })
+}
+
+/// Where a scope's gateways are to be now.
+fn version<C: Compiler>(cluster: Arc<str>, scope: &Scope, engine: &Delivery<C>) -> Version {
+    let frontier = engine.frontier();
+    Version {
+        cluster,
+        scope: scope_hash(scope),
+        low: frontier,
+        high: frontier,
+        step: 0,
+        excluded: Exclusions::none(),
+    }
+}
+
+/// What a scope's gateways are to hold now.
+fn content<C: Compiler>(scope: &Scope, engine: &Delivery<C>) -> Snapshot {
+    let mut resources: Vec<Arc<Resource>> = Kind::ALL
+        .into_iter()
+        .flat_map(|kind| engine.objects(kind))
+        .filter(|object| scope.includes(object.kind, &object.key) && !object.deleting)
+        .filter_map(|object| engine.content_of(object.kind, &object.key)?.outcome.as_ref().ok().cloned())
+        .collect();
+    resources.sort_by(|a, b| (a.kind, a.rank, &a.key).cmp(&(b.kind, b.rank, &b.key)));
+    Snapshot { checksum: engine.digest(scope), resources, padding: Vec::new() }
+}
+
+fn now() -> Option<Timestamp> {
+    Some(Timestamp::from(SystemTime::now()))
+}
+
+/// Cuts a gateway's words, at a character's border.
+fn shorten(mut words: String) -> String {
+    if words.len() > WORDS {
+        let mut at = WORDS;
+        while !words.is_char_boundary(at) {
+            at -= 1;
+        }
+        words.truncate(at);
+        words.push('…');
+    }
+    words
+}
+
+#[tonic::async_trait]
+impl<C: Compiler + 'static> configuration_service_server::ConfigurationService for GatewayService<C> {
+    /// Never used: [`GatewayService::stream`] serves this call.
+    type StreamConfigurationStream = futures::stream::Empty<Result<ConfigurationUpdate, Status>>;
+
+    async fn register_gateway(
+        &self,
+        request: Request<RegisterGatewayRequest>,
+    ) -> Result<tonic::Response<RegisterGatewayResponse>, Status> {
+        let gateway = match self.authorise(request.extensions(), request.get_ref().gateway.as_ref()) {
+            Ok(gateway) => gateway,
+            // The published operator answers these in the message.
+            Err(refused @ (Refused::NoInfo | Refused::NoName)) => {
+                return Ok(tonic::Response::new(RegisterGatewayResponse {
+                    success: false,
+                    error_message: refused.to_string(),
+                    ..RegisterGatewayResponse::default()
+                }));
+            }
+            Err(Refused::Other(status)) => return Err(status),
+        };
+        let session = self.new_session();
+        let info = request.into_inner().gateway.unwrap_or_default();
+        info!(%gateway, %session, version = info.version, pod = info.pod_name, "a gateway registers");
+        self.within_patience(self.delivery.told(Control::Registered(session.clone(), gateway))).await?;
+        Ok(tonic::Response::new(RegisterGatewayResponse {
+            success: true,
+            session_id: session.to_string(),
+            heartbeat_interval: self.config.heartbeat_interval.try_into().ok(),
+            ..RegisterGatewayResponse::default()
+        }))
+    }
+
+    async fn stream_configuration(
+        &self,
+        _request: Request<StreamConfigurationRequest>,
+    ) -> Result<tonic::Response<Self::StreamConfigurationStream>, Status> {
+        Err(Status::internal("this call is served elsewhere"))
+    }
+
+    async fn get_configuration(
+        &self,
+        request: Request<GetConfigurationRequest>,
+    ) -> Result<tonic::Response<ConfigurationSnapshot>, Status> {
+        self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
+        let request = request.into_inner();
+        let scope = scope(&request.namespaces, &request.resource_types)?;
+        let at = Timestamp::from(SystemTime::now());
+        let cluster = self.config.cluster.clone();
+        let answer = self.delivery.inspect(move |engine| {
+            engine.store().ready().then(|| (version(cluster, &scope, engine), content(&scope, engine)))
+        });
+        match self.within_patience(answer).await? {
+            Some((version, content)) => {
+                Ok(tonic::Response::new(encode::snapshot(&content, &version.to_string(), at)))
+            }
+            None => Err(Status::unavailable("this replica has not read everything yet; ask again")),
+        }
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<tonic::Response<HeartbeatResponse>, Status> {
+        let gateway = self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
+        let request = request.into_inner();
+        let event = Control::Heartbeat {
+            session: SessionId::from(request.session_id),
+            gateway,
+            version: request.last_applied_version,
+            forward: true,
+        };
+        // A heartbeat that finds no room is one of many; three missed count.
+        let _ = self.within_patience(self.delivery.told(event)).await;
+        Ok(tonic::Response::new(HeartbeatResponse {
+            acknowledged: true,
+            server_time: now(),
+            should_reconnect: false,
+            message: String::new(),
+        }))
+    }
+
+    async fn acknowledge_configuration(
+        &self,
+        request: Request<AcknowledgeConfigurationRequest>,
+    ) -> Result<tonic::Response<AcknowledgeConfigurationResponse>, Status> {
+        let gateway = self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
+        let request = request.into_inner();
+        let ack = Ack {
+            session: SessionId::from(request.session_id),
+            gateway,
+            version: request.config_version,
+            result: if request.success { Ok(()) } else { Err(shorten(request.error_message)) },
+            apply_duration: duration_in(request.apply_duration),
+        };
+        let (answer_in, answer) = oneshot::channel();
+        let event = Control::Acknowledged { ack, forward: true, answer: Some(answer_in) };
+        let received = match tokio::time::timeout(PATIENCE, self.delivery.told(event)).await {
+            // It is in the inbox. The answer only says how it was taken, and
+            // is not worth holding up the gateway.
+            Ok(Ok(())) => match tokio::time::timeout(PATIENCE, answer).await {
+                Ok(Ok(answer)) => matches!(answer, AckAnswer::Taken | AckAnswer::Forwarded),
+                Ok(Err(_)) => false,
+                Err(_) => true,
+            },
+            Ok(Err(_)) | Err(_) => false,
+        };
+        Ok(tonic::Response::new(AcknowledgeConfigurationResponse { received, server_time: now() }))
+    }
+}
+
+impl<C: Compiler> NamedService for GatewayService<C> {
+    const NAME: &'static str = configuration_service_server::SERVICE_NAME;
+}
+
+impl<C: Compiler + 'static> Service<http::Request<Body>> for GatewayService<C> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.clone();
+        if request.uri().path().ends_with("/StreamConfiguration") {
+            return Box::pin(async move {
+                Ok(service.stream(request).await.unwrap_or_else(|status| {
+                    info!(%status, "a stream is refused");
+                    status.into_http()
+                }))
+            });
+        }
+        let mut server = ConfigurationServiceServer::new(service)
+            .max_decoding_message_size(REQUEST_LIMIT)
+            .max_encoding_message_size(ANSWER_LIMIT);
+        Box::pin(async move { server.call(request).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_for_nothing_that_we_deliver_is_not_asking_for_everything() {
+        assert_eq!(scope(&[], &[]).unwrap(), Scope::default());
+        assert!(scope(&[], &[ResourceType::GraphqlRoute.into()]).is_err());
+        assert!(scope(&[], &[42]).is_err());
+        let some = scope(&["a".to_owned()], &[ResourceType::Backend.into(), 42]).unwrap();
+        assert_eq!(some.kinds, [Kind::Backend].into());
+        assert_eq!(some.namespaces, ["a".into()].into());
+    }
+
+    #[test]
+    fn long_words_are_cut_between_characters() {
+        assert_eq!(shorten("short".to_owned()), "short");
+        let long = shorten("ä".repeat(1000));
+        assert!(long.len() <= WORDS + '…'.len_utf8() && long.ends_with("ä…"));
+    }
+}

@@ -1,0 +1,156 @@
+//! What is counted about gateways, peers and the connections of both.
+//!
+//! Labels are closed sets: methods, status codes, kinds of batches. Names of
+//! gateways and objects never become labels.
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+/// The counters of this crate; clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// `avapigw_operator_gateways_connected`: gateways with a stream here.
+    pub gateways_connected: IntGauge,
+    /// `avapigw_operator_config_push_total`: batches written to streams.
+    pub pushes: IntCounter,
+    /// `avapigw_operator_config_push_errors_total`: batches that a gateway
+    /// rejected, did not acknowledge in time, or whose stream was gone.
+    pub push_errors: IntCounter,
+    /// `avapigw_operator_grpc_requests_total{method,status}`
+    pub requests: IntCounterVec,
+    /// `avapigw_operator_grpc_request_duration_seconds{method}`; a stream is
+    /// observed when it ends.
+    pub request_duration: HistogramVec,
+    /// `flotilla_delivery_seconds`: from handing a batch to the transport to
+    /// its last acknowledgement.
+    pub delivery_seconds: Histogram,
+    /// `flotilla_batches_total{kind}` with `full`, `increments`, `version`.
+    pub batches: IntCounterVec,
+    /// `flotilla_batch_bytes_total`: encoded bytes handed to streams.
+    pub bytes: IntCounter,
+    /// `flotilla_batches_encoded_total`: how often a batch was encoded; the
+    /// ratio to `flotilla_batches_total` shows how well they are shared.
+    pub encoded: IntCounter,
+    /// `flotilla_rejected_total`: resources that a gateway rejected (NACK).
+    pub rejected: IntCounter,
+    /// `flotilla_zombie_heartbeats_total`: heartbeats of gateways without a stream.
+    pub zombies: IntCounter,
+    /// `flotilla_unknown_versions_total`: versions that could not be resumed.
+    pub unknown_versions: IntCounter,
+    /// `flotilla_unexpected_acks_total`: acknowledgements of things never sent.
+    pub unexpected_acks: IntCounter,
+    /// `flotilla_forwarded_total{message,outcome}`: acknowledgements (`ack`) and
+    /// heartbeats (`heartbeat`) for gateways of other replicas, `sent` or
+    /// `dropped`.
+    pub forwarded: IntCounterVec,
+    /// `flotilla_streams_ended_total{reason}`
+    pub streams_ended: IntCounterVec,
+    /// `flotilla_connections`: connections that are open.
+    pub connections: IntGauge,
+    /// `flotilla_connections_refused_total{reason}` with `handshake`, `timeout`,
+    /// `limit`.
+    pub refused: IntCounterVec,
+    /// `flotilla_peers_connected`: members to which our stream is up.
+    pub peers_connected: IntGauge,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// When one of the names is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let seconds = |name: &str, help: &str| {
+            HistogramOpts::new(name, help).buckets(vec![
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+            ])
+        };
+        let metrics = Metrics {
+            gateways_connected: IntGauge::new(
+                "avapigw_operator_gateways_connected",
+                "Gateways that have a configuration stream to this replica.",
+            )?,
+            pushes: IntCounter::new(
+                "avapigw_operator_config_push_total",
+                "Batches of configuration written to gateways.",
+            )?,
+            push_errors: IntCounter::new(
+                "avapigw_operator_config_push_errors_total",
+                "Batches that were rejected, not acknowledged in time, or not delivered.",
+            )?,
+            requests: IntCounterVec::new(
+                Opts::new("avapigw_operator_grpc_requests_total", "Calls that ended, by method and status."),
+                &["method", "status"],
+            )?,
+            request_duration: HistogramVec::new(
+                seconds("avapigw_operator_grpc_request_duration_seconds", "How long calls took."),
+                &["method"],
+            )?,
+            delivery_seconds: Histogram::with_opts(seconds(
+                "flotilla_delivery_seconds",
+                "From handing a batch to the transport to its last acknowledgement.",
+            ))?,
+            batches: IntCounterVec::new(
+                Opts::new("flotilla_batches_total", "Batches handed to streams, by kind."),
+                &["kind"],
+            )?,
+            bytes: IntCounter::new("flotilla_batch_bytes_total", "Encoded bytes handed to streams.")?,
+            encoded: IntCounter::new("flotilla_batches_encoded_total", "Batches encoded.")?,
+            rejected: IntCounter::new("flotilla_rejected_total", "Resources that gateways rejected.")?,
+            zombies: IntCounter::new(
+                "flotilla_zombie_heartbeats_total",
+                "Heartbeats of gateways that have no stream.",
+            )?,
+            unknown_versions: IntCounter::new(
+                "flotilla_unknown_versions_total",
+                "Gateways' versions that could not be resumed.",
+            )?,
+            unexpected_acks: IntCounter::new(
+                "flotilla_unexpected_acks_total",
+                "Acknowledgements of versions that were never sent.",
+            )?,
+            forwarded: IntCounterVec::new(
+                Opts::new("flotilla_forwarded_total", "Messages of other replicas' gateways passed on."),
+                &["message", "outcome"],
+            )?,
+            streams_ended: IntCounterVec::new(
+                Opts::new("flotilla_streams_ended_total", "Streams that this replica ended, by reason."),
+                &["reason"],
+            )?,
+            connections: IntGauge::new("flotilla_connections", "TLS connections that are open.")?,
+            refused: IntCounterVec::new(
+                Opts::new("flotilla_connections_refused_total", "Connections refused, by reason."),
+                &["reason"],
+            )?,
+            peers_connected: IntGauge::new("flotilla_peers_connected", "Members to which our stream is up.")?,
+        };
+        registry.register(Box::new(metrics.gateways_connected.clone()))?;
+        registry.register(Box::new(metrics.pushes.clone()))?;
+        registry.register(Box::new(metrics.push_errors.clone()))?;
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.request_duration.clone()))?;
+        registry.register(Box::new(metrics.delivery_seconds.clone()))?;
+        registry.register(Box::new(metrics.batches.clone()))?;
+        registry.register(Box::new(metrics.bytes.clone()))?;
+        registry.register(Box::new(metrics.encoded.clone()))?;
+        registry.register(Box::new(metrics.rejected.clone()))?;
+        registry.register(Box::new(metrics.zombies.clone()))?;
+        registry.register(Box::new(metrics.unknown_versions.clone()))?;
+        registry.register(Box::new(metrics.unexpected_acks.clone()))?;
+        registry.register(Box::new(metrics.forwarded.clone()))?;
+        registry.register(Box::new(metrics.streams_ended.clone()))?;
+        registry.register(Box::new(metrics.connections.clone()))?;
+        registry.register(Box::new(metrics.refused.clone()))?;
+        registry.register(Box::new(metrics.peers_connected.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Counts a call that ended.
+    pub(crate) fn call(&self, method: &str, status: &str, took: Duration) {
+        self.requests.with_label_values(&[method, status]).inc();
+        self.request_duration.with_label_values(&[method]).observe(took.as_secs_f64());
+    }
+}

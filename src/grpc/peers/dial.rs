@@ -1,0 +1,351 @@
+//! The speaking side: one stream to every other member, dialled again whenever
+//! it breaks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_certs::{ClientTls, peer_identity};
+use flotilla_core::ids::{Kind, MemberName, Revision};
+use flotilla_proto::peer::peer_message::Message;
+use flotilla_proto::peer::peer_service_client::PeerServiceClient;
+use flotilla_proto::peer::{Departed, Hello, HistoryRequest, PeerMessage, Settled};
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::{FORWARDS, History, Line, Outbox, PeerAddress, Peers, convert};
+
+pub(super) type Client = PeerServiceClient<Channel>;
+
+/// Messages handed to HTTP/2 before the stream waits for the other side.
+const IN_HAND: usize = 4;
+
+/// How long the last words of a stream may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How often a quiet connection is pinged, and how long the answer may take: a
+/// member whose machine vanished is dialled anew after both.
+const PING: Duration = Duration::from_secs(5);
+
+/// Keeps a stream to every member that the addresses list.
+pub struct PeersTask {
+    peers: Peers,
+    addresses: watch::Receiver<Vec<PeerAddress>>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl PeersTask {
+    pub(super) fn new(
+        peers: Peers,
+        addresses: watch::Receiver<Vec<PeerAddress>>,
+        shutdown: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        PeersTask { peers, addresses, shutdown, tasks }
+    }
+
+    /// Runs until shutdown, or until nobody can change the addresses any more.
+    /// What was announced last is told before it returns.
+    pub async fn run(mut self) {
+        // Members being dialled, with the token that ends it.
+        let mut dialled: BTreeMap<MemberName, (PeerAddress, CancellationToken)> = BTreeMap::new();
+        let own = MemberName(self.peers.config.identity.name.clone());
+        loop {
+            let wanted: BTreeMap<MemberName, PeerAddress> = self
+                .addresses
+                .borrow_and_update()
+                .iter()
+                .filter(|peer| peer.member != own)
+                .map(|peer| (peer.member.clone(), peer.clone()))
+                .collect();
+            dialled.retain(|member, (address, end)| {
+                let keep = wanted.get(member) == Some(address);
+                if !keep {
+                    end.cancel();
+                }
+                keep
+            });
+            for (member, address) in wanted {
+                dialled.entry(member).or_insert_with(|| {
+                    let end = self.shutdown.child_token();
+                    let dialler =
+                        Dialler { peers: self.peers.clone(), address: address.clone(), end: end.clone() };
+                    self.tasks.spawn(dialler.run());
+                    (address, end)
+                });
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                changed = self.addresses.changed() => if changed.is_err() { break },
+            }
+        }
+        self.shutdown.cancelled().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Why a stream could not be had, or ended.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("the address is none: {0}")]
+    Address(#[from] http::uri::InvalidUri),
+    #[error("cannot connect: {}", deepest(.0))]
+    Connect(tonic::transport::Error),
+    #[error("{0}")]
+    Call(#[from] Status),
+    #[error("no answer in {0:?}")]
+    Timeout(Duration),
+    #[error("it did not say Hello")]
+    NoHello,
+}
+
+/// The cause that says something: transports wrap it in "transport error".
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+struct Dialler {
+    peers: Peers,
+    address: PeerAddress,
+    end: CancellationToken,
+}
+
+impl Dialler {
+    async fn run(self) {
+        let member = &self.address.member;
+        let (shortest, longest) = self.peers.config.backoff;
+        let mut pause = shortest;
+        let mut number = 0;
+        while !self.end.is_cancelled() {
+            number += 1;
+            let began = Instant::now();
+            match self.exchange(number).await {
+                Ok(()) => debug!(%member, "our stream to a peer ended"),
+                Err(error) => warn!(%member, address = self.address.address, %error, "no stream to a peer"),
+            }
+            // A stream that lived shows that the member is well.
+            if began.elapsed() > longest {
+                pause = shortest;
+            }
+            // Half to one and a half of the pause: members that lost each other
+            // at the same moment do not dial in step.
+            let jitter = rand::random_range(0.5..1.5);
+            tokio::select! {
+                () = self.end.cancelled() => {}
+                () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
+            }
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// One stream from dialling to its end.
+    async fn exchange(&self, number: u64) -> Result<(), DialError> {
+        let member = &self.address.member;
+        let timeout = self.peers.config.connect_timeout;
+        let mut outbox = self.peers.outbox.subscribe();
+        let (words, said) = mpsc::channel(IN_HAND);
+        let mut speaker = Speaker::new(words, self.peers.config.table_interval);
+        let reach = async {
+            let client = self.connect().await?;
+            let hello = self.hello(&outbox.borrow_and_update());
+            speaker.say(Message::Hello(hello)).await;
+            let mut answer = client.clone().exchange(ReceiverStream::new(said)).await?.into_inner();
+            let Some(PeerMessage { message: Some(Message::Hello(hello)) }) = answer.message().await? else {
+                return Err(DialError::NoHello);
+            };
+            Ok((client, answer, hello))
+        };
+        // A member that is just being reached hears our last words, too.
+        let given_up = async {
+            self.end.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        let reached = tokio::select! {
+            () = given_up => return Ok(()),
+            reached = tokio::time::timeout(timeout, reach) => reached.map_err(|_| DialError::Timeout(timeout))??,
+        };
+        let (client, mut answer, hello) = reached;
+        info!(%member, instance = hello.instance, address = self.address.address, "our stream to a peer is up");
+
+        let (forwards, mut forwarded) = mpsc::channel(FORWARDS);
+        self.peers.lines().insert(member.clone(), Line { forwards, client, number });
+        self.peers.metrics.peers_connected.inc();
+        let ended = tokio::select! {
+            () = speaker.speak(&mut outbox, &mut forwarded) => Ok(()),
+            ended = wait_for_end(&mut answer) => ended,
+            () = self.end.cancelled() => {
+                // The last state, then the end of our half; the other side
+                // ends its half when it has read everything.
+                let state = outbox.borrow_and_update().clone();
+                let farewell = async {
+                    speaker.catch_up(&state).await;
+                    drop(speaker);
+                    wait_for_end(&mut answer).await
+                };
+                // A peer that does not listen any more has no use for it.
+                let _ = tokio::time::timeout(FAREWELL, farewell).await;
+                Ok(())
+            }
+        };
+        self.peers.metrics.peers_connected.dec();
+        let mut lines = self.peers.lines();
+        if lines.get(member).is_some_and(|line| line.number == number) {
+            lines.remove(member);
+        }
+        Ok(ended?)
+    }
+
+    fn hello(&self, state: &Outbox) -> Hello {
+        let config = &self.peers.config;
+        Hello {
+            member: config.identity.name.to_string(),
+            instance: config.instance.to_string(),
+            highest_epoch: state.settled.0,
+            frontier: Some(convert::frontier_out(&state.frontier)),
+        }
+    }
+
+    async fn connect(&self) -> Result<Client, DialError> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address.address))
+            .map_err(DialError::Connect)?
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let tls = self.peers.config.tls.clone();
+        let member = self.address.member.clone();
+        let connector = tower::service_fn(move |uri: Uri| {
+            let (tls, member) = (tls.clone(), member.clone());
+            async move { connect(&uri, &tls, &member).await.map(TokioIo::new) }
+        });
+        let channel = endpoint.connect_with_connector(connector).await.map_err(DialError::Connect)?;
+        const LIMIT: usize = 32 * 1024 * 1024;
+        Ok(PeerServiceClient::new(channel).max_decoding_message_size(LIMIT).max_encoding_message_size(LIMIT))
+    }
+}
+
+/// TCP and TLS to a member, making sure that it is that member.
+async fn connect(uri: &Uri, tls: &ClientTls, member: &MemberName) -> io::Result<TlsStream<TcpStream>> {
+    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| io::Error::other(error.to_string()))?;
+    let stream = TcpStream::connect(authority).await?;
+    stream.set_nodelay(true)?;
+    let stream = TlsConnector::from(tls.config()).connect(name, stream).await?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let identity = peer_identity(chain).map_err(io::Error::other)?;
+    if *identity.name != *member.as_str() {
+        let text = format!("reached {identity}, not member {member}; its address is out of date");
+        return Err(io::Error::other(text));
+    }
+    Ok(stream)
+}
+
+/// Reads what the other side says on a stream that we dialled: nothing but the
+/// end of it.
+async fn wait_for_end(answer: &mut Streaming<PeerMessage>) -> Result<(), Status> {
+    while answer.message().await?.is_some() {}
+    Ok(())
+}
+
+/// Asks one member for history.
+pub(super) async fn ask(
+    mut client: Client,
+    kind: Kind,
+    since: Revision,
+    timeout: Duration,
+) -> Result<Option<History>, Status> {
+    let request = HistoryRequest { kind: convert::kind_out(kind).into(), since: since.0 };
+    let answer = tokio::time::timeout(timeout, client.history(request))
+        .await
+        .map_err(|_| Status::deadline_exceeded("no answer in time"))??;
+    convert::history_in(answer.into_inner())
+}
+
+/// What one stream has been told, so that it is told only news.
+struct Speaker {
+    words: mpsc::Sender<PeerMessage>,
+    told: Outbox,
+    table_at: Option<Instant>,
+    interval: Duration,
+}
+
+impl Speaker {
+    fn new(words: mpsc::Sender<PeerMessage>, interval: Duration) -> Self {
+        Speaker { words, told: Outbox::default(), table_at: None, interval }
+    }
+
+    /// Says one thing; waits while the other side does not listen. A stream
+    /// that is gone is noticed by whoever reads its other half.
+    async fn say(&self, message: Message) {
+        let _ = self.words.send(PeerMessage { message: Some(message) }).await;
+    }
+
+    /// Tells what is new, but a table not before its time.
+    async fn tell(&mut self, state: &Outbox, table_due: bool) {
+        if state.settled > self.told.settled {
+            self.told.settled = state.settled;
+            self.say(Message::Settled(Settled { epoch: state.settled.0 })).await;
+        }
+        if let Some(table) = &state.table
+            && table_due
+            && !self.told.table.as_ref().is_some_and(|told| Arc::ptr_eq(told, table))
+        {
+            self.told.table = Some(table.clone());
+            self.table_at = Some(Instant::now());
+            self.say(Message::Applied(convert::table_out(table))).await;
+        }
+        if state.departed && !self.told.departed {
+            self.told.departed = true;
+            self.say(Message::Departed(Departed {})).await;
+        }
+    }
+
+    /// Tells everything that is new.
+    async fn catch_up(&mut self, state: &Outbox) {
+        self.tell(state, true).await;
+    }
+
+    /// Tells news until the state's owner is gone.
+    async fn speak(&mut self, outbox: &mut watch::Receiver<Outbox>, forwarded: &mut mpsc::Receiver<Message>) {
+        loop {
+            let state = outbox.borrow_and_update().clone();
+            let due = self.table_at.map_or_else(Instant::now, |at| at + self.interval);
+            let now = Instant::now();
+            self.tell(&state, due <= now).await;
+            let waiting = match (&state.table, &self.told.table) {
+                (Some(new), Some(told)) => !Arc::ptr_eq(new, told),
+                (Some(_), None) => true,
+                (None, _) => false,
+            };
+            tokio::select! {
+                changed = outbox.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(due), if waiting => {}
+                message = forwarded.recv() => match message {
+                    Some(message) => self.say(message).await,
+                    // Our line was replaced.
+                    None => return,
+                },
+            }
+        }
+    }
+}

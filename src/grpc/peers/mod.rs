@@ -1,0 +1,328 @@
+//! What replicas tell each other, over mutual TLS.
+//!
+//! Every member dials every other one and speaks on the streams that it
+//! dialled. What it has to say is state, not history: the epoch it settled,
+//! what its gateways have applied, how far it has read. A stream that falls
+//! behind or breaks is therefore given the newest state and nothing in between,
+//! and no queue grows. Only forwarded acknowledgements and heartbeats are
+//! messages; their queue is bounded and what does not fit is dropped and
+//! counted, because a gateway's session recovers from a lost acknowledgement.
+
+mod convert;
+mod dial;
+mod listen;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use flotilla_certs::{ClientTls, Identity};
+use flotilla_core::delivery::{Ack, AppliedTable, Tombstone};
+use flotilla_core::ids::{Epoch, Frontier, GatewayId, Instance, Kind, MemberName, Revision, SessionId};
+use flotilla_proto::peer::peer_message::Message;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::metrics::Metrics;
+
+pub(crate) use convert::duration_in;
+pub use dial::PeersTask;
+pub use listen::PeerService;
+
+/// How many events may wait for the runtime; streams then wait, and with them
+/// the members that speak on them, which lose nothing by it.
+const EVENTS: usize = 256;
+
+/// How many forwarded messages may wait for one member.
+const FORWARDS: usize = 1024;
+
+/// Where another member listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// The member.
+    pub member: MemberName,
+    /// Its process: a new one is dialled anew.
+    pub instance: Instance,
+    /// Host and port.
+    pub address: String,
+}
+
+/// Settings of the exchange.
+#[derive(Debug, Clone)]
+pub struct PeersConfig {
+    /// This replica's identity: its name is the member's name.
+    pub identity: Identity,
+    /// This process.
+    pub instance: Instance,
+    /// How to dial: must check for a controller of our trust domain.
+    pub tls: ClientTls,
+    /// Shortest and longest pause between attempts to reach a member.
+    pub backoff: (Duration, Duration),
+    /// How long an attempt may take, Hello included.
+    pub connect_timeout: Duration,
+    /// Least time between two tables to one member.
+    pub table_interval: Duration,
+    /// How long a question for history may take.
+    pub history_timeout: Duration,
+}
+
+impl PeersConfig {
+    /// The defaults: attempts 0.1–5 s apart, 20 tables per second.
+    pub fn new(identity: Identity, instance: Instance, tls: ClientTls) -> Self {
+        PeersConfig {
+            identity,
+            instance,
+            tls,
+            backoff: (Duration::from_millis(100), Duration::from_secs(5)),
+            connect_timeout: Duration::from_secs(5),
+            table_interval: Duration::from_millis(50),
+            history_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What another member told us.
+#[derive(Debug, Clone)]
+pub enum PeerEvent {
+    /// It is there. First of all events of a stream; what was known of an
+    /// earlier stream of the member is superseded.
+    Hello {
+        /// The member, as its certificate confirms.
+        member: MemberName,
+        /// Its process.
+        instance: Instance,
+        /// The highest epoch it settled, zero for none.
+        highest_epoch: Epoch,
+        /// How far it has read.
+        frontier: Frontier,
+    },
+    /// It acts by this epoch's owners and nothing else.
+    Settled {
+        /// The member.
+        member: MemberName,
+        /// Its process.
+        instance: Instance,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// It acts on nothing any more and goes away.
+    Departed {
+        /// The member.
+        member: MemberName,
+        /// Its process.
+        instance: Instance,
+    },
+    /// What its gateways have applied; replaces its table before.
+    Applied {
+        /// The member.
+        member: MemberName,
+        /// Its process.
+        instance: Instance,
+        /// The table.
+        table: AppliedTable,
+    },
+    /// An acknowledgement for a session that may be ours.
+    ForwardedAck(Ack),
+    /// A heartbeat for a session that may be ours.
+    ForwardedHeartbeat {
+        /// The session it names.
+        session: SessionId,
+        /// The gateway, as confirmed by the member that got it.
+        gateway: GatewayId,
+        /// The version it names.
+        version: String,
+    },
+    /// Its stream to us ended. Its Lease tells whether it is gone.
+    Lost {
+        /// The member.
+        member: MemberName,
+        /// The process whose stream ended.
+        instance: Instance,
+    },
+}
+
+/// Deletions of one kind that a member remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// All deletions above the revision asked for, up to `until`.
+    pub tombstones: Vec<Tombstone>,
+    /// How far the member has read the kind.
+    pub until: Revision,
+}
+
+/// Answers other members' questions for history: kind and the revision above
+/// which deletions are wanted; `None` when that is too far back.
+pub type HistorySource = Arc<dyn Fn(Kind, Revision) -> BoxFuture<'static, Option<History>> + Send + Sync>;
+
+/// What this replica has to say, newest only.
+#[derive(Debug, Clone, Default)]
+struct Outbox {
+    settled: Epoch,
+    departed: bool,
+    frontier: Frontier,
+    table: Option<Arc<AppliedTable>>,
+}
+
+/// A member that we are connected to.
+#[derive(Clone)]
+struct Line {
+    forwards: mpsc::Sender<Message>,
+    client: dial::Client,
+    /// Tells this line from a later one to the same member.
+    number: u64,
+}
+
+/// The replica's voice towards its peers; clones are the same one.
+#[derive(Clone)]
+pub struct Peers {
+    outbox: watch::Sender<Outbox>,
+    /// Lines that are up, by member: entered after the other side's Hello and
+    /// removed when the stream ends.
+    lines: Arc<Mutex<BTreeMap<MemberName, Line>>>,
+    config: Arc<PeersConfig>,
+    metrics: Metrics,
+}
+
+/// Everything that makes up the exchange: the handle, the task that dials (to
+/// be run by the supervisor), the service (to be served by an acceptor), and
+/// what the others say.
+pub struct PeersParts {
+    /// The replica's voice.
+    pub peers: Peers,
+    /// Dials and keeps the streams.
+    pub task: PeersTask,
+    /// Listens to the others.
+    pub service: PeerService,
+    /// What they say.
+    pub events: mpsc::Receiver<PeerEvent>,
+}
+
+impl Peers {
+    /// Makes the parts. `addresses` lists the other members (ourselves is
+    /// skipped); `history` answers their questions; `shutdown` ends streams.
+    pub fn parts(
+        config: PeersConfig,
+        addresses: watch::Receiver<Vec<PeerAddress>>,
+        history: HistorySource,
+        metrics: Metrics,
+        shutdown: CancellationToken,
+    ) -> PeersParts {
+        let (events_in, events) = mpsc::channel(EVENTS);
+        let config = Arc::new(config);
+        let peers = Peers {
+            outbox: watch::Sender::new(Outbox::default()),
+            lines: Arc::default(),
+            config: config.clone(),
+            metrics,
+        };
+        let tasks = TaskTracker::new();
+        let task = PeersTask::new(peers.clone(), addresses, shutdown.clone(), tasks.clone());
+        let service = PeerService::new(config, events_in, history, shutdown, tasks);
+        PeersParts { peers, task, service, events }
+    }
+
+    /// This replica's name.
+    pub fn member(&self) -> &str {
+        &self.config.identity.name
+    }
+
+    /// Sets what our gateways have applied. The same table again is no news.
+    pub fn set_applied(&self, table: Arc<AppliedTable>) {
+        self.outbox.send_if_modified(|outbox| {
+            let news = !outbox.table.as_ref().is_some_and(|told| Arc::ptr_eq(told, &table));
+            outbox.table = Some(table);
+            news
+        });
+    }
+
+    /// Sets how far we have read; told with the next Hello.
+    pub fn set_frontier(&self, frontier: Frontier) {
+        // Nobody is woken for it: it changes with every event of every watch.
+        self.outbox.send_if_modified(|outbox| {
+            outbox.frontier = frontier;
+            false
+        });
+    }
+
+    /// Tells that we act by this epoch's owners and nothing else. An older
+    /// epoch that a slow member has not heard of yet is not told any more.
+    pub fn announce_settled(&self, epoch: Epoch) {
+        self.outbox.send_if_modified(|outbox| {
+            let news = epoch > outbox.settled;
+            outbox.settled = outbox.settled.max(epoch);
+            news
+        });
+    }
+
+    /// Tells that we act on nothing any more.
+    pub fn announce_departed(&self) {
+        self.outbox.send_modify(|outbox| outbox.departed = true);
+    }
+
+    /// The members that we reach at present.
+    pub fn connected(&self) -> Vec<MemberName> {
+        self.lines().keys().cloned().collect()
+    }
+
+    /// Passes an acknowledgement on to the replica that has its session. The
+    /// member in the session's id granted it, but a gateway may have taken it
+    /// along to another replica; so all are told, and the one that knows the
+    /// session takes it. That is rare and small enough not to be clever about.
+    ///
+    /// Returns whether it was handed to anybody.
+    pub fn forward_ack(&self, ack: &Ack) -> bool {
+        self.forward("ack", || Message::ForwardedAck(convert::ack_out(ack)))
+    }
+
+    /// Passes a heartbeat on, as [`Peers::forward_ack`].
+    pub fn forward_heartbeat(&self, session: &SessionId, gateway: &GatewayId, version: &str) -> bool {
+        self.forward("heartbeat", || {
+            Message::ForwardedHeartbeat(convert::heartbeat_out(session, gateway, version))
+        })
+    }
+
+    fn forward(&self, what: &str, message: impl Fn() -> Message) -> bool {
+        let mut handed = false;
+        for line in self.lines().values() {
+            let outcome = match line.forwards.try_send(message()) {
+                Ok(()) => {
+                    handed = true;
+                    "sent"
+                }
+                Err(_) => "dropped",
+            };
+            self.metrics.forwarded.with_label_values(&[what, outcome]).inc();
+        }
+        handed
+    }
+
+    /// Asks all members for deletions of a kind above `since`. Of the answers
+    /// the one that reaches furthest is taken.
+    pub async fn history(&self, kind: Kind, since: Revision) -> Option<History> {
+        let clients: Vec<_> = self.lines().values().map(|line| line.client.clone()).collect();
+        let mut questions: FuturesUnordered<_> = clients
+            .into_iter()
+            .map(|client| dial::ask(client, kind, since, self.config.history_timeout))
+            .collect();
+        let mut best: Option<History> = None;
+        while let Some(answer) = questions.next().await {
+            match answer {
+                Ok(Some(history)) if best.as_ref().is_none_or(|best| best.until < history.until) => {
+                    best = Some(history);
+                }
+                Ok(_) => {}
+                Err(error) => debug!(%error, %kind, "a peer could not be asked for history"),
+            }
+        }
+        best
+    }
+
+    fn lines(&self) -> std::sync::MutexGuard<'_, BTreeMap<MemberName, Line>> {
+        // A panic elsewhere leaves the map whole: every change is one call.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

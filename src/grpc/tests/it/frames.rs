@@ -1,0 +1,160 @@
+//! How streams end, frame by frame: always with trailers, never with
+//! RST_STREAM.
+
+use std::time::Duration;
+
+use flotilla_core::delivery::DeliveryConfig;
+use flotilla_grpc::acceptor::AcceptorConfig;
+
+use crate::fleet::{Fleet, Options, Replica, route, stream_request, within};
+use crate::raw_http2::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, RawClient};
+
+/// Opens a stream and reads up to its first data.
+async fn open(fleet: &Fleet, replica: &Replica, session: &str) -> (RawClient, u32) {
+    let tls = fleet.client(Some(&fleet.gateway("gw")));
+    let mut client = RawClient::connect(replica.address, &tls, 1 << 20).await;
+    let stream = client.call("StreamConfiguration", &stream_request("gw", session, "")).await;
+    let seen = within("the first data", client.frames_until(|frame| frame.kind == DATA)).await;
+    assert!(seen.iter().any(|frame| frame.kind == HEADERS && frame.stream == stream));
+    assert_no_reset(&seen);
+    (client, stream)
+}
+
+#[track_caller]
+fn assert_no_reset(frames: &[Frame]) {
+    assert!(!frames.iter().any(|frame| frame.kind == RST_STREAM), "{frames:?}");
+}
+
+/// Reads to the connection's end or until nothing comes for a while, and makes
+/// sure that the stream ended with trailers and with nothing else.
+async fn assert_ends_with_trailers(mut client: RawClient, stream: u32) -> Vec<Frame> {
+    let ended = |frame: &Frame| frame.stream == stream && frame.flags & END_STREAM != 0;
+    let mut seen = within("the stream's end", client.frames_until(ended)).await;
+    let last = seen.last().unwrap_or_else(|| panic!("the connection was cut without trailers"));
+    assert!(last.kind == HEADERS && last.stream == stream && last.flags & END_STREAM != 0, "{seen:?}");
+    // A reset would come right behind.
+    let rest = tokio::time::timeout(Duration::from_millis(500), client.frames_until(|_| false)).await;
+    seen.extend(rest.unwrap_or_default());
+    assert_no_reset(&seen);
+    seen
+}
+
+async fn replica(fleet: &Fleet, change: impl FnOnce(&mut Options)) -> Replica {
+    let mut options = Options::named("f-0");
+    change(&mut options);
+    Replica::with_routes(fleet, options, vec![route("a", 10, "{}")]).await
+}
+
+#[tokio::test]
+async fn shutdown_ends_streams_with_trailers_and_then_says_goaway() {
+    let fleet = Fleet::new();
+    let replica = replica(&fleet, |_| {}).await;
+    let (client, stream) = open(&fleet, &replica, "f-0/1").await;
+    replica.shutdown.cancel();
+    let seen = assert_ends_with_trailers(client, stream).await;
+    assert!(seen.iter().any(|frame| frame.kind == GOAWAY), "{seen:?}");
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn drain_ends_streams_with_trailers() {
+    let fleet = Fleet::new();
+    let replica = replica(&fleet, |_| {}).await;
+    let (client, stream) = open(&fleet, &replica, "f-0/1").await;
+    replica.delivery.drain(Duration::from_millis(50)).await.unwrap();
+    assert_ends_with_trailers(client, stream).await;
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_newer_stream_ends_the_older_one_with_trailers() {
+    let fleet = Fleet::new();
+    let replica = replica(&fleet, |_| {}).await;
+    // Once under another session, once under the same one.
+    for (first, second) in [("f-0/1", "f-0/2"), ("f-0/3", "f-0/3")] {
+        let (client, stream) = open(&fleet, &replica, first).await;
+        let (_newer, _) = open(&fleet, &replica, second).await;
+        assert_ends_with_trailers(client, stream).await;
+    }
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_missing_acknowledgement_ends_the_stream_with_trailers() {
+    let fleet = Fleet::new();
+    let replica = replica(&fleet, |options| {
+        options.delivery =
+            DeliveryConfig { ack_timeout: Duration::from_millis(300), ..options.delivery.clone() };
+    })
+    .await;
+    let (client, stream) = open(&fleet, &replica, "f-0/1").await;
+    assert_ends_with_trailers(client, stream).await;
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_of_the_delivery_task_ends_streams_with_trailers() {
+    let fleet = Fleet::new();
+    let mut replica = replica(&fleet, |_| {}).await;
+    let (client, stream) = open(&fleet, &replica, "f-0/1").await;
+    let asked = replica.delivery.inspect(|_| -> () { panic!("as the test wants it") }).await;
+    asked.unwrap_err();
+    let panicked = within("the panic", &mut replica.delivery_task).await;
+    assert!(panicked.unwrap_err().is_panic());
+    assert_ends_with_trailers(client, stream).await;
+    replica.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_connection_that_reached_its_age_ends_its_streams_with_trailers() {
+    let fleet = Fleet::new();
+    let replica = replica(&fleet, |options| {
+        options.acceptor =
+            AcceptorConfig { max_connection_age: Some(Duration::from_millis(400)), ..options.acceptor };
+    })
+    .await;
+    let (client, stream) = open(&fleet, &replica, "f-0/1").await;
+    let seen = assert_ends_with_trailers(client, stream).await;
+    assert!(seen.iter().any(|frame| frame.kind == GOAWAY), "{seen:?}");
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_stream_ends_with_a_status_and_no_reset() {
+    let fleet = Fleet::new();
+    let replica = replica(&fleet, |_| {}).await;
+    let tls = fleet.client(Some(&fleet.gateway("gw")));
+    let mut client = RawClient::connect(replica.address, &tls, 1 << 20).await;
+    let stream = client.call("StreamConfiguration", &stream_request("another", "f-0/1", "")).await;
+    assert_ends_with_trailers(client, stream).await;
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_gets_its_window_and_is_cut_without_a_reset() {
+    let fleet = Fleet::new();
+    let mut options = Options::named("f-0");
+    options.delivery = DeliveryConfig { ack_timeout: Duration::from_millis(500), ..options.delivery };
+    let big = format!("{{\"pad\":\"{}\"}}", "x".repeat(512 * 1024));
+    let replica = Replica::with_routes(&fleet, options, vec![route("a", 10, &big)]).await;
+    let tls = fleet.client(Some(&fleet.gateway("gw")));
+    let window = 20_000;
+    let mut client = RawClient::connect(replica.address, &tls, window).await;
+    client.reading = false;
+    client.call("StreamConfiguration", &stream_request("gw", "f-0/1", "")).await;
+    // Many changes while it does not read: none of them may queue up.
+    for revision in 0..200 {
+        replica.delivery.changed(route("b", 200 + revision, &big)).await.unwrap();
+    }
+    let seen = within("the cut", client.frames_until(|_| false)).await;
+    assert_no_reset(&seen);
+    let data: usize = seen.iter().filter(|frame| frame.kind == DATA).map(|frame| frame.payload.len()).sum();
+    assert!(data <= window as usize, "{data} bytes came through a window of {window}");
+    assert!(seen.iter().any(|frame| frame.kind == GOAWAY), "the connection says that it ends");
+    let full = replica.metrics.batches.with_label_values(&["full"]).get();
+    let increments = replica.metrics.batches.with_label_values(&["increments"]).get();
+    assert!(full + increments <= 1, "{full} full and {increments} incremental batches for one unread stream");
+    let sessions = replica.delivery.inspect(|engine| engine.session_count()).await.unwrap();
+    assert_eq!(sessions, 0);
+    replica.stop().await;
+}

@@ -1,0 +1,10 @@
+//! Replicas on the loopback interface, with tonic clients and with clients that
+//! read HTTP/2 frames byte by byte.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod fleet;
+mod frames;
+mod gateways;
+mod peers;
+mod raw_http2;
+mod refusals;
