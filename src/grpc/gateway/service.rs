@@ -109,6 +109,11 @@ impl<C: Compiler + 'static> GatewayService<C> {
         GatewayService { config: Arc::new(config), delivery }
     }
 
+    /// The service as an [`Acceptor`](crate::acceptor::Acceptor) takes it.
+    pub fn into_routes(self) -> tonic::service::Routes {
+        tonic::service::Routes::new(self)
+    }
+
     /// The gateway that calls, if its certificate confirms what it says.
     fn authorise(
         &self,
@@ -134,7 +139,7 @@ impl<C: Compiler + 'static> GatewayService<C> {
             ))));
         }
         if identity.namespace != claimed.namespace || identity.name != claimed.name {
-            warn!(address = %peer.address, %identity, %claimed, "a gateway claims another's name");
+            warn!(address = %peer.address, %identity, claimed = ?claimed.to_string(), "a gateway claims another's name");
             return Err(Refused::Other(Status::permission_denied(format!(
                 "you say you are gateway {claimed}, but your certificate is for gateway {}/{}; \
                  start the gateway with the name and namespace of its certificate",
@@ -160,8 +165,8 @@ impl<C: Compiler + 'static> GatewayService<C> {
         // is as good as ours: acknowledgements will name it.
         let session = match request.session_id.as_str() {
             "" => self.new_session(),
-            id if id.len() <= 512 => SessionId::from(id),
-            _ => return Err(Status::invalid_argument("the session id is too long")),
+            id if is_session(id) => SessionId::from(id),
+            _ => return Err(Status::invalid_argument("the session id is none that a controller granted")),
         };
         let connection = Peer::of(extensions)?.connection;
         let (handle, body) = body::stream(connection, self.delivery.gone.clone());
@@ -239,6 +244,16 @@ fn content<C: Compiler>(scope: &Scope, engine: &Delivery<C>) -> Snapshot {
         .collect();
     resources.sort_by(|a, b| (a.kind, a.rank, &a.key).cmp(&(b.kind, b.rank, &b.key)));
     Snapshot { checksum: engine.digest(scope), resources, padding: Vec::new() }
+}
+
+/// Whether a text can be a session's id; what cannot must not reach a log.
+fn is_session(id: &str) -> bool {
+    id.len() <= 512 && id.chars().all(|character| character.is_ascii_graphic())
+}
+
+/// A session that a gateway names in passing; an impossible one is like none.
+fn named_session(id: &str) -> SessionId {
+    SessionId::from(if is_session(id) { id } else { "" })
 }
 
 fn now() -> Option<Timestamp> {
@@ -325,7 +340,7 @@ impl<C: Compiler + 'static> configuration_service_server::ConfigurationService f
         let gateway = self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
         let request = request.into_inner();
         let event = Control::Heartbeat {
-            session: SessionId::from(request.session_id),
+            session: named_session(&request.session_id),
             gateway,
             version: request.last_applied_version,
             forward: true,
@@ -347,7 +362,7 @@ impl<C: Compiler + 'static> configuration_service_server::ConfigurationService f
         let gateway = self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
         let request = request.into_inner();
         let ack = Ack {
-            session: SessionId::from(request.session_id),
+            session: named_session(&request.session_id),
             gateway,
             version: request.config_version,
             result: if request.success { Ok(()) } else { Err(shorten(request.error_message)) },

@@ -407,7 +407,7 @@ impl<C: Compiler> DeliveryTask<C> {
             Notice::Rejected { gateway, kind, key, message } => {
                 self.metrics.rejected.inc();
                 self.metrics.push_errors.inc();
-                warn!(%gateway, %kind, %key, message, "a gateway rejected a resource");
+                warn!(%gateway, %kind, %key, words = message, "a gateway rejected a resource");
             }
             Notice::Applied { gateway, took, updates, full } => {
                 self.metrics.delivery_seconds.observe(took.as_secs_f64());
@@ -422,7 +422,7 @@ impl<C: Compiler> DeliveryTask<C> {
             }
             Notice::Unrepairable { gateway, message } => {
                 self.metrics.push_errors.inc();
-                warn!(%gateway, message, "a gateway rejects what repaired others; it is synchronised anew");
+                warn!(%gateway, words = message, "a gateway rejects what repaired others; it is synchronised anew");
             }
             Notice::UnexpectedAck { gateway, version } => {
                 self.metrics.unexpected_acks.inc();

@@ -60,6 +60,11 @@ impl PeerService {
             .max_encoding_message_size(MESSAGE_LIMIT)
     }
 
+    /// The service as an [`Acceptor`](crate::acceptor::Acceptor) takes it.
+    pub fn into_routes(self) -> tonic::service::Routes {
+        tonic::service::Routes::new(self.into_server())
+    }
+
     /// Only controllers of our own fleet may speak here.
     fn authorise(&self, extensions: &http::Extensions) -> Result<Identity, Status> {
         let peer = Peer::of(extensions)?;

@@ -125,6 +125,10 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Whether delivery tells the peers what it applied, or the test does.
     pub tell_peers: bool,
+    /// Whether client certificates are required.
+    pub client_auth: ClientAuth,
+    /// Whether gateways without one are believed.
+    pub anonymous: bool,
 }
 
 impl Options {
@@ -136,6 +140,8 @@ impl Options {
             acceptor: AcceptorConfig { close_grace: Duration::from_millis(300), ..AcceptorConfig::default() },
             listen: None,
             tell_peers: true,
+            client_auth: ClientAuth::Required,
+            anonymous: false,
         }
     }
 }
@@ -187,13 +193,13 @@ impl Replica {
                 cluster: options.delivery.cluster.clone(),
                 trust_domain: TRUST_DOMAIN.into(),
                 heartbeat_interval: options.delivery.heartbeat_interval,
-                anonymous: false,
+                anonymous: options.anonymous,
             },
             delivery.clone(),
         );
         let routes = Routes::new(gateways).add_service(service.into_server());
         let tls =
-            ServerTls::new(&certificate, fleet.authority.roots(), ClientAuth::Required, Alpn::H2).unwrap();
+            ServerTls::new(&certificate, fleet.authority.roots(), options.client_auth, Alpn::H2).unwrap();
         let listen = options.listen.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap();

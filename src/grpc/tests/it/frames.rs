@@ -1,12 +1,22 @@
 //! How streams end, frame by frame: always with trailers, never with
 //! RST_STREAM.
 
-use std::time::Duration;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use flotilla_certs::{Alpn, ClientAuth, Identity, LeafRequest, ServerTls};
 use flotilla_core::delivery::DeliveryConfig;
-use flotilla_grpc::acceptor::AcceptorConfig;
+use flotilla_grpc::acceptor::{Acceptor, AcceptorConfig};
+use flotilla_grpc::metrics::Metrics;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
 
-use crate::fleet::{Fleet, Options, Replica, route, stream_request, within};
+use crate::fleet::{Fleet, Options, Replica, TRUST_DOMAIN, route, stream_request, within};
 use crate::raw_http2::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, RawClient};
 
 /// Opens a stream and reads up to its first data.
@@ -28,7 +38,8 @@ fn assert_no_reset(frames: &[Frame]) {
 /// Reads to the connection's end or until nothing comes for a while, and makes
 /// sure that the stream ended with trailers and with nothing else.
 async fn assert_ends_with_trailers(mut client: RawClient, stream: u32) -> Vec<Frame> {
-    let ended = |frame: &Frame| frame.stream == stream && frame.flags & END_STREAM != 0;
+    let ended =
+        |frame: &Frame| frame.stream == stream && (frame.kind == RST_STREAM || frame.flags & END_STREAM != 0);
     let mut seen = within("the stream's end", client.frames_until(ended)).await;
     let last = seen.last().unwrap_or_else(|| panic!("the connection was cut without trailers"));
     assert!(last.kind == HEADERS && last.stream == stream && last.flags & END_STREAM != 0, "{seen:?}");
@@ -157,4 +168,83 @@ async fn a_client_that_never_reads_gets_its_window_and_is_cut_without_a_reset() 
     let sessions = replica.delivery.inspect(|engine| engine.session_count()).await.unwrap();
     assert_eq!(sessions, 0);
     replica.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_certificate_ends_the_streams_made_with_it() {
+    let fleet = Fleet::new();
+    let replica = replica(&fleet, |_| {}).await;
+    let identity = Identity::gateway(TRUST_DOMAIN, "edge", "gw").unwrap();
+    let brief = LeafRequest { lifetime: Duration::from_secs(3), ..LeafRequest::gateway(identity) };
+    let certificate = fleet.authority.issue_leaf(&brief, SystemTime::now()).unwrap();
+    let tls = fleet.client(Some(&certificate));
+    let mut client = RawClient::connect(replica.address, &tls, 1 << 20).await;
+    let stream = client.call("StreamConfiguration", &stream_request("gw", "f-0/1", "")).await;
+    within("the first data", client.frames_until(|frame| frame.kind == DATA)).await;
+    assert_ends_with_trailers(client, stream).await;
+    replica.stop().await;
+}
+
+/// A service whose calls panic: before the answer, or in its middle.
+#[derive(Clone)]
+struct Panics;
+
+impl NamedService for Panics {
+    const NAME: &'static str = "avapigw.operator.v1alpha1.ConfigurationService";
+}
+
+impl tower::Service<http::Request<Body>> for Panics {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path().ends_with("Before") {
+            panic!("as the test wants it");
+        }
+        std::future::ready(Ok(http::Response::new(Body::new(PanicsLater(false)))))
+    }
+}
+
+struct PanicsLater(bool);
+
+impl http_body::Body for PanicsLater {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        assert!(!self.0, "as the test wants it");
+        self.0 = true;
+        Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b"\0\0\0\0\0")))))
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_panics_ends_with_trailers() {
+    let fleet = Fleet::new();
+    let certificate = fleet.controller(TRUST_DOMAIN, "system", "f-0");
+    let tls = ServerTls::new(&certificate, fleet.authority.roots(), ClientAuth::Required, Alpn::H2).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    let routes = Routes::new(Panics);
+    let acceptor = Acceptor::new(listener, tls, routes, AcceptorConfig::default(), metrics.clone());
+    let shutdown = CancellationToken::new();
+    let acceptor = tokio::spawn(acceptor.run(shutdown.clone()));
+    for method in ["Before", "Later"] {
+        let tls = fleet.client(Some(&fleet.gateway("gw")));
+        let mut client = RawClient::connect(address, &tls, 1 << 20).await;
+        let stream = client.call(method, &stream_request("gw", "", "")).await;
+        assert_ends_with_trailers(client, stream).await;
+    }
+    assert_eq!(metrics.requests.with_label_values(&["other", "UNAVAILABLE"]).get(), 2);
+    shutdown.cancel();
+    within("the acceptor's end", acceptor).await.unwrap();
 }

@@ -1,5 +1,6 @@
 //! Gateways that behave: registration, streams, acknowledgements, snapshots.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use flotilla_certs::Authority;
@@ -82,6 +83,35 @@ async fn batches_are_encoded_once_for_gateways_at_the_same_position() {
         while gateway.next().await.unwrap().resource.is_none() {}
     }
     assert!(replica.metrics.encoded.get() - before <= 1);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn large_resources_arrive_whole_and_more_than_a_message_holds_is_split() {
+    let fleet = Fleet::new();
+    let sizes = [10, 5_000, 16_000, 16_384, 40_000, 900_000, 1_000_000, 1_500_000, 2_000_000];
+    let spec = |size: usize| format!("{{\"pad\":\"{}\"}}", "x".repeat(size));
+    let routes = sizes
+        .iter()
+        .enumerate()
+        .map(|(at, size)| route(&format!("r{at}"), 10 + at as u64, &spec(*size)))
+        .collect();
+    let replica = Replica::with_routes(&fleet, Options::named("f-0"), routes).await;
+    let mut gateway = Gateway::connect(&fleet, &replica, "gw", "").await;
+    let mut lengths = BTreeMap::new();
+    while lengths.len() < sizes.len() {
+        // The client refuses messages over the gateways' limit.
+        let update = gateway.apply_next().await;
+        let snapshot = update.snapshot.map(|snapshot| snapshot.api_routes).unwrap_or_default();
+        for resource in snapshot.into_iter().chain(update.resource) {
+            lengths.insert(resource.name, resource.spec_json.len());
+        }
+    }
+    for (at, size) in sizes.iter().enumerate() {
+        let name = format!("r{at}");
+        let expected = spec(*size).len() + format!("\"name\":\"team/{name}\",").len();
+        assert_eq!(lengths[&name], expected, "{name}");
+    }
     replica.stop().await;
 }
 

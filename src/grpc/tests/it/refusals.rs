@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use flotilla_certs::{Authority, Identity, LeafRequest};
+use flotilla_certs::{Authority, ClientAuth, Identity, LeafRequest};
 use flotilla_proto::operator::{
     AcknowledgeConfigurationRequest, GatewayInfo, HeartbeatRequest, RegisterGatewayRequest,
 };
@@ -123,6 +123,30 @@ async fn only_gateways_of_the_fleet_are_gateways() {
     let status = client.register_gateway(request()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated, "{status}");
     replica.stop().await;
+}
+
+#[tokio::test]
+async fn without_certificates_gateways_are_believed_only_where_that_is_wanted() {
+    let fleet = Fleet::new();
+    for anonymous in [false, true] {
+        let options = Options { client_auth: ClientAuth::Optional, anonymous, ..Options::named("f-0") };
+        let replica = Replica::start(&fleet, options).await;
+        let mut client = dial(replica.address, &fleet.client(None)).await.unwrap();
+        let request = RegisterGatewayRequest { gateway: info("gw"), capabilities: None };
+        match client.register_gateway(request).await {
+            Ok(answer) => assert!(anonymous && answer.into_inner().success),
+            Err(status) => {
+                assert!(!anonymous, "{status}");
+                assert_eq!(status.code(), Code::Unauthenticated);
+                assert!(status.message().contains("no client certificate"), "{status}");
+            }
+        }
+        // Who presents a certificate is still held to it.
+        let mut client = dial(replica.address, &fleet.client(Some(&fleet.gateway("other")))).await.unwrap();
+        let request = RegisterGatewayRequest { gateway: info("gw"), capabilities: None };
+        assert_eq!(client.register_gateway(request).await.unwrap_err().code(), Code::PermissionDenied);
+        replica.stop().await;
+    }
 }
 
 #[tokio::test]
