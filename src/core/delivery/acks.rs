@@ -174,13 +174,13 @@ impl Engine {
 
 /// Whether a batch brought the present content of an object, and it was taken.
 fn delivers(edge: &Edge, (kind, key): &(Kind, ObjectKey), flight: &Flight) -> bool {
-    edge.batch.updates.iter().zip(&edge.stamps).enumerate().any(|(index, (update, stamp))| {
+    edge.batch.updates.iter().zip(&edge.marks).enumerate().any(|(index, (update, mark))| {
         let it = match &update.change {
             Change::Upsert { resource, .. } => resource.kind == *kind && resource.key == *key,
             Change::Delete { kind: deleted, key: name } => deleted == kind && name == key,
             _ => false,
         };
-        it && stamp.is_some() && !flight.rejected.contains_key(&index)
+        it && mark.is_some() && !flight.rejected.contains_key(&index)
     })
 }
 

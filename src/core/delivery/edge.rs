@@ -17,14 +17,14 @@ use super::{Batch, Change, DeliveryConfig, Snapshot, Update, size};
 use crate::digest::digest;
 use crate::ids::{Frontier, Kind, ObjectKey};
 use crate::object::Resource;
-use crate::store::{Stamp, Store};
+use crate::store::{Mark, Stamp, Store};
 
 /// A batch and where it leads.
 #[derive(Debug)]
 pub(crate) struct Edge {
     pub batch: Arc<Batch>,
     /// For each update the outcome that it delivers, if any.
-    pub stamps: Vec<Option<Stamp>>,
+    pub marks: Vec<Option<Mark>>,
     /// Where it starts; versions and NACKs refer to it.
     pub from: Arc<Position>,
     /// What of `from.ahead` was still current.
@@ -34,7 +34,7 @@ pub(crate) struct Edge {
     /// Where it leads when everything is acknowledged.
     pub target: Arc<Position>,
     /// What the snapshot holds, in its order.
-    pub snapshot: Vec<(Arc<Resource>, Stamp)>,
+    pub snapshot: Vec<(Arc<Resource>, Mark)>,
     /// Whether the snapshot alone was the whole configuration.
     pub whole: bool,
 }
@@ -50,22 +50,22 @@ pub(crate) struct Builder<'a> {
 /// One message being put together.
 struct Part {
     change: Change,
-    stamp: Option<Stamp>,
+    mark: Option<Mark>,
     bytes: u64,
 }
 
 impl Part {
     fn reset() -> Self {
-        Part { change: Change::Reset, stamp: None, bytes: size::UPDATE }
+        Part { change: Change::Reset, mark: None, bytes: size::UPDATE }
     }
 
     fn item(item: Item) -> Self {
-        let Item { kind, key, stamp, bytes, what } = item;
+        let Item { kind, key, mark, bytes, what } = item;
         let change = match what {
             What::Upsert { resource, added } => Change::Upsert { resource, added },
             What::Delete => Change::Delete { kind, key },
         };
-        Part { change, stamp: Some(stamp), bytes }
+        Part { change, mark: Some(mark), bytes }
     }
 }
 
@@ -98,23 +98,23 @@ impl Builder<'_> {
         from: &Arc<Position>,
         difference: &Difference,
         mut padding: Vec<(Kind, ObjectKey)>,
-        list: Vec<(Arc<Resource>, Stamp)>,
+        list: Vec<(Arc<Resource>, Mark)>,
         never_empty: bool,
     ) -> Edge {
         if never_empty && list.is_empty() && padding.is_empty() {
             padding.push(filler());
         }
         let mut bytes = size::UPDATE + size::SNAPSHOT + padding.iter().map(size::padding).sum::<u64>();
-        let fits = |(resource, _): &(Arc<Resource>, Stamp)| {
+        let fits = |(resource, _): &(Arc<Resource>, Mark)| {
             bytes += size::resource(resource);
             bytes <= self.config.message_limit
         };
         let mut list = list;
         let first = list.iter().map(fits).take_while(|fits| *fits).count();
         let rest = list.split_off(first);
-        let in_snapshot: BTreeSet<Stamp> = list.iter().map(|(_, stamp)| *stamp).collect();
+        let in_snapshot: BTreeSet<Stamp> = list.iter().flat_map(|(_, mark)| mark.stamps()).collect();
         let remaining = Difference {
-            items: rest.iter().map(|(resource, stamp)| Item::upsert(resource, *stamp, true)).collect(),
+            items: rest.iter().map(|(resource, mark)| Item::upsert(resource, *mark, true)).collect(),
             already: in_snapshot.iter().copied().collect(),
             excluded: difference.excluded.clone(),
         };
@@ -130,6 +130,7 @@ impl Builder<'_> {
         let base = Position {
             base: Base::Nothing(Some(self.store.frontier())),
             low: Frontier::default(),
+            reach: self.store.frontier(),
             step: if from.base == Base::Log { 0 } else { from.step },
             ahead: Vec::new(),
             ..Position::clone(from)
@@ -146,7 +147,7 @@ impl Builder<'_> {
     pub fn probe(
         &mut self,
         from: &Arc<Position>,
-        list: &[(Arc<Resource>, Stamp)],
+        list: &[(Arc<Resource>, Mark)],
         padding: Vec<(Kind, ObjectKey)>,
     ) -> Edge {
         let difference = Difference { excluded: from.excluded.clone(), ..Difference::default() };
@@ -170,7 +171,7 @@ impl Builder<'_> {
                     Change::Delete { key, .. } => size::entry(key),
                     _ => 0,
                 };
-            Part { change, stamp: None, bytes }
+            Part { change, mark: None, bytes }
         };
         let parts = changes.into_iter().map(part).collect();
         self.edge(from, &difference, parts, false, from.turn.clone())
@@ -210,13 +211,14 @@ impl Builder<'_> {
     ) -> Edge {
         let frontier = self.store.frontier();
         let high = base.high.join(&frontier);
-        let stamps: Vec<_> = parts.iter().map(|part| part.stamp).collect();
+        let marks: Vec<_> = parts.iter().map(|part| part.mark).collect();
         let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         let target = if complete {
             Position {
                 base: Base::Log,
                 low: frontier,
                 high,
+                reach: frontier,
                 step: 0,
                 ahead: Vec::new(),
                 excluded: difference.excluded.clone(),
@@ -224,8 +226,8 @@ impl Builder<'_> {
                 ..base.clone()
             }
         } else {
-            let mut ahead: Vec<_> =
-                difference.already.iter().copied().chain(stamps.iter().copied().flatten()).collect();
+            let delivered = marks.iter().flatten().flat_map(|mark| mark.stamps());
+            let mut ahead: Vec<_> = difference.already.iter().copied().chain(delivered).collect();
             ahead.sort_unstable();
             ahead.dedup();
             let step = base.step.saturating_add(count);
@@ -252,7 +254,7 @@ impl Builder<'_> {
         }
         Edge {
             batch: self.batch(updates, bytes, full),
-            stamps,
+            marks,
             from: from.clone(),
             already: difference.already.clone(),
             frontier,
@@ -273,13 +275,15 @@ impl Edge {
             .iter()
             .enumerate()
             .any(|(index, update)| matches!(update.change, Change::FullSync(_)) && taken(index));
-        let delivered = self.stamps.iter().enumerate().filter(|(index, _)| taken(*index));
-        let mut ahead: Vec<_> = delivered.filter_map(|(_, stamp)| *stamp).collect();
+        let delivered = self.marks.iter().enumerate().filter(|(index, _)| taken(*index));
+        let marks = delivered.filter_map(|(_, mark)| *mark);
+        let mut ahead: Vec<_> = marks.flat_map(Mark::stamps).collect();
         ahead.extend(&self.already);
         let mut draft = Position::clone(&self.from);
         if took_snapshot {
             draft.base = Base::Nothing(Some(self.frontier));
             draft.low = Frontier::default();
+            draft.reach = self.frontier;
         }
         if self.batch.full && !took_snapshot {
             ahead.clone_from(&draft.ahead);
@@ -295,7 +299,7 @@ impl Edge {
 }
 
 /// Backends before routes; within a kind by rank, then by key.
-pub(crate) fn snapshot_order(list: &mut [(Arc<Resource>, Stamp)]) {
+pub(crate) fn snapshot_order(list: &mut [(Arc<Resource>, Mark)]) {
     list.sort_unstable_by(|(a, _), (b, _)| {
         let order = |r: &Resource| (r.kind.is_route(), r.kind, r.rank);
         order(a).cmp(&order(b)).then_with(|| a.key.cmp(&b.key))
@@ -312,10 +316,10 @@ fn filler() -> (Kind, ObjectKey) {
     (Kind::ApiRoute, ObjectKey::new("-", "padding"))
 }
 
-fn snapshot_part(list: &[(Arc<Resource>, Stamp)], padding: Vec<(Kind, ObjectKey)>) -> Part {
+fn snapshot_part(list: &[(Arc<Resource>, Mark)], padding: Vec<(Kind, ObjectKey)>) -> Part {
     let resources: Vec<_> = list.iter().map(|(resource, _)| resource.clone()).collect();
     let sum = resources.iter().map(|resource| size::resource(resource)).sum();
     let bytes = snapshot_bytes(sum, &padding);
     let checksum = digest(resources.iter().map(Arc::as_ref));
-    Part { change: Change::FullSync(Snapshot { resources, padding, checksum }), stamp: None, bytes }
+    Part { change: Change::FullSync(Snapshot { resources, padding, checksum }), mark: None, bytes }
 }

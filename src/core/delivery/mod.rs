@@ -191,6 +191,11 @@ impl<C> Delivery<C> {
         self.engine.sessions.len()
     }
 
+    /// What is kept besides objects and sessions.
+    pub fn footprint(&self) -> Footprint {
+        self.engine.footprint()
+    }
+
     /// Digest of what a scope's gateways are to hold.
     pub fn digest(&self, scope: &Scope) -> String {
         digest(self.engine.store.entries(scope).map(|(_, resource)| resource.as_ref()))

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::position::{Base, Position};
 use super::size;
-use crate::ids::{Frontier, Kind, ObjectKey, Revision};
+use crate::ids::{Frontier, Kind, ObjectKey};
 use crate::object::Resource;
-use crate::store::{Born, Stamp, Store};
+use crate::store::{Born, Mark, Stamp, Store};
 
 /// One update that a gateway lacks.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub(crate) struct Item {
     pub kind: Kind,
     pub key: ObjectKey,
     /// Names what the gateway has afterwards.
-    pub stamp: Stamp,
+    pub mark: Mark,
     /// Upper bound of the message's size.
     pub bytes: u64,
     pub what: What,
@@ -28,19 +28,19 @@ pub(crate) enum What {
 }
 
 impl Item {
-    pub fn upsert(resource: &Arc<Resource>, stamp: Stamp, added: bool) -> Self {
+    pub fn upsert(resource: &Arc<Resource>, mark: Mark, added: bool) -> Self {
         Item {
             kind: resource.kind,
             key: resource.key.clone(),
-            stamp,
+            mark,
             bytes: size::UPDATE + size::resource(resource),
             what: What::Upsert { resource: resource.clone(), added },
         }
     }
 
-    fn delete(kind: Kind, key: &ObjectKey, stamp: Stamp) -> Self {
+    fn delete(kind: Kind, key: &ObjectKey, mark: Mark) -> Self {
         let bytes = size::UPDATE + size::entry(key);
-        Item { kind, key: key.clone(), stamp, bytes, what: What::Delete }
+        Item { kind, key: key.clone(), mark, bytes, what: What::Delete }
     }
 
     pub fn is_delete(&self) -> bool {
@@ -84,11 +84,11 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
             if difference.excluded.contains_key(&(resource.kind, entry.hash)) {
                 continue;
             }
-            if position.has(entry.stamp) {
-                difference.already.push(entry.stamp);
-            } else {
-                difference.items.push(Item::upsert(resource, entry.stamp, true));
+            if difference.still_ahead(position, entry.mark) {
+                continue;
             }
+            let added = !position.has(entry.mark.birth);
+            difference.items.push(Item::upsert(resource, entry.mark, added));
         }
     }
     let Some(since) = position.since() else { return difference };
@@ -96,7 +96,7 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
         if !scope.includes(kind, key) {
             continue;
         }
-        let (stamp, absent_since, born) = match (store.entry(kind, key), store.grave(kind, key)) {
+        let (mark, absent_since, born) = match (store.entry(kind, key), store.grave(kind, key)) {
             (Some(entry), _) => {
                 if let Ok(resource) = &entry.outcome {
                     let covered = matches!(position.base, Base::Nothing(_))
@@ -104,25 +104,22 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
                     if covered {
                         continue;
                     }
-                    if position.has(entry.stamp) {
-                        difference.already.push(entry.stamp);
-                    } else {
-                        let added = never_had(entry.born, kind, &since, &position.high);
-                        difference.items.push(Item::upsert(resource, entry.stamp, added));
+                    if !difference.still_ahead(position, entry.mark) {
+                        let added = never_had(position, entry.mark, entry.born, kind, &since);
+                        difference.items.push(Item::upsert(resource, entry.mark, added));
                     }
                     continue;
                 }
-                (entry.stamp, entry.absent_since, entry.born)
+                (entry.mark, entry.absent_since, entry.born)
             }
-            (None, Some(grave)) => (grave.stamp, grave.absent_since, grave.born),
+            (None, Some(grave)) => (grave.mark, grave.absent_since, grave.born),
             (None, None) => continue,
         };
-        if position.has(stamp) {
-            difference.already.push(stamp);
-        } else if !absent_since.is_some_and(|absent| since.reached(&absent))
-            && !never_had(born, kind, &since, &position.high)
+        if !difference.still_ahead(position, mark)
+            && !absent_since.is_some_and(|absent| since.reached(&absent))
+            && !never_had(position, mark, born, kind, &since)
         {
-            difference.items.push(Item::delete(kind, key, stamp));
+            difference.items.push(Item::delete(kind, key, mark));
         }
     }
     difference.already.sort_unstable();
@@ -130,14 +127,20 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
     difference
 }
 
+impl Difference {
+    /// Keeps what of the position's `ahead` still tells something about an
+    /// object; says whether its outcome was delivered already.
+    fn still_ahead(&mut self, position: &Position, mark: Mark) -> bool {
+        self.already.extend(mark.stamps().into_iter().filter(|stamp| position.has(*stamp)));
+        position.has(mark.outcome)
+    }
+}
+
 /// Whether an object that appeared when `born` says cannot be on a gateway
-/// that has everything up to `low` and nothing beyond `high`.
-fn never_had(born: Option<Born>, kind: Kind, low: &Frontier, high: &Frontier) -> bool {
-    let within = |born: Born| -> bool {
-        let (low, high): (Revision, Revision) = (low.get(kind), high.get(kind));
-        low >= born.absent_from && high < born.at
-    };
-    born.is_some_and(within)
+/// that has everything up to `low`.
+fn never_had(position: &Position, mark: Mark, born: Option<Born>, kind: Kind, low: &Frontier) -> bool {
+    let unseen = |born: Born| low.get(kind) >= born.absent_from && position.reach.get(kind) < born.at;
+    born.is_some_and(unseen) && !position.has(mark.birth)
 }
 
 /// Takes a batch's worth, round-robin over namespaces, beginning after `turn`:

@@ -17,7 +17,7 @@ use super::session::{Flight, Purpose, Session};
 use super::{Action, EndReason, Limits, Notice};
 use crate::ids::{Kind, ObjectKey};
 use crate::object::Resource;
-use crate::store::{Stamp, Totals};
+use crate::store::{Mark, Totals};
 use crate::time::Mono;
 
 /// How often it is said again that a gateway is ahead of us.
@@ -233,6 +233,7 @@ impl Engine {
             base: Base::Log,
             low: frontier,
             high: frontier,
+            reach: frontier,
             step: 0,
             ahead: Vec::new(),
             excluded,
@@ -335,8 +336,8 @@ impl Engine {
             .store
             .entries(&scope.scope)
             .filter(|(entry, resource)| !difference.excluded.contains_key(&(resource.kind, entry.hash)))
-            .map(|(entry, resource)| (resource.clone(), entry.stamp))
-            .chain(held.iter().map(|resource| (resource.clone(), Stamp::default())))
+            .map(|(entry, resource)| (resource.clone(), entry.mark))
+            .chain(held.iter().map(|resource| (resource.clone(), Mark::default())))
             .collect();
         snapshot_order(&mut list);
         let never_empty = position.base != Base::Nothing(None);

@@ -50,9 +50,13 @@ pub(crate) struct Position {
     pub low: Frontier,
     /// Nothing beyond here is included.
     pub high: Frontier,
+    /// Nothing beyond here was there when `low` was reached: what is newer is
+    /// in `ahead` or was never delivered.
+    pub reach: Frontier,
     /// How many messages were sent since `low` last moved.
     pub step: u32,
-    /// Outcomes above `low` that were delivered already, sorted.
+    /// Outcomes above `low` that were delivered already and births of their
+    /// objects, sorted.
     pub ahead: Vec<Stamp>,
     /// Contents that the gateway lacks, and whose they are.
     pub excluded: BTreeMap<(Kind, u32), ObjectKey>,
@@ -78,7 +82,7 @@ impl Position {
     }
 }
 
-type Key = (Arc<ScopeInfo>, Base, Frontier, Frontier, u32, Vec<(Kind, u32)>);
+type Key = (Arc<ScopeInfo>, Base, [Frontier; 3], u32, Vec<(Kind, u32)>);
 
 /// All positions without `ahead` by what they are; those with it come about
 /// only by an edge and are shared through it.
@@ -116,6 +120,7 @@ impl Positions {
             base,
             low: Frontier::default(),
             high,
+            reach: high,
             step: 0,
             ahead: Vec::new(),
             excluded: BTreeMap::new(),
@@ -129,7 +134,7 @@ impl Positions {
         let shared = draft.ahead.is_empty();
         let key = || {
             let excluded = draft.excluded.keys().copied().collect();
-            (draft.scope.clone(), draft.base, draft.low, draft.high, draft.step, excluded)
+            (draft.scope.clone(), draft.base, [draft.low, draft.high, draft.reach], draft.step, excluded)
         };
         let key = shared.then(key);
         if let Some(known) = key.as_ref().and_then(|key| self.known.get(key)).and_then(Weak::upgrade) {

@@ -29,7 +29,7 @@ use super::session::{Flight, Purpose, Rejected, Session};
 use super::{Change, Limits, Notice, size};
 use crate::ids::{Frontier, Kind, ObjectKey};
 use crate::object::Resource;
-use crate::store::Stamp;
+use crate::store::Mark;
 use crate::time::Mono;
 use crate::version::content_hash;
 
@@ -59,7 +59,7 @@ pub(crate) struct Repair {
 #[derive(Debug)]
 pub(crate) struct Search {
     /// What is to be delivered, without what was found bad.
-    list: Vec<(Arc<Resource>, Stamp)>,
+    list: Vec<(Arc<Resource>, Mark)>,
     /// A prefix of this length was taken.
     good: usize,
     /// One of this length was rejected.
@@ -199,6 +199,7 @@ impl Engine {
         let draft = Position {
             base: Base::Nothing(Some(edge.frontier)),
             low: Frontier::default(),
+            reach: edge.frontier,
             ahead: Vec::new(),
             ..Position::clone(&session.position)
         };
@@ -354,9 +355,16 @@ impl Engine {
         session.full_required = false;
         let at = Position::clone(&session.position);
         let found = if search.whole {
-            Position { base: Base::Log, low: search.frontier, step: 0, ahead: Vec::new(), ..at }
+            Position {
+                base: Base::Log,
+                low: search.frontier,
+                reach: search.frontier,
+                step: 0,
+                ahead: Vec::new(),
+                ..at
+            }
         } else {
-            let mut ahead: Vec<_> = search.list.iter().map(|(_, stamp)| *stamp).collect();
+            let mut ahead: Vec<_> = search.list.iter().flat_map(|(_, mark)| mark.stamps()).collect();
             ahead.sort_unstable();
             Position { base: Base::Nothing(Some(search.frontier)), ahead, ..at }
         };

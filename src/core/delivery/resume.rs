@@ -120,6 +120,7 @@ impl Engine {
                     base: Base::Log,
                     low: version.low,
                     high: version.high,
+                    reach: version.high,
                     step: version.step,
                     ahead: Vec::new(),
                     excluded,

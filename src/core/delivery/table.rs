@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::engine::Engine;
 use super::position::Base;
 use super::session::Session;
-use super::{AppliedRow, AppliedTable, Rejection, Scope, SessionState, SessionView};
+use super::{AppliedRow, AppliedTable, Footprint, Rejection, Scope, SessionState, SessionView};
 use crate::ids::{Frontier, GatewayId, Kind};
 
 /// Up to this many gateways are named.
@@ -47,6 +47,17 @@ impl Engine {
             names: if named { gateways.into_iter().cloned().collect() } else { Vec::new() },
         };
         AppliedTable { rows: rows.into_iter().map(row).collect(), rejections }
+    }
+
+    pub fn footprint(&self) -> Footprint {
+        let edges = self.plans.values().flat_map(|plan| plan.increments.iter().chain(&plan.full));
+        Footprint {
+            plans: self.plans.len(),
+            batch_bytes: edges.flatten().map(|edge| edge.batch.bytes).sum(),
+            ahead: self.sessions.values().map(|session| session.position.ahead.len()).sum(),
+            previous: self.store.previous_count(),
+            tombstones: Kind::ALL.into_iter().map(|kind| self.store.tombstone_count(kind).0).sum(),
+        }
     }
 
     pub fn session_view(&self, session: &Session) -> SessionView {

@@ -417,5 +417,22 @@ pub struct SessionView {
     pub rejections: usize,
 }
 
+/// What the engine keeps besides objects and sessions: bounded by both, never
+/// by the number of changes. For metrics and tests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Positions for which something is computed and cached.
+    pub plans: usize,
+    /// Bytes of the batches that are cached or under way, each counted once
+    /// per position.
+    pub batch_bytes: u64,
+    /// Outcomes remembered as delivered ahead of a position, over all sessions.
+    pub ahead: usize,
+    /// Resources kept because some gateway may still hold them.
+    pub previous: usize,
+    /// Deletions kept, over all kinds.
+    pub tombstones: usize,
+}
+
 /// The bytes of one delivered spec, as tests and digests see them.
 pub type SpecJson = Bytes;

@@ -11,6 +11,21 @@ use crate::object::{RawObject, Resource};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp(pub u64);
 
+/// What an update brings to a gateway: an outcome of an object. The birth is
+/// the same for all outcomes of one object, so it tells whether a gateway was
+/// ever given any of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub outcome: Stamp,
+    pub birth: Stamp,
+}
+
+impl Mark {
+    pub fn stamps(self) -> [Stamp; 2] {
+        [self.outcome, self.birth]
+    }
+}
+
 /// When an object appeared, as far as the watch showed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Born {
@@ -48,7 +63,7 @@ pub(crate) struct Entry {
     /// Whose existence the outcome depends on.
     pub references: Vec<(Kind, ObjectKey)>,
     /// Names the outcome.
-    pub stamp: Stamp,
+    pub mark: Mark,
     /// For each kind the last revision at which a change of it changed the
     /// outcome; zero: none. Every non-zero one is in the store's news.
     pub caused: Frontier,

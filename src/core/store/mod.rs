@@ -16,7 +16,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 pub use entry::ContentView;
-pub(crate) use entry::{Born, Entry, Stamp};
+pub(crate) use entry::{Born, Entry, Mark, Stamp};
 pub(crate) use tombstones::Grave;
 
 use crate::compile::{Compiler, Invalid};
@@ -194,7 +194,7 @@ impl Store {
             {
                 continue;
             }
-            let grave = Grave { revision, stamp: self.next_stamp(), absent_since: None, born: None };
+            let grave = Grave { revision, mark: self.new_mark(), absent_since: None, born: None };
             self.bury(kind, key.clone(), grave);
             for (dependent, dependent_key) in self.dependents_of(kind, &key) {
                 self.note(dependent, &dependent_key, kind, revision);
@@ -335,6 +335,10 @@ impl Store {
         Stamp(self.stamps)
     }
 
+    fn new_mark(&mut self) -> Mark {
+        Mark { outcome: self.next_stamp(), birth: self.next_stamp() }
+    }
+
     fn exists(&self, kind: Kind, key: &ObjectKey) -> bool {
         self.entry(kind, key).is_some_and(|entry| !entry.object.deleting)
     }
@@ -394,7 +398,7 @@ impl Store {
 
     /// Makes the entry of a new object, without an outcome yet.
     fn adopt(&mut self, object: &RawObject, seen_live: bool) {
-        let stamp = self.next_stamp();
+        let mark = self.new_mark();
         let (kind, key) = (object.kind, &object.key);
         let state = &mut self.kinds[kind.index()];
         let mut absent_from = state.tombstones.certain_from();
@@ -411,7 +415,7 @@ impl Store {
             existence: object.revision,
             outcome: Err(being_deleted()),
             references: Vec::new(),
-            stamp,
+            mark,
             caused: Frontier::default(),
             absent_since: Some(absent_since),
             born: seen_live.then_some(Born { absent_from, at: object.revision }),
@@ -515,7 +519,7 @@ impl Store {
         let mut absent_since = self.frontier;
         absent_since.advance(cause, revision);
         let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
-        entry.stamp = stamp;
+        entry.mark.outcome = stamp;
         entry.absent_since = outcome.is_err().then_some(absent_since);
         let before = std::mem::replace(&mut entry.outcome, outcome.clone());
         if let Ok(resource) = &before {
@@ -581,7 +585,7 @@ impl Store {
         let Some(entry) = self.entry(kind, key) else {
             let buried = self.grave(kind, key).is_some_and(|grave| grave.revision >= revision);
             if !buried && revision > self.kinds[kind.index()].tombstones.floor() {
-                let grave = Grave { revision, stamp: self.next_stamp(), absent_since: None, born: None };
+                let grave = Grave { revision, mark: self.new_mark(), absent_since: None, born: None };
                 self.bury(kind, key.clone(), grave);
             }
             return;
@@ -597,7 +601,8 @@ impl Store {
             self.previous.remove(&(previous.cause, previous.revision, kind, key.clone()));
         }
         self.account(entry.outcome.as_deref().ok(), None);
-        let grave = Grave { revision, stamp, absent_since: entry.absent_since, born: entry.born };
+        let mark = Mark { outcome: stamp, birth: entry.mark.birth };
+        let grave = Grave { revision, mark, absent_since: entry.absent_since, born: entry.born };
         self.bury(kind, key.clone(), grave);
         if !entry.object.deleting {
             self.existence_changed(compiler, kind, key, revision);

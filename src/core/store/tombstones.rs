@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entry::{Born, Stamp};
+use super::entry::{Born, Mark};
 use crate::ids::{Frontier, ObjectKey, Revision};
 
 /// One deletion.
@@ -17,7 +17,7 @@ pub(crate) struct Grave {
     /// When, or later: a deletion that a list showed carries the list's revision.
     pub revision: Revision,
     /// Names the absence, as a stamp names a content.
-    pub stamp: Stamp,
+    pub mark: Mark,
     /// From this position on no gateway held a resource of it even before the
     /// object itself was gone.
     pub absent_since: Option<Frontier>,
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn grave(revision: u64) -> Grave {
-        Grave { revision: Revision(revision), stamp: Stamp(revision), absent_since: None, born: None }
+        Grave { revision: Revision(revision), mark: Mark::default(), absent_since: None, born: None }
     }
 
     #[test]

@@ -1,0 +1,178 @@
+//! The API server's log, and a compiler simple enough to be checked by eye.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_core::compile::{Compilation, Compiled, Compiler, Invalid};
+use flotilla_core::delivery::{Scope, Tombstone};
+use flotilla_core::ids::{Kind, ObjectKey, Revision};
+use flotilla_core::object::RawObject;
+
+use super::gateway::Key;
+
+/// A spec with this word compiles to nothing.
+pub const INVALID: &str = "invalid";
+
+/// `name=<namespace/name> <spec>`, and for routes `to=<backend>` becomes
+/// `to=<namespace>/<backend>` when that Backend exists.
+pub struct TestCompiler;
+
+impl Compiler for TestCompiler {
+    fn compile(&self, object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation {
+        let spec = String::from_utf8(object.spec.to_vec()).unwrap();
+        let mut references = Vec::new();
+        let mut text = format!("name={} {spec}", object.key);
+        if let Some(host) = spec.split_whitespace().find_map(|word| word.strip_prefix("to=")) {
+            let backend = ObjectKey::new(object.key.namespace.clone(), host);
+            if exists(Kind::Backend, &backend) {
+                text = text.replace(&format!("to={host}"), &format!("to={backend}"));
+            }
+            references.push((Kind::Backend, backend));
+        }
+        let outcome = if spec.contains(INVALID) {
+            Err(Invalid { field: "spec".into(), problem: "it is invalid".into(), remedy: "fix it".into() })
+        } else {
+            Ok(Compiled { spec_json: Bytes::from(text), rank: u8::from(spec.contains("catch-all")) })
+        };
+        Compilation { outcome, references }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Event {
+    Changed(RawObject),
+    Deleted(Kind, ObjectKey, Revision),
+}
+
+impl Event {
+    pub fn revision(&self) -> Revision {
+        match self {
+            Event::Changed(object) => object.revision,
+            Event::Deleted(_, _, revision) => *revision,
+        }
+    }
+}
+
+/// Everything that ever happened, per kind, and what there is.
+#[derive(Debug, Default)]
+pub struct Log {
+    pub revision: u64,
+    pub events: [Vec<Event>; Kind::COUNT],
+    pub live: BTreeMap<Key, RawObject>,
+    pub uids: u64,
+}
+
+impl Log {
+    fn next(&mut self) -> Revision {
+        self.revision += 1;
+        Revision(self.revision)
+    }
+
+    fn record(&mut self, object: RawObject) -> RawObject {
+        self.events[object.kind.index()].push(Event::Changed(object.clone()));
+        self.live.insert((object.kind, object.key.clone()), object.clone());
+        object
+    }
+
+    /// Creates an object or changes its spec.
+    pub fn put(&mut self, kind: Kind, key: &ObjectKey, spec: &str) -> RawObject {
+        let revision = self.next();
+        let object = match self.live.get(&(kind, key.clone())) {
+            Some(known) => RawObject {
+                revision,
+                generation: known.generation + 1,
+                spec: Bytes::from(spec.to_owned()),
+                ..known.clone()
+            },
+            None => {
+                self.uids += 1;
+                RawObject {
+                    kind,
+                    key: key.clone(),
+                    uid: format!("u{}", self.uids).into(),
+                    revision,
+                    generation: 1,
+                    created: "2026-11-21T10:00:00Z".into(),
+                    deleting: false,
+                    spec: Bytes::from(spec.to_owned()),
+                    status: Bytes::new(),
+                }
+            }
+        };
+        self.record(object)
+    }
+
+    /// Changes an object's status only.
+    pub fn status(&mut self, kind: Kind, key: &ObjectKey, status: &str) -> RawObject {
+        let revision = self.next();
+        let known = self.live[&(kind, key.clone())].clone();
+        self.record(RawObject { revision, status: Bytes::from(status.to_owned()), ..known })
+    }
+
+    /// Marks an object as being deleted, as one with finalizers.
+    pub fn mark_deleting(&mut self, kind: Kind, key: &ObjectKey) -> RawObject {
+        let revision = self.next();
+        let known = self.live[&(kind, key.clone())].clone();
+        self.record(RawObject { revision, generation: known.generation + 1, deleting: true, ..known })
+    }
+
+    pub fn delete(&mut self, kind: Kind, key: &ObjectKey) -> Revision {
+        let revision = self.next();
+        self.live.remove(&(kind, key.clone()));
+        self.events[kind.index()].push(Event::Deleted(kind, key.clone(), revision));
+        revision
+    }
+
+    /// The objects of a kind as they were at a revision.
+    pub fn list(&self, kind: Kind, at: Revision) -> Vec<RawObject> {
+        let mut objects = BTreeMap::new();
+        for event in self.events[kind.index()].iter().take_while(|event| event.revision() <= at) {
+            match event {
+                Event::Changed(object) => objects.insert(object.key.clone(), object.clone()),
+                Event::Deleted(_, key, _) => objects.remove(key),
+            };
+        }
+        objects.into_values().collect()
+    }
+
+    /// Deletions of a kind in (`since`, `until`].
+    pub fn deletions(&self, kind: Kind, since: Revision, until: Revision) -> Vec<Tombstone> {
+        let between = |event: &&Event| event.revision() > since && event.revision() <= until;
+        let deletion = |event: &Event| match event {
+            Event::Deleted(kind, key, revision) => {
+                Some(Tombstone { kind: *kind, key: key.clone(), revision: *revision })
+            }
+            Event::Changed(_) => None,
+        };
+        self.events[kind.index()].iter().filter(between).filter_map(deletion).collect()
+    }
+
+    /// Whether an object that was `uid` at `generation` was to be removed at
+    /// any time after that.
+    pub fn was_removed(&self, kind: Kind, key: &ObjectKey, uid: &Arc<str>, generation: i64) -> bool {
+        let after = self.events[kind.index()].iter().skip_while(|event| {
+            !matches!(event, Event::Changed(o) if o.key == *key && o.uid == *uid && o.generation == generation)
+        });
+        after.skip(1).any(|event| match event {
+            Event::Changed(object) => {
+                object.key == *key
+                    && (object.deleting || String::from_utf8_lossy(&object.spec).contains(INVALID))
+            }
+            Event::Deleted(_, gone, _) => gone == key,
+        })
+    }
+
+    /// What a gateway of a scope is to hold in the end.
+    pub fn expected(&self, scope: &Scope) -> BTreeMap<Key, Bytes> {
+        let exists = |kind: Kind, key: &ObjectKey| {
+            self.live.get(&(kind, key.clone())).is_some_and(|object| !object.deleting)
+        };
+        let live = self.live.iter().filter(|((kind, key), o)| !o.deleting && scope.includes(*kind, key));
+        live.filter_map(|(key, object)| {
+            let compiled = TestCompiler.compile(object, &exists).outcome.ok()?;
+            Some((key.clone(), compiled.spec_json))
+        })
+        .collect()
+    }
+}

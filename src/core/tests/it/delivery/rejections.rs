@@ -1,0 +1,246 @@
+//! What happens when a gateway rejects something.
+
+use std::time::Duration;
+
+use flotilla_core::delivery::{DeliveryConfig, Notice};
+use flotilla_core::ids::Kind;
+use flotilla_core::version::{Exclusions, Version};
+
+use super::bench::{Bench, config, key, words, words_to};
+
+fn plain() -> DeliveryConfig {
+    DeliveryConfig { duty_cycle: 1.0, ..config() }
+}
+
+fn with_routes(count: usize) -> Bench {
+    let mut bench = Bench::new(plain());
+    bench.backend("a/b", "v1");
+    for n in 0..count {
+        bench.route(&format!("a/{n}"), "v1");
+    }
+    bench.connected("g");
+    bench
+}
+
+fn rejected(bench: &Bench) -> Vec<String> {
+    let name = |notice: &Notice| match notice {
+        Notice::Rejected { key, .. } => Some(key.to_string()),
+        _ => None,
+    };
+    bench.notices.iter().filter_map(name).collect()
+}
+
+#[test]
+fn a_rejected_change_is_put_back_and_the_rest_is_delivered() {
+    let mut bench = with_routes(4);
+    bench.route("a/1", "v2 undecodable");
+    bench.route("a/2", "v2");
+    let sent = bench.settle();
+    assert_eq!(words_to("g", &sent), ["~a/1", "~a/2", "~a/1", "heartbeat"]);
+    assert_eq!(rejected(&bench), ["a/1"]);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v1");
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/2").unwrap(), "name=a/2 v2");
+    let table = bench.delivery.applied_table();
+    assert_eq!(table.rows[0].excluded.len(), 1);
+    assert_eq!(table.rows[0].low, bench.delivery.frontier(), "everything else is applied");
+    assert_eq!(table.rejections[0].key, key("a/1"));
+    assert_eq!(table.rejections[0].message, "cannot decode spec");
+}
+
+#[test]
+fn a_rejected_new_resource_is_removed() {
+    let mut bench = with_routes(2);
+    bench.route("a/new", "v1 poison");
+    assert_eq!(words_to("g", &bench.settle()), ["+a/new", "-a/new", "heartbeat"]);
+    assert!(!bench.gateways["g"].broken(true));
+}
+
+#[test]
+fn an_exclusion_ends_when_the_object_changes() {
+    let mut bench = with_routes(2);
+    bench.route("a/1", "v2 undecodable");
+    bench.settle();
+    let object = bench.log.status(Kind::ApiRoute, &key("a/1"), "{}");
+    bench.delivery.changed(object);
+    assert!(words_to("g", &bench.settle()).is_empty(), "a status does not end it");
+    bench.route("a/1", "v3");
+    assert_eq!(words_to("g", &bench.settle()), ["~a/1"]);
+    assert!(bench.delivery.applied_table().rejections.is_empty());
+    assert!(bench.delivery.applied_table().rows[0].excluded.is_empty());
+    bench.assert_equal("g");
+}
+
+#[test]
+fn an_excluded_object_that_is_deleted_leaves_the_gateway() {
+    let mut bench = with_routes(2);
+    bench.route("a/1", "v2 undecodable");
+    bench.settle();
+    bench.delete(Kind::ApiRoute, "a/1");
+    assert_eq!(words_to("g", &bench.settle()), ["-a/1"]);
+    assert!(bench.delivery.applied_table().rejections.is_empty());
+    bench.assert_equal("g");
+}
+
+#[test]
+fn the_last_good_version_outlives_several_bad_ones() {
+    let mut bench = with_routes(2);
+    for bad in ["v2 undecodable", "v3 poison", "v4 undecodable"] {
+        bench.route("a/1", bad);
+        bench.settle();
+        assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v1");
+    }
+    assert_eq!(bench.delivery.applied_table().rejections.len(), 1);
+    assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
+}
+
+#[test]
+fn those_rejected_along_with_a_bad_one_are_delivered_after_it_is_put_back() {
+    let mut bench = with_routes(8);
+    bench.route("a/1", "v2 poison");
+    for n in 2..6 {
+        bench.route(&format!("a/{n}"), "v2");
+    }
+    bench.settle();
+    assert_eq!(rejected(&bench), ["a/1"]);
+    for n in 2..6 {
+        assert_eq!(bench.holds("g", Kind::ApiRoute, &format!("a/{n}")).unwrap(), format!("name=a/{n} v2"));
+    }
+    assert!(!bench.gateways["g"].broken(true));
+}
+
+#[test]
+fn several_bad_ones_are_found_one_after_the_other() {
+    let mut bench = with_routes(8);
+    for n in 0..8 {
+        bench.route(&format!("a/{n}"), if n % 3 == 1 { "v2 poison" } else { "v2" });
+    }
+    bench.route("a/fresh", "v1 poison");
+    bench.settle();
+    let mut found = rejected(&bench);
+    found.sort();
+    assert_eq!(found, ["a/1", "a/4", "a/7", "a/fresh"]);
+    for n in 0..8 {
+        let expected = if n % 3 == 1 { "v1" } else { "v2" };
+        let held = bench.holds("g", Kind::ApiRoute, &format!("a/{n}")).unwrap();
+        assert_eq!(held, format!("name=a/{n} {expected}"));
+    }
+    assert_eq!(bench.delivery.applied_table().rejections.len(), 4);
+}
+
+#[test]
+fn a_bad_backend_does_not_touch_the_routes() {
+    let mut bench = with_routes(4);
+    bench.backend("a/b", "v2 poison");
+    bench.backend("a/c", "v1");
+    bench.route("a/1", "v2");
+    bench.settle();
+    assert_eq!(rejected(&bench), ["a/b"]);
+    assert_eq!(bench.holds("g", Kind::Backend, "a/b").unwrap(), "name=a/b v1");
+    assert!(bench.holds("g", Kind::Backend, "a/c").is_some());
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v2");
+}
+
+#[test]
+fn the_bad_one_of_a_first_snapshot_is_found_by_halving() {
+    let mut bench = Bench::new(plain());
+    for n in 0..100 {
+        let spec = if n == 37 || n == 80 { "v1 poison" } else { "v1" };
+        bench.route(&format!("a/{n:02}"), spec);
+    }
+    bench.backend("a/b", "v1");
+    bench.connect("g");
+    let sent = bench.settle();
+    let mut found = rejected(&bench);
+    found.sort();
+    assert_eq!(found, ["a/37", "a/80"]);
+    assert_eq!(bench.gateways["g"].table.len(), 99);
+    assert!(sent.len() < 22, "{} messages", sent.len());
+    // No prefix without what was known to be good, and never fewer than the
+    // gateway may count.
+    let counts: Vec<_> = sent
+        .iter()
+        .filter_map(|(_, batch)| match &batch.updates[0].change {
+            flotilla_core::delivery::Change::FullSync(s) => Some(s.resources.len() + s.padding.len()),
+            _ => None,
+        })
+        .collect();
+    assert!(counts.iter().all(|count| *count == 101), "{counts:?}");
+    bench.route("a/37", "v2");
+    bench.settle();
+    assert_eq!(bench.gateways["g"].table.len(), 100);
+}
+
+#[test]
+fn a_gateway_that_rejects_a_cheaper_snapshot_gets_increments_and_loses_nothing() {
+    let mut bench = Bench::new(plain());
+    bench.apply = Duration::from_millis(20);
+    bench.backend("a/b", "v1");
+    for n in 0..1_000 {
+        bench.route(&format!("a/{n:03}"), "v1");
+    }
+    bench.connected("g");
+    bench.pass(Duration::from_secs(60));
+    for n in 0..50 {
+        bench.route(&format!("a/{n:03}"), if n == 17 { "v2 poison" } else { "v2" });
+    }
+    let sent = bench.settle_for(Duration::from_secs(5));
+    assert!(sent[0].1.full, "{:?}", words(&sent[0].1));
+    assert!(sent[1..].iter().all(|(_, batch)| !batch.full));
+    assert_eq!(rejected(&bench), ["a/017"]);
+    assert_eq!(bench.gateways["g"].table.len(), 1_001);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/017").unwrap(), "name=a/017 v1");
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/018").unwrap(), "name=a/018 v2");
+    assert!(bench.gateways["g"].removed.is_empty());
+}
+
+#[test]
+fn what_was_rejected_is_remembered_by_the_version() {
+    let mut bench = with_routes(4);
+    bench.route("a/1", "v2 undecodable");
+    bench.settle();
+    let version: Version = bench.gateways["g"].version.parse().unwrap();
+    assert!(matches!(version.excluded, Exclusions::Known(known) if known.len() == 1));
+    bench.restart_replica(plain());
+    bench.notices.clear();
+    bench.connect("g");
+    assert_eq!(words_to("g", &bench.settle()), ["reset"], "it is not tried again");
+    assert!(rejected(&bench).is_empty());
+    assert_eq!(bench.delivery.applied_table().rejections.len(), 1);
+    bench.route("a/1", "v3");
+    bench.settle();
+    bench.assert_equal("g");
+}
+
+#[test]
+fn a_gateway_that_leaves_in_the_middle_of_a_rejection_is_made_well_elsewhere() {
+    let mut bench = with_routes(6);
+    bench.route("a/1", "v2 poison");
+    bench.route("a/2", "v2");
+    bench.route("a/3", "v2");
+    let (_, batch, first) = bench.poll().remove(0);
+    bench.take("g", &batch, first);
+    // Nothing of it was acknowledged to anybody.
+    bench.restart_replica(plain());
+    bench.connect("g");
+    bench.settle_for(Duration::from_secs(60));
+    assert!(!bench.gateways["g"].broken(true));
+    for n in 2..4 {
+        assert_eq!(bench.holds("g", Kind::ApiRoute, &format!("a/{n}")).unwrap(), format!("name=a/{n} v2"));
+    }
+}
+
+#[test]
+fn many_rejections_make_the_version_say_unknown_and_a_resume_synchronises_fully() {
+    let mut bench = with_routes(40);
+    for n in 0..40 {
+        bench.route(&format!("a/{n}"), "v2 undecodable");
+        bench.settle();
+    }
+    assert_eq!(rejected(&bench).len(), 40);
+    assert!(bench.gateways["g"].version.ends_with("!*"), "{}", bench.gateways["g"].version);
+    assert_eq!(bench.delivery.applied_table().rows[0].excluded.len(), 40, "we still know them");
+    bench.restart_replica(plain());
+    bench.connect("g");
+    assert!(bench.settle().is_empty());
+    assert!(bench.settle_for(Duration::from_secs(33)).iter().any(|(_, batch)| batch.full));
+}

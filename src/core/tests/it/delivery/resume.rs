@@ -1,0 +1,345 @@
+//! Gateways that come back: from where they were, and from where we cannot
+//! tell.
+
+use std::time::Duration;
+
+use flotilla_core::delivery::{Change, DeliveryConfig, Notice, Scope};
+use flotilla_core::ids::{Kind, Revision};
+use flotilla_core::version::{Exclusions, Version, scope_hash};
+
+use super::bench::{Bench, CLUSTER, config, key, words, words_to};
+
+const GUARD: Duration = Duration::from_secs(33);
+
+fn plain() -> DeliveryConfig {
+    DeliveryConfig { duty_cycle: 1.0, ..config() }
+}
+
+/// A replica with some routes and a gateway that has them all and has gone.
+fn away() -> Bench {
+    let mut bench = Bench::new(plain());
+    bench.backend("a/b", "v1");
+    for n in 0..5 {
+        bench.route(&format!("a/{n}"), "v1");
+    }
+    bench.connected("g");
+    bench.delivery.disconnected(bench.now, &bench.session["g"].clone());
+    bench
+}
+
+#[test]
+fn what_changed_meanwhile_is_all_that_is_sent() {
+    let mut bench = away();
+    bench.route("a/1", "v2");
+    bench.delete(Kind::ApiRoute, "a/2");
+    bench.connect("g");
+    assert_eq!(words_to("g", &bench.settle()), ["reset", "~a/1", "-a/2", "heartbeat"]);
+    bench.assert_equal("g");
+}
+
+#[test]
+fn a_gateway_that_missed_nothing_still_learns_our_sequence() {
+    let mut bench = away();
+    // Another replica had counted far beyond.
+    bench.gateway("g").sequence = 1 << 40;
+    bench.connect("g");
+    assert_eq!(words_to("g", &bench.settle()), ["reset"]);
+    bench.route("a/1", "v2");
+    assert_eq!(words_to("g", &bench.settle()), ["~a/1"]);
+    bench.assert_equal("g");
+}
+
+#[test]
+fn any_replica_resumes_what_another_began() {
+    let mut bench = away();
+    bench.restart_replica(plain());
+    bench.connect("g");
+    assert_eq!(words_to("g", &bench.settle()), ["reset"]);
+    bench.route("a/1", "v2");
+    bench.settle();
+    bench.assert_equal("g");
+}
+
+#[test]
+fn an_unfinished_batch_is_sent_again_from_its_beginning() {
+    let mut bench = away();
+    bench.connect("g");
+    bench.settle();
+    for n in 0..4 {
+        bench.route(&format!("a/{n}"), "v2");
+    }
+    let (_, batch, first) = bench.poll().remove(0);
+    let now = bench.now;
+    // Two updates arrive, then the stream breaks.
+    for (update, sequence) in batch.updates.iter().zip(first..).take(2) {
+        bench.gateway("g").takes(now, update, sequence);
+    }
+    bench.delivery.disconnected(now, &bench.session["g"].clone());
+    bench.connect("g");
+    assert_eq!(words_to("g", &bench.settle()), ["reset", "~a/0", "~a/1", "~a/2", "~a/3", "heartbeat"]);
+    bench.assert_equal("g");
+}
+
+#[test]
+fn a_gateway_ahead_of_us_keeps_what_it_has_until_we_catch_up() {
+    let mut bench = away();
+    bench.connect("g");
+    bench.settle();
+    bench.route("a/1", "v2");
+    bench.settle();
+    // A replica whose watch of one kind lags behind.
+    let behind = Revision(bench.log.revision - 1);
+    bench.delivery = flotilla_core::delivery::Delivery::new(plain(), super::log::TestCompiler);
+    for kind in Kind::ALL {
+        let at = if kind == Kind::ApiRoute { behind } else { Revision(bench.log.revision) };
+        bench.delivery.listed(kind, at, bench.log.list(kind, at));
+    }
+    bench.notices.clear();
+    bench.connect("g");
+    assert!(bench.settle().is_empty());
+    assert!(matches!(bench.notices[..], [Notice::AheadOfUs { .. }]), "{:?}", bench.notices);
+    bench.pass(Duration::from_secs(30));
+    assert!(bench.settle().is_empty());
+    assert_eq!(bench.notices.len(), 1, "said once");
+    let table = bench.delivery.applied_table();
+    assert!(!table.rows[0].unknown, "what it has counts, whoever sent it");
+    let object = bench.log.live[&(Kind::ApiRoute, key("a/1"))].clone();
+    bench.delivery.changed(object);
+    assert_eq!(words_to("g", &bench.settle()), ["reset"]);
+    bench.assert_equal("g");
+}
+
+#[test]
+fn deletions_from_before_our_first_list_are_asked_for() {
+    let mut bench = away();
+    bench.delete(Kind::ApiRoute, "a/2");
+    bench.route("a/1", "v2");
+    bench.restart_replica(plain());
+    bench.connect("g");
+    assert_eq!(words_to("g", &bench.settle()), ["reset", "~a/1"], "what is known is sent meanwhile");
+    let asked = bench.asked.clone();
+    assert_eq!(asked.len(), 4, "every kind moved: {asked:?}");
+    let until = Revision(bench.log.revision);
+    for (kind, since) in asked {
+        let found = bench.log.deletions(kind, since, until);
+        bench.delivery.history(kind, since, until, found);
+    }
+    assert_eq!(words_to("g", &bench.settle()), ["-a/2"]);
+    bench.assert_equal("g");
+    assert_eq!(bench.gateways["g"].fulls, 1, "only the very first");
+}
+
+#[test]
+fn history_is_asked_for_once_however_many_gateways_need_it() {
+    let mut bench = away();
+    bench.connect("h");
+    bench.settle();
+    bench.delete(Kind::ApiRoute, "a/2");
+    bench.restart_replica(plain());
+    bench.connect("g");
+    bench.connect("h");
+    bench.settle();
+    assert_eq!(bench.asked.len(), 4);
+    bench.pass(Duration::from_secs(30));
+    bench.settle();
+    assert_eq!(bench.asked.len(), 8, "asked again when nobody answered");
+}
+
+#[test]
+fn without_history_a_full_synchronisation_waits_for_the_guard() {
+    let mut bench = away();
+    bench.delete(Kind::ApiRoute, "a/2");
+    bench.restart_replica(plain());
+    bench.connect("g");
+    bench.settle();
+    for (kind, since) in bench.asked.clone() {
+        bench.delivery.history_unavailable(kind, since);
+    }
+    bench.route("a/1", "v2");
+    assert_eq!(words_to("g", &bench.settle()), ["~a/1"], "news does not wait");
+    let sent = bench.settle_for(GUARD);
+    assert_eq!(words_to("g", &sent), ["full(a/b a/0 a/1 a/3 a/4|0)"]);
+    bench.assert_equal("g");
+    assert!(bench.notices.iter().any(|n| matches!(n, Notice::NotResumable { .. })));
+}
+
+#[test]
+fn too_many_deletions_make_an_old_gateway_need_history() {
+    let config = DeliveryConfig { tombstones: 3, ..plain() };
+    let mut bench = Bench::new(config);
+    for n in 0..9 {
+        bench.route(&format!("a/{n}"), "v1");
+    }
+    bench.connected("g");
+    bench.delivery.disconnected(bench.now, &bench.session["g"].clone());
+    for n in 0..4 {
+        bench.delete(Kind::ApiRoute, &format!("a/{n}"));
+    }
+    bench.connect("g");
+    bench.settle();
+    assert_eq!(bench.asked.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [Kind::ApiRoute]);
+    assert_eq!(bench.delivery.footprint().tombstones, 3);
+    bench.delivery.history_unavailable(Kind::ApiRoute, bench.asked[0].1);
+    bench.settle_for(GUARD);
+    bench.assert_equal("g");
+}
+
+fn version_of(bench: &Bench) -> Version {
+    bench.gateways["g"].version.parse().unwrap()
+}
+
+#[test]
+fn unknown_holdings_wait_for_the_guard_and_are_replaced_by_a_snapshot() {
+    let foreign = |bench: &Bench| Version { cluster: "ffffffff".into(), ..version_of(bench) }.to_string();
+    let other_scope = |bench: &Bench| Version { scope: 7, ..version_of(bench) }.to_string();
+    let too_many = |bench: &Bench| Version { excluded: Exclusions::Unknown, ..version_of(bench) }.to_string();
+    let unreadable = |_: &Bench| "37f0a2b1".to_string();
+    let cases: [&dyn Fn(&Bench) -> String; 4] = [&foreign, &other_scope, &too_many, &unreadable];
+    for version in cases {
+        let mut bench = away();
+        let version = version(&bench);
+        bench.gateway("g").version.clone_from(&version);
+        bench.delete(Kind::ApiRoute, "a/2");
+        bench.connect("g");
+        assert!(bench.settle().is_empty(), "{version}");
+        let notice = bench.notices.iter().find_map(|notice| match notice {
+            Notice::NotResumable { reason, .. } => Some(reason.clone()),
+            _ => None,
+        });
+        assert!(notice.is_some(), "{version}");
+        assert!(bench.delivery.applied_table().rows[0].unknown);
+        let sent = bench.settle_for(GUARD);
+        assert_eq!(words_to("g", &sent), ["full(a/b a/0 a/1 a/3 a/4|0)"], "{version}");
+        bench.assert_equal("g");
+    }
+}
+
+#[test]
+fn unknown_holdings_are_never_met_with_an_empty_snapshot() {
+    let mut bench = away();
+    bench.gateway("g").version = "37f0a2b1".into();
+    bench.delete(Kind::Backend, "a/b");
+    for n in 0..5 {
+        bench.delete(Kind::ApiRoute, &format!("a/{n}"));
+    }
+    bench.connect("g");
+    let sent = bench.settle_for(GUARD);
+    assert_eq!(words_to("g", &sent), ["full(|1)"]);
+    assert!(bench.gateways["g"].table.is_empty());
+}
+
+#[test]
+fn a_register_on_a_live_stream_starts_the_guard_again() {
+    let mut bench = away();
+    bench.gateway("g").version = "37f0a2b1".into();
+    bench.connect("g");
+    bench.settle_for(Duration::from_secs(20));
+    let (session, now) = (bench.session["g"].clone(), bench.now);
+    bench.delivery.registered(now, session, super::bench::gateway_id("g"));
+    bench.gateway("g").registers(now);
+    assert!(bench.settle_for(Duration::from_secs(25)).is_empty());
+    bench.settle_for(GUARD);
+    bench.assert_equal("g");
+}
+
+#[test]
+fn a_replica_that_did_not_see_the_registration_counts_from_the_stream() {
+    let mut bench = away();
+    let now = bench.now;
+    bench.gateway("g").registers(now);
+    let connect = flotilla_core::delivery::Connect {
+        session: "elsewhere/1".into(),
+        gateway: super::bench::gateway_id("g"),
+        scope: Scope::default(),
+        last_version: "37f0a2b1".into(),
+        registered: None,
+    };
+    bench.session.insert("g".into(), "elsewhere/1".into());
+    bench.delivery.connected(now, connect);
+    assert!(bench.settle_for(Duration::from_secs(31)).is_empty());
+    assert_eq!(bench.settle_for(Duration::from_secs(2)).len(), 1);
+    bench.assert_equal("g");
+}
+
+#[test]
+fn what_came_and_went_while_our_watch_was_cut_is_found_out() {
+    let mut bench = away();
+    bench.connect("g");
+    bench.settle();
+    let before = bench.delivery.frontier();
+    // Our watch is cut. Another replica serves the gateway: it gets an object
+    // that is deleted again before we list anew.
+    bench.log.put(Kind::ApiRoute, &key("a/ghost"), "v1");
+    let low = Revision(bench.log.revision);
+    let ghost = bench.log.list(Kind::ApiRoute, low).into_iter().find(|o| o.key == key("a/ghost")).unwrap();
+    bench.log.delete(Kind::ApiRoute, &key("a/ghost"));
+    let resource = flotilla_core::object::Resource {
+        kind: Kind::ApiRoute,
+        key: ghost.key.clone(),
+        uid: ghost.uid.clone(),
+        generation: 1,
+        revision: ghost.revision,
+        created: ghost.created.clone(),
+        spec_json: "name=a/ghost v1".into(),
+        rank: 0,
+    };
+    bench.gateway("g").table.insert((Kind::ApiRoute, key("a/ghost")), resource.into());
+    let mut at = before;
+    at.advance(Kind::ApiRoute, low);
+    let version = Version {
+        cluster: CLUSTER.into(),
+        scope: scope_hash(&Scope::default()),
+        low: at,
+        high: at,
+        step: 0,
+        excluded: Exclusions::none(),
+    };
+    bench.gateway("g").version = version.to_string();
+    bench.list_all();
+    bench.connect("g");
+    bench.settle();
+    let (kind, since) = bench.asked[0];
+    assert_eq!((kind, since), (Kind::ApiRoute, low));
+    let until = Revision(bench.log.revision);
+    bench.delivery.history(kind, since, until, bench.log.deletions(kind, since, until));
+    bench.settle();
+    bench.assert_equal("g");
+}
+
+#[test]
+fn a_new_list_costs_our_own_gateways_nothing() {
+    let mut bench = away();
+    bench.connect("g");
+    bench.settle();
+    bench.log.put(Kind::ApiRoute, &key("a/1"), "v2");
+    bench.log.delete(Kind::ApiRoute, &key("a/2"));
+    bench.list_all();
+    assert_eq!(words_to("g", &bench.settle()), ["~a/1", "-a/2", "heartbeat"]);
+    assert!(bench.asked.is_empty());
+    bench.assert_equal("g");
+}
+
+#[test]
+fn a_gateway_that_restarts_gets_everything_again_at_once() {
+    let mut bench = away();
+    bench.gateway("g").restart();
+    bench.connect("g");
+    let sent = bench.settle();
+    assert!(matches!(sent[0].1.updates[0].change, Change::FullSync(_)), "{:?}", words(&sent[0].1));
+    bench.assert_equal("g");
+}
+
+#[test]
+fn scopes_see_only_their_part() {
+    let mut bench = away();
+    bench.route("b/r", "v1");
+    let scope = Scope { namespaces: ["b".into()].into(), kinds: [Kind::ApiRoute].into() };
+    bench.connect_scoped("s", scope.clone());
+    assert_eq!(words_to("s", &bench.settle()), ["full(b/r|0)"]);
+    bench.route("a/1", "v2");
+    bench.backend("b/b", "v1");
+    assert!(bench.settle().is_empty());
+    bench.route("b/r", "v2");
+    assert_eq!(words_to("s", &bench.settle()), ["~b/r"]);
+    assert_eq!(bench.gateways["s"].digest(), bench.delivery.digest(&scope));
+}

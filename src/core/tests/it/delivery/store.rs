@@ -1,0 +1,152 @@
+//! The store: lists, watch events, content revisions and what is kept.
+
+use std::time::Duration;
+
+use flotilla_core::delivery::{DeliveryConfig, Notice};
+use flotilla_core::ids::{Kind, Revision};
+use flotilla_core::store::Listed;
+
+use super::bench::{Bench, config, key, words_to};
+
+fn plain() -> DeliveryConfig {
+    DeliveryConfig { duty_cycle: 1.0, ..config() }
+}
+
+#[test]
+fn a_list_older_than_what_was_seen_is_ignored() {
+    let mut bench = Bench::new(plain());
+    let old = Revision(bench.log.revision);
+    bench.route("a/r", "v1");
+    bench.connected("g");
+    let verdict = bench.delivery.listed(Kind::ApiRoute, old, Vec::new());
+    assert_eq!(verdict, Listed::Stale { seen: Revision(bench.log.revision) });
+    assert!(bench.settle().is_empty(), "no deletion came of it");
+    assert!(matches!(bench.notices.last(), Some(Notice::StaleList { kind: Kind::ApiRoute, .. })));
+    bench.assert_equal("g");
+}
+
+#[test]
+fn what_a_list_lacks_is_deleted_at_its_revision() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/r", "v1");
+    bench.connected("g");
+    bench.log.delete(Kind::ApiRoute, &key("a/r"));
+    bench.log.revision += 5;
+    bench.list_all();
+    assert_eq!(words_to("g", &bench.settle()), ["-a/r"]);
+    let at = Revision(bench.log.revision);
+    let tombstones =
+        bench.delivery.store().tombstones(Kind::ApiRoute, Revision(at.0 - 1)).unwrap_or_default();
+    assert!(tombstones.is_empty(), "a list leaves a gap before it");
+    assert_eq!(bench.delivery.store().tombstone_count(Kind::ApiRoute).0, 1);
+}
+
+#[test]
+fn old_events_are_ignored() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/r", "v1");
+    let old = bench.log.live[&(Kind::ApiRoute, key("a/r"))].clone();
+    bench.route("a/r", "v2");
+    bench.delivery.changed(old.clone());
+    let now = bench.delivery.object(Kind::ApiRoute, &key("a/r")).unwrap().clone();
+    assert_eq!(now.generation, 2);
+    bench.delivery.deleted(Kind::ApiRoute, &key("a/r"), old.revision);
+    assert!(bench.delivery.object(Kind::ApiRoute, &key("a/r")).is_some());
+    bench.delete(Kind::ApiRoute, "a/r");
+    bench.delivery.changed(now);
+    assert!(bench.delivery.object(Kind::ApiRoute, &key("a/r")).is_none(), "older than its deletion");
+}
+
+#[test]
+fn the_content_revision_moves_with_the_content_only() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/r", "v1");
+    let content = |bench: &Bench| bench.delivery.content_of(Kind::ApiRoute, &key("a/r")).unwrap().revision;
+    let first = content(&bench);
+    let frontier = bench.delivery.frontier();
+    let object = bench.log.status(Kind::ApiRoute, &key("a/r"), "{\"n\":1}");
+    bench.delivery.changed(object.clone());
+    assert_eq!(content(&bench), first);
+    assert_eq!(bench.delivery.object(Kind::ApiRoute, &key("a/r")), Some(&object), "the status is the newest");
+    assert!(bench.delivery.store().changed_since(&frontier).is_empty());
+    bench.route("a/r", "v2");
+    assert_eq!(content(&bench), Revision(bench.log.revision));
+    assert_eq!(bench.delivery.store().changed_since(&frontier), [(Kind::ApiRoute, key("a/r"))]);
+}
+
+#[test]
+fn invalid_objects_are_news_for_their_status() {
+    let mut bench = Bench::new(plain());
+    let frontier = bench.delivery.frontier();
+    bench.route("a/r", "invalid");
+    assert_eq!(bench.delivery.store().changed_since(&frontier), [(Kind::ApiRoute, key("a/r"))]);
+    let view = bench.delivery.content_of(Kind::ApiRoute, &key("a/r")).unwrap();
+    assert_eq!(view.outcome.as_ref().unwrap_err().to_string(), "spec: it is invalid; fix it");
+    let frontier = bench.delivery.frontier();
+    bench.route("a/r", "invalid again");
+    assert_eq!(bench.delivery.store().changed_since(&frontier).len(), 1);
+}
+
+#[test]
+fn an_object_created_again_replaces_the_one_before() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/r", "v1");
+    bench.connected("g");
+    let frontier = bench.delivery.frontier();
+    bench.delete(Kind::ApiRoute, "a/r");
+    bench.route("a/r", "v1");
+    assert_eq!(words_to("g", &bench.settle()), ["~a/r"]);
+    assert_eq!(bench.delivery.footprint().tombstones, 0);
+    // History that tells of the deletion changes nothing.
+    let until = Revision(bench.log.revision);
+    let since = frontier.get(Kind::ApiRoute);
+    let found = bench.log.deletions(Kind::ApiRoute, since, until);
+    assert_eq!(found.len(), 1);
+    bench.delivery.history(Kind::ApiRoute, since, until, found);
+    assert!(bench.settle().is_empty());
+    bench.assert_equal("g");
+}
+
+#[test]
+fn peers_get_tombstones_only_when_all_are_known() {
+    let mut bench = Bench::new(plain());
+    let floor = Revision(bench.log.revision);
+    bench.route("a/r", "v1");
+    bench.delete(Kind::ApiRoute, "a/r");
+    let store = bench.delivery.store();
+    assert_eq!(store.tombstones(Kind::ApiRoute, floor).map(|t| t.len()), Some(1));
+    assert_eq!(store.tombstones(Kind::ApiRoute, Revision(bench.log.revision)).map(|t| t.len()), Some(0));
+    assert_eq!(store.tombstones(Kind::ApiRoute, Revision(floor.0 - 1)), None);
+    let unlisted = Bench::unlisted(plain(), super::log::Log::default());
+    assert_eq!(unlisted.delivery.store().tombstones(Kind::ApiRoute, Revision(0)), None);
+}
+
+#[test]
+fn previous_contents_are_kept_only_while_a_gateway_may_hold_them() {
+    let mut bench = Bench::new(plain());
+    for n in 0..10 {
+        bench.route(&format!("a/{n}"), "v1");
+    }
+    bench.connect("fast");
+    bench.connect("slow");
+    bench.settle();
+    for version in 2..20 {
+        for n in 0..10 {
+            bench.route(&format!("a/{n}"), &format!("v{version}"));
+        }
+        for (name, batch, first) in bench.poll() {
+            if name == "fast" {
+                bench.answer(&name, &batch, first);
+            }
+        }
+    }
+    assert_eq!(bench.delivery.footprint().previous, 10, "one per object, however many changes");
+    bench.delivery.disconnected(bench.now, &bench.session["slow"].clone());
+    bench.pass(Duration::from_secs(2));
+    bench.settle();
+    bench.route("a/0", "v20");
+    bench.settle_for(Duration::from_secs(2));
+    bench.route("a/0", "v21");
+    bench.settle();
+    assert!(bench.delivery.footprint().previous <= 1);
+}

@@ -1,0 +1,5 @@
+//! Tests of the core through its public interface.
+
+mod coordination;
+mod delivery;
+mod version;
