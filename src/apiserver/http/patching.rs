@@ -1,0 +1,63 @@
+//! Which patch a request carries, and applying it.
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::negotiate::content_type;
+use crate::registry::Resource;
+use crate::seams::{self as patch, PatchError};
+use crate::status::ApiError;
+
+/// A patch, read and not yet applied.
+#[derive(Debug)]
+pub(super) enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+}
+
+impl Patch {
+    /// Reads the patch of a request.
+    pub fn read(headers: &HeaderMap, resource: &Resource, body: &[u8]) -> Result<Self, ApiError> {
+        let parse = || -> Result<Value, ApiError> {
+            serde_json::from_slice(body)
+                .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))
+        };
+        let accepted = if resource.builtin.is_some() {
+            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
+        } else {
+            "application/json-patch+json, application/merge-patch+json"
+        };
+        match content_type(headers) {
+            "application/json-patch+json" => Ok(Self::Json(parse()?)),
+            "application/merge-patch+json" => Ok(Self::Merge(parse()?)),
+            "application/strategic-merge-patch+json" if resource.builtin.is_some() => {
+                Ok(Self::Strategic(parse()?))
+            }
+            "application/apply-patch+yaml" => Err(ApiError::unsupported_media_type(
+                "server-side apply is not supported by this server; use client-side apply (kubectl apply without \
+                 --server-side) or a merge patch",
+            )),
+            other => Err(ApiError::unsupported_media_type(format!(
+                "the body of the request was in an unknown format ({other}) - accepted media types include: {accepted}"
+            ))),
+        }
+    }
+
+    /// The object after the patch.
+    pub fn apply(&self, resource: &Resource, current: &Value) -> Result<Value, ApiError> {
+        let patched = match self {
+            Self::Json(patch) => patch::json_patch(current, patch),
+            Self::Merge(patch) if !patch.is_object() => {
+                return Err(ApiError::bad_request("error decoding patch: a merge patch must be an object"));
+            }
+            Self::Merge(patch) => Ok(patch::merge_patch(current, patch)),
+            Self::Strategic(patch) => patch::strategic_merge(&resource.kind, current, patch),
+        };
+        patched.map_err(refused)
+    }
+}
+
+fn refused(error: PatchError) -> ApiError {
+    ApiError::new(error.code(), if error.code() == 422 { "Invalid" } else { "BadRequest" }, error.to_string())
+}

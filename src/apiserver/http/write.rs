@@ -1,0 +1,294 @@
+//! Create, update, patch and delete.
+//!
+//! What an object becomes is computed without holding the store, from the revision that was read; it is stored only
+//! if that is still the current one. A patch that says nothing about the revision is computed again when it was
+//! overtaken, as clients of a real API server are used to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::body::{Body, json_bytes, json_value, warn};
+use super::filter::Filter;
+use super::negotiate::parse_body;
+use super::patching::Patch;
+use super::render::{Form, bytes_in};
+use super::{Call, success};
+use crate::registry::{Prepared, Target, convert, prepare_create, prepare_update};
+use crate::state::{State, fresh, now};
+use crate::status::{ApiError, Named};
+use crate::store::{
+    DEFINITIONS, Deletion, Key, NAMESPACES, Object, PageStart, Propagation, StoreError, Written, text,
+};
+
+/// How often an overtaken patch or deletion is tried.
+const TRIES: usize = 10;
+/// Namespaces that a cluster cannot do without.
+const LASTING_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// What is done about fields that the schema does not know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+fn field_validation(call: &Call) -> Result<FieldValidation, ApiError> {
+    match call.query.get("fieldValidation") {
+        "Ignore" => Ok(FieldValidation::Ignore),
+        "" | "Warn" => Ok(FieldValidation::Warn),
+        "Strict" => Ok(FieldValidation::Strict),
+        other => Err(ApiError::new(
+            422,
+            "Invalid",
+            format!(
+                "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \"{other}\": \
+                 supported values: \"Ignore\", \"Strict\", \"Warn\""
+            ),
+        )),
+    }
+}
+
+fn dry_run(call: &Call) -> Result<bool, ApiError> {
+    let mut dry = false;
+    for value in call.query.all("dryRun") {
+        if value != "All" {
+            let message = format!("dryRun: Unsupported value: \"{value}\": supported values: \"All\"");
+            return Err(ApiError::new(422, "Invalid", message));
+        }
+        dry = true;
+    }
+    Ok(dry)
+}
+
+/// Acts on unknown fields: refuses them, or gives the warnings to send.
+fn report_dropped(call: &Call, mode: FieldValidation, dropped: &[String]) -> Result<Vec<String>, ApiError> {
+    let texts: Vec<String> = dropped.iter().map(|field| format!("unknown field \"{field}\"")).collect();
+    if mode == FieldValidation::Strict && !texts.is_empty() {
+        let kind = &call.resource.kind;
+        let version = &call.resource.versions[call.version].name;
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
+            texts.join(", ")
+        )));
+    }
+    let mut warnings = if mode == FieldValidation::Warn { texts } else { Vec::new() };
+    if let Some(text) = &call.resource.versions[call.version].deprecation {
+        let plain =
+            format!("{} {} is deprecated", call.resource.api_version(call.version), call.resource.kind);
+        warnings.push(if text.is_empty() { plain } else { text.clone() });
+    }
+    Ok(warnings)
+}
+
+fn answer(
+    call: &Call,
+    code: StatusCode,
+    object: &Object,
+    warnings: &[String],
+) -> Result<Response<Body>, ApiError> {
+    let bytes = Form::of(call)?.one(&call.resource, call.version, object);
+    let mut response = json_bytes(code, bytes);
+    warn(&mut response, warnings);
+    Ok(response)
+}
+
+fn key(call: &Call) -> Key {
+    Key::new(&*call.place.namespace, &*call.place.name)
+}
+
+/// Creates an object.
+pub(super) fn create(state: &State, call: &Call, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    let (mode, dry) = (field_validation(call)?, dry_run(call)?);
+    let value = parse_body(&call.headers, body)?;
+    if call.resource.builtin.is_none() {
+        let definition = state.read(|store| store.get(DEFINITIONS, &Key::new("", &*call.resource.id)));
+        if definition.is_some_and(|definition| definition.meta.deleting) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(ApiError::new(405, "MethodNotAllowed", why));
+        }
+    }
+    let generated = text(&value, "/metadata/name").is_empty();
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        let fresh = fresh(now());
+        let prepared =
+            prepare_create(&call.resource, call.version, &call.place.namespace, value.clone(), &fresh)?;
+        let warnings = report_dropped(call, mode, &prepared.dropped)?;
+        match state.write(|store, now| store.create(&call.resource.id, prepared.value, now, dry)) {
+            // A generated name that is taken is no fault of the client.
+            Err(StoreError::AlreadyExists(_)) if generated && tries > 0 => {}
+            Err(error) => return Err(store_error(call, error)),
+            Ok(object) => return answer(call, success(true), &object, &warnings),
+        }
+    }
+}
+
+/// Replaces an object.
+pub(super) fn update(state: &State, call: &Call, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    let (mode, dry) = (field_validation(call)?, dry_run(call)?);
+    let value = parse_body(&call.headers, body)?;
+    let revision = text(&value, "/metadata/resourceVersion").to_owned();
+    if revision.is_empty() && call.resource.needs_revision {
+        let cause = crate::schema::Cause::invalid(
+            "metadata.resourceVersion",
+            &json!(0),
+            "must be specified for an update",
+        );
+        return Err(ApiError::invalid(call.resource.named_kind(), &call.place.name, &[cause]));
+    }
+    change(state, call, mode, dry, |_| Ok(value.clone()))
+}
+
+/// Changes parts of an object.
+pub(super) fn patch(state: &State, call: &Call, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    let (mode, dry) = (field_validation(call)?, dry_run(call)?);
+    let patch = Patch::read(&call.headers, &call.resource, body)?;
+    change(state, call, mode, dry, |current| patch.apply(&call.resource, current))
+}
+
+fn change(
+    state: &State,
+    call: &Call,
+    mode: FieldValidation,
+    dry: bool,
+    next: impl Fn(&Value) -> Result<Value, ApiError>,
+) -> Result<Response<Body>, ApiError> {
+    let key = key(call);
+    let target = match call.place.subresource.as_str() {
+        "status" => Target::Status,
+        "finalize" => Target::Finalize,
+        _ => Target::Main,
+    };
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        let current = state.read(|store| store.get(&call.resource.id, &key));
+        let current = current.ok_or_else(|| ApiError::not_found(call.resource.named(), &key.name))?;
+        let old = convert(&call.resource, call.version, current.value());
+        let value = next(&old)?;
+        let based_on = text(&value, "/metadata/resourceVersion").to_owned();
+        let overtaken = !based_on.is_empty() && based_on != current.meta.revision.to_string();
+        if overtaken {
+            return Err(store_error(call, StoreError::Conflict(key)));
+        }
+        let Prepared { value, dropped } =
+            prepare_update(&call.resource, call.version, target, &key, &old, value)?;
+        let warnings = report_dropped(call, mode, &dropped)?;
+        let revision = current.meta.revision;
+        match state.write(|store, now| store.update(&call.resource.id, revision, value, now, dry)) {
+            Err(StoreError::Conflict(_)) if tries > 0 => {}
+            Err(error) => return Err(store_error(call, error)),
+            Ok(written) => return answer(call, success(false), written.object(), &warnings),
+        }
+    }
+}
+
+fn deletion(call: &Call, body: &[u8]) -> Result<(Deletion, bool), ApiError> {
+    let options = if body.is_empty() { Value::Null } else { parse_body(&call.headers, body)? };
+    let parameter = |name: &str| match text(&options, &format!("/{name}")) {
+        "" => call.query.get(name).to_owned(),
+        found => found.to_owned(),
+    };
+    let orphan = options["orphanDependents"] == true || call.query.get("orphanDependents") == "true";
+    let propagation = match parameter("propagationPolicy").as_str() {
+        "" if orphan => Some(Propagation::Orphan),
+        "" => None,
+        "Background" => Some(Propagation::Background),
+        "Foreground" => Some(Propagation::Foreground),
+        "Orphan" => Some(Propagation::Orphan),
+        other => {
+            let message = format!(
+                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \"{other}\": \
+                 supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
+            );
+            return Err(ApiError::new(422, "Invalid", message));
+        }
+    };
+    let precondition = |name: &str| {
+        let found = text(&options, &format!("/preconditions/{name}"));
+        (!found.is_empty()).then(|| found.to_owned())
+    };
+    let dry = options["dryRun"].as_array().is_some_and(|list| list.iter().any(|item| item == "All"));
+    let deletion =
+        Deletion { uid: precondition("uid"), revision: precondition("resourceVersion"), propagation };
+    Ok((deletion, dry || dry_run(call)?))
+}
+
+/// Deletes an object.
+pub(super) fn delete(state: &State, call: &Call, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    let (deletion, dry) = deletion(call, body)?;
+    let key = key(call);
+    if &*call.resource.id == NAMESPACES && LASTING_NAMESPACES.contains(&key.name.as_str()) {
+        return Err(ApiError::forbidden(
+            call.resource.named(),
+            &key.name,
+            "this namespace may not be deleted",
+        ));
+    }
+    let written = state
+        .write(|store, now| store.delete(&call.resource.id, &key, &deletion, now, dry))
+        .map_err(|error| match error {
+            StoreError::Precondition(why) => ApiError::conflict(call.resource.named(), &key.name, &why),
+            other => store_error(call, other),
+        })?;
+    match written {
+        Written::Kept(object) => answer(call, StatusCode::OK, &object, &[]),
+        Written::Removed(object) => {
+            let mut details = json!({"name": key.name, "kind": call.resource.plural, "uid": object.meta.uid});
+            if !call.resource.group.is_empty() {
+                details["group"] = call.resource.group.clone().into();
+            }
+            let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                "details": details});
+            Ok(json_value(StatusCode::OK, &status))
+        }
+    }
+}
+
+/// Deletes many objects, one after the other.
+pub(super) fn delete_collection(state: &State, call: &Call, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    let (deletion, dry) = deletion(call, body)?;
+    let filter = Filter::of(call)?;
+    let accept = |object: &_| filter.fields_match(&call.resource, object);
+    let page =
+        state.read(|store| store.list(&call.resource.id, &filter.scope, &PageStart::default(), accept));
+    let page = page.map_err(|error| ApiError::from_list(error, false, 0))?;
+    let mut deleted: Vec<Arc<Object>> = Vec::new();
+    for object in page.objects {
+        match state.write(|store, now| store.delete(&call.resource.id, &object.key, &deletion, now, dry)) {
+            Ok(written) => deleted.push(written.object().clone()),
+            // Somebody else was faster.
+            Err(StoreError::NotFound(_)) => {}
+            Err(error) => return Err(store_error(call, error)),
+        }
+    }
+    let items: Vec<Bytes> =
+        deleted.iter().map(|object| bytes_in(&call.resource, call.version, object)).collect();
+    let revision = state.read(|store| store.revision());
+    let list = super::render::join_list(
+        &call.resource.api_version(call.version),
+        &call.resource.list_kind,
+        &json!({"resourceVersion": revision.to_string()}),
+        items.into_iter(),
+    );
+    Ok(json_bytes(StatusCode::OK, list))
+}
+
+fn store_error(call: &Call, error: StoreError) -> ApiError {
+    let named: Named<'_> = call.resource.named();
+    match error {
+        StoreError::NamespaceTerminating(_) => {
+            let mut error = ApiError::from_store(error, named);
+            if !call.place.name.is_empty() {
+                error = error.about(named, &call.place.name);
+            }
+            error
+        }
+        other => ApiError::from_store(other, named),
+    }
+}
