@@ -7,6 +7,7 @@
 pub mod ca;
 pub mod client;
 pub mod cluster;
+pub mod coordination;
 pub mod crd;
 pub mod error;
 pub mod status;

@@ -10,12 +10,14 @@
 //! What a status says is the family's business ([`StatusPlanner`]); the
 //! reporter decides when to ask and when to write.
 
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::applied::{AppliedView, Reach};
 use crate::compile::Invalid;
-use crate::ids::{Epoch, Frontier, Kind, ObjectKey, Revision};
+use crate::ids::{Frontier, Kind, ObjectKey, Revision};
 use crate::object::RawObject;
 use crate::time::Mono;
 
@@ -144,7 +146,7 @@ pub struct Reporter<P> {
     planner: P,
     /// Contents up to here have been looked at.
     seen: Frontier,
-    epoch: Option<Epoch>,
+    acting: Option<u64>,
     pending: BTreeMap<(Kind, ObjectKey), Pending>,
     /// Objects whose counts may have moved only because gateways came or went.
     refresh: BTreeSet<(Kind, ObjectKey)>,
@@ -163,8 +165,9 @@ pub struct Round<'a> {
     pub now: Mono,
     /// Now for people, RFC 3339 in seconds.
     pub wall: &'a str,
-    /// The epoch of ownership that `may_act` answers for.
-    pub epoch: Epoch,
+    /// A number that moves whenever `may_act` may answer otherwise than before,
+    /// apart from time passing.
+    pub acting: u64,
     /// All replicas' tables.
     pub applied: &'a AppliedView,
     /// Whether this replica acts on a namespace.
@@ -178,7 +181,7 @@ impl<P: StatusPlanner> Reporter<P> {
             config,
             planner,
             seen: Frontier::default(),
-            epoch: None,
+            acting: None,
             pending: BTreeMap::new(),
             refresh: BTreeSet::new(),
             refresh_at: Mono::default(),
@@ -246,10 +249,10 @@ impl<P: StatusPlanner> Reporter<P> {
                 self.pending.insert(key, fresh);
             }
         }
-        if self.epoch != Some(round.epoch) {
+        if self.acting != Some(round.acting) {
             // Ownership moved: what we gained may lack a status, what we lost
             // is no longer ours to write.
-            self.epoch = Some(round.epoch);
+            self.acting = Some(round.acting);
             self.pending.retain(|(_, key), _| (round.may_act)(&key.namespace));
             self.refresh.clear();
             for key in objects.all() {

@@ -66,7 +66,7 @@ struct World {
     applied: AppliedView,
     reporter: Reporter<Counting>,
     now: Mono,
-    epoch: Epoch,
+    epoch: u64,
     acting: bool,
 }
 
@@ -77,7 +77,7 @@ impl World {
             applied: AppliedView::default(),
             reporter: Reporter::new(ReportConfig::default(), Counting),
             now: Mono(1_000_000_000_000),
-            epoch: Epoch(1),
+            epoch: 1,
             acting: true,
         };
         world.gateways(&[(0, 2)]);
@@ -106,7 +106,7 @@ impl World {
         let round = Round {
             now: self.now,
             wall: "",
-            epoch: self.epoch,
+            acting: self.epoch,
             applied: &self.applied,
             may_act: &|_| acting,
         };
@@ -161,10 +161,10 @@ fn only_the_acting_replica_writes_and_gains_are_looked_at() {
     world.gateways(&[(5, 2)]);
     assert!(world.after(5000).is_empty());
     world.acting = true;
-    world.epoch = Epoch(2);
+    world.epoch = 2;
     assert_eq!(world.after(10), ["2/2"]);
     world.acting = false;
-    world.epoch = Epoch(3);
+    world.epoch = 3;
     world.gateways(&[(5, 3)]);
     assert!(world.after(5000).is_empty());
 }
@@ -210,7 +210,7 @@ fn a_failed_patch_is_tried_again_later() {
     let mut world = World::new();
     world.fleet.put("x", 5);
     world.gateways(&[(5, 2)]);
-    let round = |now| Round { now, wall: "", epoch: Epoch(1), applied: &world.applied, may_act: &|_| true };
+    let round = |now| Round { now, wall: "", acting: 1, applied: &world.applied, may_act: &|_| true };
     let first = world.reporter.poll(&world.fleet, &round(world.now));
     assert_eq!(first.len(), 1);
     let failed = PatchOutcome::Failed(Duration::from_secs(5));

@@ -27,6 +27,14 @@ use wire::Line;
 
 pub use history::replay_deletions;
 
+/// Reads everything of one kind once, as raw bytes, at one revision.
+///
+/// # Errors
+/// Whatever the API server answers.
+pub async fn list_once(client: Client, kind: Kind) -> Result<(Revision, Vec<RawObject>), Error> {
+    Source::new(client, kind, WatchConfig::default()).list().await
+}
+
 /// What a followed kind tells, in the order of its revisions.
 #[derive(Debug)]
 pub enum ObjectEvent {

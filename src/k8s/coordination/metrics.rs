@@ -1,0 +1,53 @@
+//! Gauges and counters of coordination.
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Metrics of coordination; clones share them.
+#[derive(Debug, Clone)]
+pub struct CoordinationMetrics {
+    /// `flotilla_leader`
+    pub leader: IntGauge,
+    /// `flotilla_epoch`
+    pub epoch: IntGauge,
+    /// `flotilla_members`
+    pub members: IntGauge,
+    /// `flotilla_lease_request_seconds`
+    pub lease_seconds: Histogram,
+    /// `flotilla_lease_requests_total{result}`
+    pub lease_requests: IntCounterVec,
+    /// `flotilla_fenced_total`
+    pub stopped: prometheus::IntCounter,
+}
+
+impl CoordinationMetrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When a name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = CoordinationMetrics {
+            leader: IntGauge::new("flotilla_leader", "1 while this replica leads.")?,
+            epoch: IntGauge::new("flotilla_epoch", "Epoch of the newest shard map accepted.")?,
+            members: IntGauge::new("flotilla_members", "Members of the newest shard map accepted.")?,
+            lease_seconds: Histogram::with_opts(
+                HistogramOpts::new("flotilla_lease_request_seconds", "How long requests for Leases took.")
+                    .buckets(vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]),
+            )?,
+            lease_requests: IntCounterVec::new(
+                Opts::new("flotilla_lease_requests_total", "Requests for Leases, by what became of them."),
+                &["result"],
+            )?,
+            stopped: prometheus::IntCounter::new(
+                "flotilla_stop_acting_total",
+                "Times this replica was told to stop acting on namespaces.",
+            )?,
+        };
+        registry.register(Box::new(metrics.leader.clone()))?;
+        registry.register(Box::new(metrics.epoch.clone()))?;
+        registry.register(Box::new(metrics.members.clone()))?;
+        registry.register(Box::new(metrics.lease_seconds.clone()))?;
+        registry.register(Box::new(metrics.lease_requests.clone()))?;
+        registry.register(Box::new(metrics.stopped.clone()))?;
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,323 @@
+//! Drives the core's [`Coordinator`]: carries out its requests against the API
+//! server, feeds it with answers, watches and peers' words, and shows the
+//! result to the rest of the replica. It holds no rules.
+//!
+//! Every request has its own time-out, and the time given with an answer is
+//! read before the request was sent where the core asks for that. Requests
+//! run beside each other: a map that hangs never delays a renewal.
+
+mod lease;
+mod map;
+mod metrics;
+mod view;
+mod watching;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use flotilla_core::coordination::{
+    Acting, Action, ConfigError, CoordinationConfig, Coordinator, Event, Identity, LeaseName, RequestError,
+};
+use flotilla_core::time::Mono;
+use kube::Client;
+use rand::Rng as _;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+pub use map::published;
+pub use metrics::CoordinationMetrics;
+pub use view::{ActingPermit, Announcement, OwnershipView, PeerNews};
+
+use lease::Leases;
+use map::Maps;
+
+/// How long giving up Leases may take at the end.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How many events of watches and words of peers may wait; their senders then
+/// wait too, and lose nothing by it.
+const WAITING: usize = 256;
+
+/// The task. [`Coordination::run`] it on the supervisor.
+pub struct Coordination {
+    coordinator: Coordinator,
+    leases: Leases,
+    maps: Maps,
+    request_timeout: Duration,
+    origin: Instant,
+    acting: Arc<ArcSwap<Acting>>,
+    view: watch::Sender<Arc<OwnershipView>>,
+    /// What the view was made of.
+    shown: (u64, u64, bool, bool),
+    peers: mpsc::Receiver<PeerNews>,
+    announcements: mpsc::Sender<Announcement>,
+    drains: mpsc::Sender<Drain>,
+    metrics: CoordinationMetrics,
+}
+
+/// A request to finish or abandon what is being written for namespaces that
+/// the permit does not cover any more. Dropping it says that it is done.
+#[derive(Debug)]
+pub struct Drain {
+    _done: tokio::sync::oneshot::Sender<()>,
+}
+
+/// What the rest of the replica holds.
+pub struct Handles {
+    /// Who owns what.
+    pub ownership: watch::Receiver<Arc<OwnershipView>>,
+    /// Whether we act on a namespace right now.
+    pub permit: ActingPermit,
+    /// For what peers say.
+    pub peers: mpsc::Sender<PeerNews>,
+    /// What to tell peers.
+    pub announcements: mpsc::Receiver<Announcement>,
+    /// Requests to finish writes.
+    pub drains: mpsc::Receiver<Drain>,
+}
+
+impl Coordination {
+    /// A task that coordinates by Leases in `namespace`. `client` should be used
+    /// for nothing else.
+    ///
+    /// # Errors
+    /// When a setting or a name cannot work.
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        identity: Identity,
+        config: CoordinationConfig,
+        metrics: CoordinationMetrics,
+    ) -> Result<(Self, Handles), ConfigError> {
+        let origin = Instant::now();
+        // A request that takes longer than a renewal interval is made anew.
+        let request_timeout =
+            config.member_lease.renew.max(Duration::from_millis(500)).min(Duration::from_secs(5));
+        let acting = Arc::new(ArcSwap::from_pointee(Acting::nothing(identity.member.clone())));
+        let coordinator = Coordinator::new(config, identity, rand::rng().random())?;
+        let (view, ownership) = watch::channel(Arc::new(OwnershipView::default()));
+        let (peers_in, peers) = mpsc::channel(WAITING);
+        let (announcements, announced) = mpsc::channel(WAITING);
+        let (drains, drains_out) = mpsc::channel(WAITING);
+        let permit = ActingPermit { acting: acting.clone(), origin };
+        let task = Coordination {
+            coordinator,
+            leases: Leases::new(client.clone(), namespace),
+            maps: Maps::new(client),
+            request_timeout,
+            origin,
+            acting,
+            view,
+            shown: (0, 0, false, false),
+            peers,
+            announcements,
+            drains,
+            metrics,
+        };
+        let handles =
+            Handles { ownership, permit, peers: peers_in, announcements: announced, drains: drains_out };
+        Ok((task, handles))
+    }
+
+    fn now(&self) -> Mono {
+        Mono::from_origin(self.origin.elapsed())
+    }
+
+    /// Runs until cancelled, then gives up both Leases at once.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let (events_in, mut events) = mpsc::channel(WAITING);
+        let mut watches = JoinSet::new();
+        let origin = self.origin;
+        let clock = move || Mono::from_origin(origin.elapsed());
+        watches.spawn(watching::leases(self.leases.clone(), clock, events_in.clone()));
+        watches.spawn(watching::map(self.maps.clone(), clock, events_in));
+        let mut requests: JoinSet<Option<Event>> = JoinSet::new();
+        let mut stop_at: Option<Instant> = None;
+        let mut event = Event::Tick;
+        loop {
+            if self.step(event, &mut requests) {
+                break;
+            }
+            let due = self.coordinator.next_deadline().map(|at| origin + Duration::from_nanos(at.0));
+            event = tokio::select! {
+                // Answers first: a renewal that succeeded must count before
+                // anything that would end the tenure.
+                biased;
+                Some(answer) = requests.join_next() => match answer {
+                    Ok(Some(event)) => event,
+                    _ => Event::Tick,
+                },
+                () = cancel.cancelled(), if stop_at.is_none() => {
+                    stop_at = Some(Instant::now() + FAREWELL);
+                    Event::Shutdown
+                }
+                Some(event) = events.recv() => event,
+                Some(news) = self.peers.recv() => match news {
+                    PeerNews::Hello { highest } => Event::PeerHello { highest },
+                    PeerNews::Settled { instance, epoch } => Event::PeerSettled { instance, epoch },
+                    PeerNews::Departed { instance } => Event::PeerDeparted { instance },
+                },
+                () = wait_until(due) => Event::Tick,
+                () = wait_until(stop_at) => {
+                    tracing::warn!("Leases could not be given up in time, they expire");
+                    break;
+                }
+            };
+        }
+        requests.shutdown().await;
+        watches.shutdown().await;
+    }
+
+    /// One event: what the core says is started, and the result is shown.
+    /// Returns whether everything is finished.
+    fn step(&mut self, event: Event, requests: &mut JoinSet<Option<Event>>) -> bool {
+        let now = self.now();
+        let actions = self.coordinator.step(now, event);
+        // Before anything else: whoever asks must not be told yes any more.
+        self.acting.store(Arc::new(self.coordinator.acting()));
+        let mut finished = false;
+        for action in actions {
+            finished |= matches!(action, Action::Finished);
+            self.act(now, action, requests);
+        }
+        self.show(now);
+        finished
+    }
+
+    fn act(&mut self, now: Mono, action: Action, requests: &mut JoinSet<Option<Event>>) {
+        match action {
+            Action::ReadLease(name) => {
+                let leases = self.leases.clone();
+                self.lease_request(requests, name.clone(), async move { leases.read(&name).await });
+            }
+            Action::WriteLease(name, write) => {
+                let leases = self.leases.clone();
+                self.lease_request(requests, name.clone(), async move {
+                    leases.write(&name, &write).await.map(Some)
+                });
+            }
+            Action::ListLeases => {
+                let (leases, patience) = (self.leases.clone(), self.request_timeout);
+                requests.spawn(async move {
+                    let answer = within(patience, leases.list(now)).await;
+                    Some(Event::LeasesListed(answer))
+                });
+            }
+            Action::DeleteLease { name, uid, revision } => {
+                let (leases, patience) = (self.leases.clone(), self.request_timeout);
+                requests.spawn(async move {
+                    // Somebody else deletes it another time if this fails.
+                    let _ = within(patience, leases.delete(&name, &uid, revision)).await;
+                    None
+                });
+            }
+            Action::ReadMap => {
+                let (maps, patience) = (self.maps.clone(), self.request_timeout);
+                requests.spawn(async move {
+                    let answer = within(patience, maps.read()).await;
+                    Some(Event::MapRead { sent_at: now, answer })
+                });
+            }
+            Action::WriteMap(write) => {
+                let (maps, patience) = (self.maps.clone(), self.request_timeout);
+                requests.spawn(
+                    async move { Some(Event::MapWritten(within(patience, maps.write(&write)).await)) },
+                );
+            }
+            Action::StopActing(ticket) => {
+                self.metrics.stopped.inc();
+                let (done, finished) = tokio::sync::oneshot::channel();
+                // A queue that is full or gone has no writes to wait for that
+                // its owner knows of: its permit has ended all the same.
+                let _ = self.drains.try_send(Drain { _done: done });
+                requests.spawn(async move {
+                    // Resolves, with an error, when the request is dropped.
+                    let _ = finished.await;
+                    Some(Event::Drained(ticket))
+                });
+            }
+            Action::AnnounceSettled { instance, epoch } => {
+                tracing::info!(epoch = epoch.0, instance = %instance, "settled");
+                self.announce(Announcement::Settled(instance, epoch));
+            }
+            Action::AnnounceDeparted { instance } => self.announce(Announcement::Departed(instance)),
+            Action::Finished => {}
+        }
+    }
+
+    /// The Lease carries the same news: one that finds no room is only slower.
+    fn announce(&self, announcement: Announcement) {
+        let _ = self.announcements.try_send(announcement);
+    }
+
+    fn lease_request<F>(&self, requests: &mut JoinSet<Option<Event>>, name: LeaseName, request: F)
+    where
+        F: Future<Output = Result<Option<flotilla_core::coordination::LeaseRecord>, crate::Error>>
+            + Send
+            + 'static,
+    {
+        let (patience, metrics) = (self.request_timeout, self.metrics.clone());
+        requests.spawn(async move {
+            let started = Instant::now();
+            let answer = within(patience, request).await;
+            metrics.lease_seconds.observe(started.elapsed().as_secs_f64());
+            let result = match &answer {
+                Ok(_) => "ok",
+                Err(RequestError::Conflict) => "conflict",
+                Err(RequestError::Unavailable) => "unavailable",
+            };
+            metrics.lease_requests.with_label_values(&[result]).inc();
+            Some(Event::LeaseAnswered(name, answer))
+        });
+    }
+
+    /// Shows what changed.
+    fn show(&mut self, now: Mono) {
+        let ownership = self.coordinator.ownership().cloned();
+        let epoch = ownership.as_ref().map_or(0, |ownership| ownership.epoch().0);
+        let leading = self.coordinator.leading_until().is_some_and(|until| now < until);
+        let taken_over = self.coordinator.has_taken_over() && now < self.coordinator.acting().until();
+        let (known_epoch, acting, was_leading, had_taken_over) = self.shown;
+        if (known_epoch, was_leading, had_taken_over) == (epoch, leading, taken_over) {
+            return;
+        }
+        if was_leading != leading {
+            tracing::info!(leading, epoch, "leadership changed");
+        }
+        if known_epoch != epoch {
+            let members = ownership.as_ref().map_or(0, |ownership| ownership.map().members.len());
+            tracing::info!(epoch, members, "shard map accepted");
+            self.metrics.members.set(i64::try_from(members).unwrap_or(i64::MAX));
+        }
+        self.metrics.leader.set(i64::from(leading));
+        self.metrics.epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
+        self.shown = (epoch, acting + 1, leading, taken_over);
+        // An error says that nobody looks any more.
+        let _ = self.view.send(Arc::new(OwnershipView::new(ownership, leading, acting + 1)));
+    }
+}
+
+/// An answer within a time, as the core takes it.
+async fn within<T>(
+    patience: Duration,
+    request: impl Future<Output = Result<T, crate::Error>>,
+) -> Result<T, RequestError> {
+    match timeout(patience, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => {
+            tracing::debug!(error = %error, "coordination request failed");
+            Err(watching::request_error(&error))
+        }
+        Err(_) => Err(RequestError::Unavailable),
+    }
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
