@@ -52,8 +52,8 @@ pub struct MapRecord {
     pub spec: OperatorSpec,
     /// What was published; `None` before the first time.
     pub published: Option<PublishedMap>,
-    /// Whether `published` was planned from this very spec. If it was not, its
-    /// pins may be unknown: it is not acted on, and the leader publishes anew.
+    /// Whether `published` was planned from this very spec. If it was not, the
+    /// leader publishes anew, be it only to say so.
     pub in_step: bool,
 }
 
@@ -317,7 +317,8 @@ impl Coordinator {
         }
         let retry = |reading: &Reading, due: Mono| (!reading.in_flight).then(|| due.max(reading.retry_at));
         let list = self.list_due().and_then(|due| retry(&self.listing, due));
-        let map = self.must_read_map.then(|| retry(&self.map_reading, Mono(0))).flatten();
+        let must_read_map = self.must_read_map && self.phase == Phase::Running;
+        let map = must_read_map.then(|| retry(&self.map_reading, Mono(0))).flatten();
         let garbage = self.election.leading_until().map(|_| self.next_garbage_check);
         [
             self.membership.deadline(self.handover.settled(), self.roster.highest()),
@@ -501,7 +502,7 @@ impl Coordinator {
         self.map_revision = record.revision;
         if let Some(map) = &record.published {
             self.roster.observe_map(now, map);
-            if map.epoch > self.handover.epoch() && record.in_step {
+            if map.epoch > self.handover.epoch() {
                 self.accept(map.clone(), actions);
             }
             let maps: Vec<&PublishedMap> =
@@ -565,6 +566,10 @@ impl Coordinator {
             self.leader.rest();
             return;
         }
+        if now >= self.next_garbage_check {
+            self.next_garbage_check = now + self.config.lease_retention / 10;
+            self.collect_garbage(now, actions);
+        }
         let record = match &self.map {
             KnownMap::Unread => return,
             KnownMap::Missing => None,
@@ -572,10 +577,6 @@ impl Coordinator {
         };
         let accepted = self.handover.current().map(Arc::as_ref);
         actions.extend(self.leader.poll(now, record, accepted, &self.roster).map(Action::WriteMap));
-        if now >= self.next_garbage_check {
-            self.next_garbage_check = now + self.config.lease_retention / 10;
-            self.collect_garbage(now, actions);
-        }
     }
 
     /// Deletes Leases of members that are long gone: pods of a Deployment never
