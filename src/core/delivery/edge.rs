@@ -93,14 +93,20 @@ impl Builder<'_> {
 
     /// A full synchronisation: a snapshot, and as ADDED what does not fit into
     /// one message with it. `padding` are entries that only count.
+    ///
+    /// With `reset` an empty message goes first. A gateway that rejects a
+    /// snapshot does not take over its sequence, and may hold it all the same
+    /// while its version is still empty: wherever it connects next, it must not
+    /// be taken for one that has just started.
     pub fn full(
         &mut self,
         from: &Arc<Position>,
         difference: &Difference,
         mut padding: Vec<(Kind, ObjectKey)>,
         list: Vec<(Arc<Resource>, Mark)>,
-        never_empty: bool,
+        reset: bool,
     ) -> Edge {
+        let never_empty = from.base != Base::Nothing(None);
         if never_empty && list.is_empty() && padding.is_empty() {
             padding.push(filler());
         }
@@ -126,7 +132,9 @@ impl Builder<'_> {
         } else {
             fill(remaining.items.clone(), updates, room, None)
         };
-        let parts = std::iter::once(snapshot).chain(items.into_iter().map(Part::item)).collect();
+        let mark = reset.then(Part::reset);
+        let items = items.into_iter().map(Part::item);
+        let parts = mark.into_iter().chain(std::iter::once(snapshot)).chain(items).collect();
         let base = Position {
             base: Base::Nothing(Some(self.store.frontier())),
             low: Frontier::default(),

@@ -26,8 +26,8 @@ pub(super) struct Plan {
     pub covered: bool,
     /// Without and with a message that sets the sequence.
     pub increments: [Option<Arc<Edge>>; 2],
-    /// Without and with padding.
-    pub full: [Option<Arc<Edge>>; 2],
+    /// The same, and then without and with padding.
+    pub full: [Option<Arc<Edge>>; 4],
     /// The same configuration at the frontier.
     pub advanced: Option<Arc<Position>>,
     /// The message that tells a gateway that it is here.
@@ -35,10 +35,29 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Drops batches that a gateway resting here is no reason to keep: those
+    /// that lead back to here and snapshots, once they are not under way.
+    fn drop_rounds(&mut self) {
+        let idle = |edge: &Option<Arc<Edge>>| edge.as_ref().is_some_and(|e| Arc::strong_count(e) == 1);
+        for edge in &mut self.increments {
+            let round = edge.as_ref().is_some_and(|e| e.target.id == e.from.id);
+            if round && idle(edge) {
+                *edge = None;
+            }
+        }
+        for edge in &mut self.full {
+            if idle(edge) {
+                *edge = None;
+            }
+        }
+    }
+
     fn in_use(&self) -> bool {
-        let edges = self.increments.iter().chain(&self.full).flatten().count();
-        // One is our own, one is in each cached edge.
-        Arc::strong_count(&self.position) > 1 + edges
+        let edges = self.increments.iter().chain(&self.full).flatten();
+        let own = edges.map(|edge| 1 + usize::from(edge.target.id == edge.from.id)).sum::<usize>();
+        let advanced = self.advanced.as_ref().is_some_and(|advanced| advanced.id == self.position.id);
+        // One is the plan's own; others are in what it caches.
+        Arc::strong_count(&self.position) > 1 + own + usize::from(advanced)
     }
 }
 
@@ -83,6 +102,8 @@ pub(super) struct Engine {
     pub queued: Vec<Action>,
     pub applied_changes: u64,
     pub forget_at: Mono,
+    /// A session left: something may be kept for nobody.
+    pub untidy: bool,
     pub draining: bool,
     pub slots: Slot,
     pub batch_ids: u64,
@@ -109,6 +130,7 @@ impl Engine {
             queued: Vec::new(),
             applied_changes: 0,
             forget_at: Mono::default(),
+            untidy: false,
             draining: false,
             slots: 0,
             batch_ids: 0,
@@ -165,6 +187,7 @@ impl Engine {
         self.watching.remove(&slot);
         self.touched.remove(&slot);
         self.waiting_full.remove(&slot);
+        self.untidy = true;
         self.applied_changes += 1;
     }
 
@@ -196,6 +219,10 @@ impl Engine {
 
     /// Drops what no session needs any more.
     pub fn tidy(&mut self, now: Mono) {
+        self.untidy = false;
+        for plan in self.plans.values_mut() {
+            plan.drop_rounds();
+        }
         self.plans.retain(|_, plan| plan.in_use());
         if now >= self.forget_at && self.store.previous_count() > 0 {
             self.forget_at = now + Duration::from_secs(1);
@@ -215,7 +242,8 @@ impl Engine {
     }
 
     pub fn next_deadline(&self) -> Option<Mono> {
-        let at_once = !self.queued.is_empty()
+        let at_once = self.untidy
+            || !self.queued.is_empty()
             || !self.touched.is_empty()
             || (self.fulls < self.config.concurrent_full_syncs && !self.waiting_full.is_empty())
             || (self.store.changes() != self.seen && !self.watching.is_empty());

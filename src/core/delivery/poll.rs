@@ -64,7 +64,7 @@ impl Engine {
             let Some(slot) = self.waiting_full.pop_first() else { break };
             self.look(now, slot, limits);
         }
-        if looked {
+        if looked || self.untidy {
             self.tidy(now);
         }
         std::mem::take(&mut self.queued)
@@ -164,7 +164,7 @@ impl Engine {
                 difference: Arc::new(difference(store, position)),
                 covered: Kind::ALL.into_iter().all(|kind| store.covers(kind, &since, &position.high)),
                 increments: [None, None],
-                full: [None, None],
+                full: [None, None, None, None],
                 advanced: None,
                 heartbeat: None,
             }
@@ -194,7 +194,7 @@ impl Engine {
             return Verdict::Watch(earlier(wake, refresh));
         }
         if let Some(padding) = self.cheaper_full(now, session, &difference, covered) {
-            let edge = self.full_edge(&position, &difference, padding, &[]);
+            let edge = self.full_edge(&position, &difference, padding, &[], reset);
             return self.send(now, session, edge, Purpose::Deliver, limits);
         }
         let edge = self.plan(&position).increments[usize::from(reset)].clone();
@@ -324,8 +324,9 @@ impl Engine {
         difference: &Difference,
         padding: Vec<(Kind, ObjectKey)>,
         held: &[Arc<Resource>],
+        reset: bool,
     ) -> Arc<Edge> {
-        let variant = usize::from(!padding.is_empty());
+        let variant = usize::from(!padding.is_empty()) + 2 * usize::from(reset);
         // What one gateway holds instead of what it rejected is its own.
         let shared = held.is_empty();
         if shared && let Some(edge) = self.plan(position).full[variant].clone() {
@@ -340,8 +341,7 @@ impl Engine {
             .chain(held.iter().map(|resource| (resource.clone(), Mark::default())))
             .collect();
         snapshot_order(&mut list);
-        let never_empty = position.base != Base::Nothing(None);
-        let edge = Arc::new(self.builder().full(position, difference, padding, list, never_empty));
+        let edge = Arc::new(self.builder().full(position, difference, padding, list, reset));
         if shared {
             self.plan(position).full[variant] = Some(edge.clone());
         }
@@ -355,7 +355,8 @@ impl Engine {
             session.rejected.get(&(content.0, key.clone()))?.held.clone()
         };
         let held: Vec<_> = difference.excluded.iter().filter_map(in_force).collect();
-        let edge = self.full_edge(&position, &difference, Vec::new(), &held);
+        let reset = session.sequence == 0;
+        let edge = self.full_edge(&position, &difference, Vec::new(), &held, reset);
         self.send(now, session, edge, Purpose::Deliver, limits)
     }
 

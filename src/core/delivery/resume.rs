@@ -90,6 +90,10 @@ impl Engine {
             let reason = "it had rejected more resources than a version names".to_string();
             return (Origin::Unknown { high }, Some(reason));
         }
+        if version.low == nothing {
+            let reason = "it was interrupted during its first synchronisation".to_string();
+            return (Origin::Unknown { high }, Some(reason));
+        }
         (Origin::At(version), None)
     }
 

@@ -181,6 +181,8 @@ impl Store {
             return false;
         }
         self.changes += 1;
+        // First, so that what does not fit raises the floor again.
+        self.kinds[kind.index()].tombstones.extend(since);
         for Tombstone { kind: buried, key, revision } in tombstones {
             // A key that lives is replaced by its upsert, and what is beyond
             // our frontier the watch will tell.
@@ -200,7 +202,6 @@ impl Store {
                 self.note(dependent, &dependent_key, kind, revision);
             }
         }
-        self.kinds[kind.index()].tombstones.extend(since);
         true
     }
 

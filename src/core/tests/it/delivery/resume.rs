@@ -209,7 +209,7 @@ fn unknown_holdings_wait_for_the_guard_and_are_replaced_by_a_snapshot() {
         assert!(notice.is_some(), "{version}");
         assert!(bench.delivery.applied_table().rows[0].unknown);
         let sent = bench.settle_for(GUARD);
-        assert_eq!(words_to("g", &sent), ["full(a/b a/0 a/1 a/3 a/4|0)"], "{version}");
+        assert_eq!(words_to("g", &sent), ["reset", "full(a/b a/0 a/1 a/3 a/4|0)"], "{version}");
         bench.assert_equal("g");
     }
 }
@@ -224,7 +224,7 @@ fn unknown_holdings_are_never_met_with_an_empty_snapshot() {
     }
     bench.connect("g");
     let sent = bench.settle_for(GUARD);
-    assert_eq!(words_to("g", &sent), ["full(|1)"]);
+    assert_eq!(words_to("g", &sent), ["reset", "full(|1)"]);
     assert!(bench.gateways["g"].table.is_empty());
 }
 
@@ -325,7 +325,7 @@ fn a_gateway_that_restarts_gets_everything_again_at_once() {
     bench.gateway("g").restart();
     bench.connect("g");
     let sent = bench.settle();
-    assert!(matches!(sent[0].1.updates[0].change, Change::FullSync(_)), "{:?}", words(&sent[0].1));
+    assert!(matches!(sent[0].1.updates[1].change, Change::FullSync(_)), "{:?}", words(&sent[0].1));
     bench.assert_equal("g");
 }
 
@@ -335,7 +335,7 @@ fn scopes_see_only_their_part() {
     bench.route("b/r", "v1");
     let scope = Scope { namespaces: ["b".into()].into(), kinds: [Kind::ApiRoute].into() };
     bench.connect_scoped("s", scope.clone());
-    assert_eq!(words_to("s", &bench.settle()), ["full(b/r|0)"]);
+    assert_eq!(words_to("s", &bench.settle()), ["reset", "full(b/r|0)"]);
     bench.route("a/1", "v2");
     bench.backend("b/b", "v1");
     assert!(bench.settle().is_empty());
