@@ -1,0 +1,127 @@
+//! Flags of `flotilla controller`. Names, defaults and variables are those of
+//! A-140 where they apply.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::environment::{duration, truth};
+
+/// Where certificates come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CertProvider {
+    /// A CA of our own, kept in a Secret and shared by all replicas
+    Selfsigned,
+    /// Files that somebody else keeps up to date
+    Files,
+}
+
+/// Flags of one replica.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ControllerArgs {
+    /// Kubeconfig file. Default: KUBECONFIG, ~/.kube/config, then the pod's service account
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of this replica: stable over restarts, unique in the fleet. Default: host name
+    #[arg(long, value_name = "NAME", alias = "pod-name")]
+    pub member_name: Option<String>,
+    /// Namespace of this replica: its Leases and the CA's Secret are there
+    #[arg(long, value_name = "NAMESPACE", default_value = "avapigw-system")]
+    pub cert_namespace: String,
+
+    /// Address of /metrics
+    #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = address)]
+    pub metrics_bind_address: SocketAddr,
+    /// Address of /healthz and /readyz
+    #[arg(long, value_name = "ADDRESS", default_value = ":8081", value_parser = address)]
+    pub health_probe_bind_address: SocketAddr,
+    /// Port for gateways
+    #[arg(long, value_name = "PORT", default_value_t = 9444)]
+    pub grpc_port: u16,
+    /// Port for other replicas
+    #[arg(long, value_name = "PORT", default_value_t = 9445)]
+    pub peer_port: u16,
+    /// Address that both gRPC ports listen on
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// HOST:PORT under which other replicas reach this one. Default: POD_IP (or --bind-address) and the peer port
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer_advertise_address: Option<String>,
+    /// IP of this pod, for the advertised address and the certificate
+    #[arg(long, value_name = "IP")]
+    pub pod_ip: Option<IpAddr>,
+
+    /// Where certificates come from
+    #[arg(long, value_enum, default_value = "selfsigned")]
+    pub cert_provider: CertProvider,
+    /// Secret with the self-signed CA
+    #[arg(long, value_name = "NAME", default_value = "flotilla-ca")]
+    pub ca_secret: String,
+    /// Service names that gateways use to reach the replicas: put into the server certificate
+    #[arg(long, value_name = "NAME", default_value = "flotilla")]
+    pub cert_service_name: String,
+    /// More DNS names for the server certificate, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub cert_dns_names: Vec<String>,
+    /// With --cert-provider files: folder with ca.crt, tls.crt and tls.key
+    #[arg(long, value_name = "DIR")]
+    pub cert_dir: Option<PathBuf>,
+    /// First part of the identities in certificates: spiffe://TRUST_DOMAIN/ns/…
+    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
+    pub trust_domain: String,
+
+    /// How long a replica may be silent before its namespaces go to others
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub member_lease_duration: Duration,
+    /// How often a replica renews its Lease
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub member_lease_renew: Duration,
+    /// How long the leader may be silent before another takes over
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub leader_lease_duration: Duration,
+    /// How often the leader renews its Lease
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub leader_lease_renew: Duration,
+
+    /// Share of a gateway's time that applying changes may take, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub gateway_duty_cycle: f64,
+    /// Batches per second and gateway
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub gateway_batch_rate: u32,
+    /// Bytes per second that this replica sends to all gateways together
+    #[arg(long, value_name = "N", default_value_t = 250_000_000)]
+    pub delivery_byte_rate: u32,
+    /// Full synchronisations in flight
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub concurrent_full_syncs: usize,
+    /// Heartbeat interval told to gateways; three missed end a session
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub heartbeat_interval: Duration,
+    /// How long a gateway may take to acknowledge a batch
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub ack_timeout: Duration,
+    /// Status patches in flight
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub status_concurrency: usize,
+    /// Status patches per second
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub status_rate: u32,
+    /// Time over which streams are ended when this replica is told to end
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
+    pub drain_spread: Duration,
+    /// Serve gateways (true, false)
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
+    pub enable_grpc_server: bool,
+    /// No replica has ever run on this API server: the first map need not wait for one
+    #[arg(skip)]
+    pub new_cluster: bool,
+}
+
+/// Reads `HOST:PORT` or, as Go programs write it, `:PORT`.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    full.parse().map_err(|_| "use IP:PORT or :PORT".to_owned())
+}

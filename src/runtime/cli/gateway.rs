@@ -1,0 +1,48 @@
+//! Flags of `flotilla gateway`: those of a real gateway (wire §2 point 15) and
+//! those of a test bed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::environment::truth;
+
+/// Flags of reference gateways.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GatewayArgs {
+    /// HOST:PORT of replicas, separated by commas; used in turn, like a Service would
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true)]
+    pub operator_address: Vec<String>,
+    /// Name of the gateway; with --count, names get a number appended
+    #[arg(long, value_name = "NAME", default_value = "gateway")]
+    pub gateway_name: String,
+    /// Namespace of the gateway
+    #[arg(long, value_name = "NAMESPACE", default_value = "gateways")]
+    pub gateway_namespace: String,
+    /// CA that the replicas' certificates must be signed by
+    #[arg(long, value_name = "FILE", required = true)]
+    pub operator_ca_file: PathBuf,
+    /// Client certificate. With --count: a folder with NAME/tls.crt and NAME/tls.key
+    #[arg(long, value_name = "FILE", required = true)]
+    pub operator_cert_file: PathBuf,
+    /// Key of the client certificate
+    #[arg(long, value_name = "FILE", required = true)]
+    pub operator_key_file: PathBuf,
+    /// Namespaces to be given, separated by commas. Default: all
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub operator_namespaces: Vec<String>,
+    /// How many gateways to run in this process
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub count: u32,
+    /// Address that serves HTTP for the routes it was given; with --count, of the first gateway
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Address of /config, /digest, /stats and /events
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub admin_listen: SocketAddr,
+    /// Take as long to apply as a real gateway does (true, false)
+    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
+    pub real_apply_cost: bool,
+    /// Write the addresses that it listens on to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub address_file: Option<PathBuf>,
+}

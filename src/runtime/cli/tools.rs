@@ -1,0 +1,53 @@
+//! Flags of the small commands.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+/// Flags of `flotilla crds`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CrdsArgs {
+    /// Write one file per definition into this folder instead of printing them
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Flags of `flotilla certs`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CertsArgs {
+    #[command(subcommand)]
+    pub command: CertsCommand,
+}
+
+/// What to issue.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CertsCommand {
+    /// Issue a client certificate for a gateway, signed by the fleet's CA
+    Gateway(GatewayCertArgs),
+}
+
+/// Flags of `flotilla certs gateway`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GatewayCertArgs {
+    /// Namespace of the gateway
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// Name of the gateway
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Folder for ca.crt, tls.crt and tls.key
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Kubeconfig file. Default: KUBECONFIG, ~/.kube/config, then the pod's service account
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the CA's Secret
+    #[arg(long, value_name = "NAMESPACE", default_value = "avapigw-system")]
+    pub cert_namespace: String,
+    /// Secret with the self-signed CA
+    #[arg(long, value_name = "NAME", default_value = "flotilla-ca")]
+    pub ca_secret: String,
+    /// First part of the identity in the certificate
+    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
+    pub trust_domain: String,
+}

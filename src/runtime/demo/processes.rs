@@ -1,0 +1,103 @@
+//! The demo's processes. Each is this binary with other arguments, logs to a
+//! file of its own, and ends with the demo: by signal when the demo ends in
+//! order, by the end of its standard input when the demo itself is killed.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+/// One child process.
+pub struct Process {
+    /// Its name in messages and of its log file.
+    pub name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts this binary with `arguments`.
+    pub fn start(folder: &Path, name: &str, arguments: &[String]) -> anyhow::Result<Process> {
+        let binary = std::env::current_exe().context("this binary cannot be found again")?;
+        let log = folder.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log).context("log file")?;
+        let child = Command::new(binary)
+            .args(arguments)
+            .arg("--exit-with-stdin")
+            // A variable meant for one replica must not reach twenty gateways.
+            .env_clear()
+            .envs(std::env::vars().filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "TMPDIR")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{name} cannot be started"))?;
+        Ok(Process { name: name.to_owned(), child, log })
+    }
+
+    /// An error that quotes the end of the log when the process is gone.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(5).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            anyhow::bail!("{} ended with {status}; its last words:\n{}", self.name, tail.join("\n"));
+        }
+        Ok(())
+    }
+
+    /// SIGKILL: the process has no chance to say goodbye.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await.with_context(|| format!("{} cannot be killed", self.name))
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn terminate(&self) {
+        if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            // It may be gone already, which is what is wanted.
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
+    }
+
+    /// Waits for its end, and makes an end when it takes too long.
+    pub async fn join(mut self, grace: Duration) {
+        if timeout(grace, self.child.wait()).await.is_err() {
+            tracing::warn!(process = self.name, "did not end in time and is killed");
+            let _ = self.child.kill().await;
+        }
+    }
+}
+
+/// Waits for a file that a child writes when it is ready, and reads it.
+pub async fn wait_for_file(path: &Path, process: &mut Process, within: Duration) -> anyhow::Result<String> {
+    let until = Instant::now() + within;
+    loop {
+        match tokio::fs::read_to_string(path).await {
+            Ok(text) if !text.is_empty() => return Ok(text),
+            _ => {}
+        }
+        process.check()?;
+        anyhow::ensure!(Instant::now() < until, "{} is not ready after {within:?}", process.name);
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A loopback port that is free now. Taken from below the range that the
+/// kernel gives to outgoing connections, so that no client that is
+/// reconnecting can take it meanwhile.
+pub fn free_port() -> anyhow::Result<u16> {
+    for _ in 0..200 {
+        let port = rand::random_range(20_000..30_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no free port between 20000 and 30000 on 127.0.0.1")
+}

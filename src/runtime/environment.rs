@@ -1,0 +1,192 @@
+//! Flags and the environment, in one place: nothing else reads either.
+//!
+//! A variable beats its flag, and a variable with an unusable value is ignored
+//! with a warning: a typing error in a ConfigMap must not keep a
+//! replica from starting. A wrong flag is an error.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::Args;
+
+/// A variable that was ignored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// Its name.
+    pub variable: String,
+    /// What is wrong with its value, and what to do.
+    pub problem: String,
+}
+
+/// Parses the command line and lets the environment have the last word.
+///
+/// # Errors
+/// Clap's own error for a wrong command line (and for `--help`).
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<(Args, Vec<Complaint>), clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Whatever is wrong with the flags themselves is said first.
+    let plain = Args::try_parse_from(&arguments);
+    let variables: BTreeMap<String, String> = variables.into_iter().collect();
+    let Some(name) = subcommand(&arguments) else { return plain.map(|args| (args, Vec::new())) };
+    let mut extended = arguments.clone();
+    let mut complaints = Vec::new();
+    for (variable, flag) in bound(&name) {
+        let Some(value) = variables.get(&variable).filter(|value| !value.is_empty()) else { continue };
+        let mut with_it = extended.clone();
+        with_it.push(format!("--{flag}={value}").into());
+        match Args::try_parse_from(&with_it) {
+            Err(error) if error.use_stderr() && !is_about_something_else(&error) => {
+                complaints.push(Complaint {
+                    problem: format!(
+                        "{value:?} is no value for --{flag}: {}; the flag or its default is used",
+                        reason(&error)
+                    ),
+                    variable,
+                })
+            }
+            _ => extended = with_it,
+        }
+    }
+    Args::try_parse_from(&extended).map(|args| (args, complaints))
+}
+
+/// The subcommand's name: the first argument that is one.
+fn subcommand(arguments: &[OsString]) -> Option<String> {
+    let command = Args::command();
+    arguments.iter().skip(1).find_map(|argument| {
+        let text = argument.to_str()?;
+        command.find_subcommand(text).map(|found| found.get_name().to_owned())
+    })
+}
+
+/// Variables and the flags they set, of one subcommand and of all.
+fn bound(name: &str) -> Vec<(String, String)> {
+    let command = Args::command();
+    let own = command.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+    own.chain(command.get_arguments())
+        .filter_map(|argument| {
+            let flag = argument.get_long()?;
+            Some((variable(flag), flag.to_owned()))
+        })
+        .filter(|(_, flag)| !matches!(flag.as_str(), "help" | "version"))
+        .collect()
+}
+
+/// `metrics-bind-address` is set by `METRICS_BIND_ADDRESS`.
+fn variable(flag: &str) -> String {
+    flag.to_uppercase().replace('-', "_")
+}
+
+/// A missing required flag may be given by a later variable.
+fn is_about_something_else(error: &clap::Error) -> bool {
+    use clap::error::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::MissingRequiredArgument | ErrorKind::MissingSubcommand | ErrorKind::InvalidSubcommand
+    )
+}
+
+fn reason(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+/// Reads a truth value as operators write them in environments.
+///
+/// # Errors
+/// A text that names what is accepted.
+pub fn truth(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "1" | "on" => Ok(true),
+        "false" | "no" | "0" | "off" => Ok(false),
+        _ => Err("use true, yes, 1, on or false, no, 0, off".to_owned()),
+    }
+}
+
+/// Reads a duration like `30s`, `1m30s` or `250ms`.
+///
+/// # Errors
+/// A text that names what is accepted.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || "use a duration like 250ms, 5s or 1m30s".to_owned();
+    let mut rest = text;
+    let mut total = std::time::Duration::ZERO;
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let (unit, millis) = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)]
+            .into_iter()
+            .find(|(unit, _)| rest.starts_with(unit))
+            .ok_or_else(wrong)?;
+        rest = &rest[unit.len()..];
+        let part = number.checked_mul(millis).ok_or_else(wrong)?;
+        total = total.checked_add(std::time::Duration::from_millis(part)).ok_or_else(wrong)?;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::Command;
+
+    fn parse_words(
+        words: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<(Args, Vec<Complaint>), clap::Error> {
+        let arguments = std::iter::once("flotilla").chain(words.iter().copied()).map(OsString::from);
+        parse(arguments, variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    fn port(args: &Args) -> u16 {
+        let Command::Controller(controller) = &args.command else { panic!("another command") };
+        controller.grpc_port
+    }
+
+    #[test]
+    fn the_environment_beats_the_flag() {
+        let (args, complaints) =
+            parse_words(&["controller", "--grpc-port", "1000"], &[("GRPC_PORT", "2000")]).unwrap();
+        assert_eq!((port(&args), complaints.len()), (2000, 0));
+    }
+
+    #[test]
+    fn an_unusable_variable_is_ignored_with_a_reason() {
+        let (args, complaints) =
+            parse_words(&["controller", "--grpc-port", "1000"], &[("GRPC_PORT", "many")]).unwrap();
+        assert_eq!(port(&args), 1000);
+        assert_eq!(complaints[0].variable, "GRPC_PORT");
+        assert!(complaints[0].problem.contains("many") && complaints[0].problem.contains("--grpc-port"));
+    }
+
+    #[test]
+    fn an_unknown_or_wrong_flag_is_an_error_that_names_it() {
+        for words in [["controller", "--grcp-port=1"], ["controller", "--grpc-port=x"]] {
+            let error = parse_words(&words, &[]).err().unwrap().to_string();
+            assert!(error.contains("grcp-port") || error.contains("grpc-port"), "{error}");
+        }
+    }
+
+    #[test]
+    fn durations_and_truths_are_read_as_people_write_them() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for wrong in ["", "5", "s", "-1s", "1d", "99999999999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((truth("On"), truth("0")), (Ok(true), Ok(false)));
+        assert!(truth("maybe").is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! `flotilla gateway`: one or many reference gateways in this process.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use flotilla_certs::{Alpn, CertificatePem, ClientTls, ServerCheck, TrustRoots, Usage, check_leaf};
+use flotilla_core::ids::GatewayId;
+use flotilla_gateway::{ApplyCost, Fleet, FleetOptions, GatewayOptions, HttpListeners, OperatorAddress};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::GatewayArgs;
+
+/// Where a process of gateways listens, as it writes it down for others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Addresses {
+    /// Serves `/config`, `/digest`, `/stats`, `/events`.
+    pub admin: std::net::SocketAddr,
+    /// Serves the routes of the first gateway.
+    pub http: Option<std::net::SocketAddr>,
+}
+
+/// Runs until cancelled.
+///
+/// # Errors
+/// Unusable flags, certificates or addresses.
+pub async fn run(args: GatewayArgs, cancel: CancellationToken) -> anyhow::Result<ExitCode> {
+    let options = tokio::task::spawn_blocking({
+        let args = args.clone();
+        move || gateways(&args)
+    })
+    .await??;
+    let fleet = FleetOptions {
+        admin: Some(args.admin_listen),
+        http: HttpListeners::First(args.listen),
+        ..FleetOptions::default()
+    };
+    let fleet = Fleet::start(options, fleet).await?;
+    if let (Some(path), Some(admin)) = (&args.address_file, fleet.admin_address()) {
+        let addresses = Addresses { admin, http: fleet.http_addresses().first().copied() };
+        write_whole(path, &serde_json::to_vec(&addresses)?).await?;
+    }
+    fleet.run_until(cancel).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a file so that a reader finds all of it or none.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn write_whole(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let draft = path.with_extension("draft");
+    let named = || format!("{}: cannot be written", path.display());
+    tokio::fs::write(&draft, content).await.with_context(named)?;
+    tokio::fs::rename(&draft, path).await.with_context(named)
+}
+
+/// The options of every gateway asked for. Reads files: blocks.
+fn gateways(args: &GatewayArgs) -> anyhow::Result<Vec<GatewayOptions>> {
+    let operators: Vec<OperatorAddress> = args
+        .operator_address
+        .iter()
+        .map(|text| text.parse().context("--operator-address"))
+        .collect::<anyhow::Result<_>>()?;
+    let roots = TrustRoots::read(&args.operator_ca_file).context("--operator-ca-file")?;
+    let one = |index: u32| {
+        let (name, certificate, key) = identity(args, index);
+        let pem =
+            CertificatePem::read(&certificate, &key).context("--operator-cert-file, --operator-key-file")?;
+        check_leaf(&certificate.display().to_string(), &pem, &roots, Usage::Client, SystemTime::now())?;
+        let tls = ClientTls::new(Some(&pem), &roots, ServerCheck::Name, Alpn::H2)?;
+        let id = GatewayId { namespace: args.gateway_namespace.as_str().into(), name: name.into() };
+        Ok(GatewayOptions {
+            namespaces: args.operator_namespaces.clone(),
+            apply_cost: if args.real_apply_cost { ApplyCost::Real } else { ApplyCost::None },
+            ..GatewayOptions::new(id, operators.clone(), Some(tls))
+        })
+    };
+    (0..args.count).map(one).collect()
+}
+
+/// Name and files of one gateway: with several, each has a folder of its name
+/// beside the others.
+fn identity(args: &GatewayArgs, index: u32) -> (String, PathBuf, PathBuf) {
+    if args.count == 1 {
+        return (args.gateway_name.clone(), args.operator_cert_file.clone(), args.operator_key_file.clone());
+    }
+    let name = format!("{}-{index}", args.gateway_name);
+    let certificate = args.operator_cert_file.join(&name).join("tls.crt");
+    let key = args.operator_key_file.join(&name).join("tls.key");
+    (name, certificate, key)
+}

@@ -1,0 +1,436 @@
+//! One replica: everything that `flotilla controller` runs, put together.
+//!
+//! ```text
+//! watches ─▶ delivery ◀─▶ gateways          coordination ─▶ ownership
+//!               │  ▲                              │  ▲
+//!               ▼  └── history      peers ◀───────┴──┘
+//!           reporting ◀──────────── tables
+//! ```
+//! Nothing here decides; it connects what decides with what talks.
+
+mod feed;
+mod history;
+mod reporting;
+mod voices;
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use flotilla_avapigw::AvapigwCompiler;
+use flotilla_certs::Identity;
+use flotilla_core::coordination::{CoordinationConfig, Identity as Candidate, LeaseTiming};
+use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig};
+use flotilla_core::ids::{Instance, Kind, MemberName};
+use flotilla_core::report::ReportConfig;
+use flotilla_grpc::acceptor::{Acceptor, AcceptorConfig};
+use flotilla_grpc::clock::MonoClock;
+use flotilla_grpc::gateway::{
+    DeliveryHandle, DeliveryTask, GatewayService, GatewayServiceConfig, delivery_channel,
+};
+use flotilla_grpc::limits::{GovernorLimits, LimitsConfig};
+use flotilla_grpc::peers::{Peers, PeersConfig, PeersParts};
+use flotilla_k8s::client::{Clients, connect};
+use flotilla_k8s::coordination::{Coordination, CoordinationMetrics};
+use flotilla_k8s::watch::{WatchConfig, WatchMetrics, follow};
+use prometheus::Registry;
+use rand::Rng as _;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::certs::{ReplicaTls, Source};
+use crate::cli::ControllerArgs;
+use crate::supervisor::Supervisor;
+use crate::web::{Readiness, listen, serve_metrics, serve_probes};
+
+/// The handle of this family's delivery task.
+pub type Delivery = DeliveryHandle<AvapigwCompiler>;
+
+/// How long the parts of a replica may take to end, beyond the time over which
+/// streams are spread.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A replica that listens, and knows who it is.
+pub struct Replica {
+    args: ControllerArgs,
+    settings: Settings,
+    clients: Clients,
+    gateways: TcpListener,
+    peers: TcpListener,
+    metrics: TcpListener,
+    probes: TcpListener,
+}
+
+/// What follows from the flags.
+struct Settings {
+    member: MemberName,
+    coordination: CoordinationConfig,
+    limits: LimitsConfig,
+}
+
+impl Settings {
+    /// The one place where flags become settings.
+    fn new(args: &ControllerArgs) -> anyhow::Result<Self> {
+        let member = match &args.member_name {
+            Some(name) => name.clone(),
+            None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
+        };
+        let timing = |duration: Duration, renew| LeaseTiming {
+            duration,
+            renew,
+            margin: LeaseTiming::default().margin.max(duration / 20),
+        };
+        let coordination = CoordinationConfig {
+            member_lease: timing(args.member_lease_duration, args.member_lease_renew),
+            leader_lease: timing(args.leader_lease_duration, args.leader_lease_renew),
+            assume_new_cluster: args.new_cluster,
+            ..CoordinationConfig::default()
+        };
+        coordination.check().context("--member-lease-…, --leader-lease-…")?;
+        let duty = args.gateway_duty_cycle;
+        anyhow::ensure!(
+            duty > 0.0 && duty <= 1.0,
+            "--gateway-duty-cycle {duty}: use more than 0 and at most 1"
+        );
+        let rate = |flag: &str, value: u32| {
+            NonZeroU32::new(value).with_context(|| format!("--{flag} must be more than 0"))
+        };
+        let batches = rate("gateway-batch-rate", args.gateway_batch_rate)?;
+        let kibibytes = rate("delivery-byte-rate", args.delivery_byte_rate.div_ceil(1024))?;
+        let limits = LimitsConfig {
+            batches_per_second: batches,
+            batch_burst: batches,
+            kibibytes_per_second: kibibytes,
+            kibibyte_burst: kibibytes,
+        };
+        Ok(Settings { member: member.into(), coordination, limits })
+    }
+}
+
+impl Replica {
+    /// Checks the flags and opens every port, so that mistakes show before
+    /// anything runs.
+    ///
+    /// # Errors
+    /// A flag, file or address that cannot be used, by its name.
+    pub async fn open(args: ControllerArgs) -> anyhow::Result<Replica> {
+        let settings = Settings::new(&args)?;
+        let clients = connect(args.kubeconfig.as_deref()).await?;
+        let at = |port| SocketAddr::new(args.bind_address, port);
+        Ok(Replica {
+            gateways: listen("grpc-port", at(args.grpc_port)).await?,
+            peers: listen("peer-port", at(args.peer_port)).await?,
+            metrics: listen("metrics-bind-address", args.metrics_bind_address).await?,
+            probes: listen("health-probe-bind-address", args.health_probe_bind_address).await?,
+            args,
+            settings,
+            clients,
+        })
+    }
+
+    /// The port for gateways.
+    pub fn grpc_port(&self) -> u16 {
+        self.gateways.local_addr().map_or(0, |address| address.port())
+    }
+
+    /// Where peers reach this replica.
+    fn advertised(&self) -> anyhow::Result<String> {
+        if let Some(address) = &self.args.peer_advertise_address {
+            return Ok(address.clone());
+        }
+        let local = self.peers.local_addr()?;
+        let ip = match (self.args.pod_ip, local.ip()) {
+            (Some(pod), _) => pod,
+            (None, IpAddr::V4(any)) if any.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+            (None, ip) => ip,
+        };
+        Ok(SocketAddr::new(ip, local.port()).to_string())
+    }
+
+    /// Runs until cancelled, then drains: streams end spread over a few
+    /// seconds, namespaces are released and Leases given up at once.
+    ///
+    /// # Errors
+    /// When a part ends that must not end.
+    pub async fn run(self, cancel: CancellationToken) -> anyhow::Result<()> {
+        let registry = Registry::new();
+        let readiness = Readiness::default();
+        // Web servers outlive the rest: an ending replica can still be watched.
+        let web = CancellationToken::new();
+        let mut servers = Supervisor::new(web.clone());
+        let advertised = self.advertised()?;
+        let Replica { args, settings, clients, gateways, peers, metrics, probes } = self;
+        servers.spawn_fallible("metrics", serve_metrics(metrics, registry.clone(), web.clone()));
+        servers.spawn_fallible("probes", serve_probes(probes, readiness.clone(), web.clone()));
+        let servers = tokio::spawn(servers.run(Duration::from_secs(2)));
+        let standby = Standby::open(&args, &settings, &clients, &cancel).await?;
+        let outcome = match standby {
+            // Told to end before the API server was there.
+            None => Ok(()),
+            Some(standby) => {
+                let ports = Ports { gateways, peers, advertised };
+                assemble(args, settings, clients, standby, ports, registry, readiness, cancel).await
+            }
+        };
+        web.cancel();
+        servers.await??;
+        outcome
+    }
+}
+
+/// What a replica needs of the API server before it can serve anybody.
+struct Standby {
+    cluster: String,
+    tls: ReplicaTls,
+    renew_at: std::time::SystemTime,
+    source: Source,
+}
+
+impl Standby {
+    /// Waits for the API server for as long as it takes; gateways keep what
+    /// they have meanwhile. `None` when told to end.
+    async fn open(
+        args: &ControllerArgs,
+        settings: &Settings,
+        clients: &Clients,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Option<Standby>> {
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let attempt = async {
+                let cluster = flotilla_k8s::cluster::cluster_id(&clients.objects).await?;
+                let source = Source::new(args, settings.member.as_str(), clients.objects.clone())?;
+                let (tls, renew_at) = source.open().await?;
+                anyhow::Ok(Standby { cluster, tls, renew_at, source })
+            };
+            let error = tokio::select! {
+                biased; // ending needs no API server
+                () = cancel.cancelled() => return Ok(None),
+                attempt = attempt => match attempt {
+                    Ok(standby) => return Ok(Some(standby)),
+                    Err(error) => error,
+                },
+            };
+            let waits = error
+                .downcast_ref::<flotilla_k8s::Error>()
+                .is_some_and(|error| !matches!(error, flotilla_k8s::Error::Permanent { .. }));
+            if !waits {
+                return Err(error);
+            }
+            tracing::warn!(error = format!("{error:#}"), "standing by until the API server is there");
+            let jitter = rand::rng().random_range(0.5..1.0);
+            tokio::select! {
+                biased; // as above
+                () = cancel.cancelled() => return Ok(None),
+                () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
+            }
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+}
+
+/// The open ports of both services.
+struct Ports {
+    gateways: TcpListener,
+    peers: TcpListener,
+    advertised: String,
+}
+
+#[expect(clippy::too_many_arguments, reason = "everything comes together here, once")]
+async fn assemble(
+    args: ControllerArgs,
+    settings: Settings,
+    clients: Clients,
+    standby: Standby,
+    ports: Ports,
+    registry: Registry,
+    readiness: Readiness,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
+    let clock = MonoClock::start();
+    let origin = std::time::Instant::now();
+    let member = settings.member.clone();
+    let instance = Instance::from(format!("{member}/{:08x}", rand::rng().random::<u32>()));
+    tracing::info!(member = %member, instance = %instance, cluster = standby.cluster, "replica starts");
+    // Parts end in two steps: first what takes on work, then what carries it out.
+    let delivering = CancellationToken::new();
+    let mut supervisor = Supervisor::new(delivering.clone());
+    let grpc_metrics = flotilla_grpc::metrics::Metrics::new(&registry)?;
+
+    let (delivery, inbox) = delivery_channel::<AvapigwCompiler>();
+    let (addresses_in, addresses) = watch::channel(Vec::new());
+    let identity = Identity::controller(&args.trust_domain, &args.cert_namespace, member.as_str())?;
+    let peers_config = PeersConfig::new(identity, instance.clone(), standby.tls.client.clone());
+    let answers = history::source(delivery.clone());
+    let PeersParts { peers, task: peers_task, service: peer_service, events: peer_events } =
+        Peers::parts(peers_config, addresses, answers, grpc_metrics.clone(), delivering.clone());
+
+    let config = DeliveryConfig {
+        duty_cycle: args.gateway_duty_cycle,
+        ack_timeout: args.ack_timeout,
+        heartbeat_interval: args.heartbeat_interval,
+        concurrent_full_syncs: args.concurrent_full_syncs,
+        ..DeliveryConfig::avapigw(standby.cluster.clone())
+    };
+    let (task, outputs) = DeliveryTask::new(
+        Engine::new(config, AvapigwCompiler),
+        Box::new(GovernorLimits::new(settings.limits)),
+        inbox,
+        clock,
+        Some(peers.clone()),
+        grpc_metrics.clone(),
+    );
+    supervisor.spawn("delivery", task.run(delivering.clone()));
+    supervisor.spawn("peers", peers_task.run());
+    spawn_servers(
+        &mut supervisor,
+        &args,
+        &settings,
+        &standby,
+        ports.gateways,
+        ports.peers,
+        &delivery,
+        peer_service,
+        &grpc_metrics,
+        &delivering,
+    );
+
+    let candidate = Candidate {
+        member: member.clone(),
+        instance: instance.clone(),
+        address: ports.advertised.as_str().into(),
+    };
+    let (coordination, handles) = Coordination::new(
+        clients.leases.clone(),
+        &args.cert_namespace,
+        candidate,
+        settings.coordination.clone(),
+        CoordinationMetrics::new(&registry)?,
+    )?;
+    supervisor.spawn("coordination", coordination.run(cancel.clone()));
+
+    let (objects_in, objects) = mpsc::channel(1024);
+    let watch_metrics = WatchMetrics::new(&registry)?;
+    for kind in Kind::ALL {
+        let task = follow(
+            clients.objects.clone(),
+            kind,
+            WatchConfig::default(),
+            watch_metrics.clone(),
+            objects_in.clone(),
+            delivering.clone(),
+        );
+        supervisor.spawn(kind.plural(), task);
+    }
+    drop(objects_in);
+    supervisor.spawn("feed", feed::run(objects, delivery.clone(), delivering.clone()));
+    supervisor.spawn(
+        "history",
+        history::answer(
+            outputs.history,
+            clients.objects.clone(),
+            peers.clone(),
+            delivery.clone(),
+            delivering.clone(),
+        ),
+    );
+    let (inputs_in, inputs) = mpsc::channel(256);
+    let voices = voices::Voices {
+        member,
+        instance,
+        peers,
+        peer_events,
+        delivery: delivery.clone(),
+        view: outputs.view.clone(),
+        notices: outputs.notices,
+        ownership: handles.ownership.clone(),
+        announcements: handles.announcements,
+        coordination: handles.peers,
+        addresses: addresses_in,
+        reporting: inputs_in,
+        readiness: readiness.clone(),
+        metrics: voices::Metrics::new(&registry)?,
+    };
+    supervisor.spawn("voices", voices.run(delivering.clone()));
+    let reporting = reporting::Reporting {
+        client: clients.objects,
+        delivery: delivery.clone(),
+        ownership: handles.ownership,
+        permit: handles.permit,
+        drains: handles.drains,
+        inputs,
+        view: outputs.view,
+        config: ReportConfig {
+            concurrency: args.status_concurrency.max(1),
+            patience: settings.coordination.member_lease.duration + Duration::from_secs(1),
+            ..ReportConfig::default()
+        },
+        rate: args.status_rate,
+        origin,
+        metrics: reporting::Metrics::new(&registry)?,
+    };
+    supervisor.spawn("reporting", reporting.run(cancel.clone()));
+    supervisor.spawn("certificates", standby.source.renew(standby.tls, standby.renew_at, delivering.clone()));
+    supervisor.spawn("drain", drain(cancel, readiness, delivery, args.drain_spread, delivering));
+    supervisor.run(args.drain_spread + GRACE).await
+}
+
+#[expect(clippy::too_many_arguments, reason = "two servers that differ only in what they serve")]
+fn spawn_servers(
+    supervisor: &mut Supervisor,
+    args: &ControllerArgs,
+    settings: &Settings,
+    standby: &Standby,
+    gateways: TcpListener,
+    peers: TcpListener,
+    delivery: &Delivery,
+    peer_service: flotilla_grpc::peers::PeerService,
+    metrics: &flotilla_grpc::metrics::Metrics,
+    cancel: &CancellationToken,
+) {
+    let acceptor = |listener, routes| {
+        Acceptor::new(
+            listener,
+            standby.tls.server.clone(),
+            routes,
+            AcceptorConfig::default(),
+            metrics.clone(),
+        )
+    };
+    if args.enable_grpc_server {
+        let config = GatewayServiceConfig {
+            member: settings.member.clone(),
+            cluster: standby.cluster.as_str().into(),
+            trust_domain: Arc::from(args.trust_domain.as_str()),
+            heartbeat_interval: args.heartbeat_interval,
+            anonymous: false,
+        };
+        let service = GatewayService::new(config, delivery.clone());
+        supervisor.spawn("gateways", acceptor(gateways, service.into_routes()).run(cancel.clone()));
+    }
+    supervisor.spawn("peer server", acceptor(peers, peer_service.into_routes()).run(cancel.clone()));
+}
+
+/// Ends the replica in order once it is told to: not ready, streams ended one
+/// after the other, then everything else.
+async fn drain(
+    cancel: CancellationToken,
+    readiness: Readiness,
+    delivery: Delivery,
+    spread: Duration,
+    delivering: CancellationToken,
+) {
+    tokio::select! {
+        biased; // a part that failed has ended everything already
+        () = delivering.cancelled() => return,
+        () = cancel.cancelled() => {}
+    }
+    readiness.set(false);
+    // An error says that there are no streams any more.
+    let _ = delivery.drain(spread).await;
+    tokio::time::sleep(spread).await;
+    delivering.cancel();
+}

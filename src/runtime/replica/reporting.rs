@@ -1,0 +1,257 @@
+//! The task that writes statuses: it feeds the reporter and carries out its
+//! patches, within rate and concurrency. All rules are in
+//! `flotilla_core::report`.
+
+use std::time::{Duration, Instant};
+
+use chrono::{SecondsFormat, Utc};
+use flotilla_avapigw::AvapigwStatus;
+use flotilla_core::applied::AppliedView;
+use flotilla_core::delivery::AppliedTable;
+use flotilla_core::ids::{Instance, Kind, MemberName, ObjectKey};
+use flotilla_core::report::{PatchOutcome, ReportConfig, Reporter, Round, StatusPatch};
+use flotilla_core::time::Mono;
+use flotilla_grpc::gateway::DeliveryView;
+use flotilla_k8s::coordination::{ActingPermit, Drain, OwnershipView};
+use flotilla_k8s::{Error, status};
+use kube::Client;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::Delivery;
+
+/// Rounds are at least this far apart: what happens in between is looked at
+/// together.
+const PACE: Duration = Duration::from_millis(20);
+
+/// How long patches in flight may take to finish when a namespace is lost.
+const FINISH: Duration = Duration::from_secs(1);
+
+/// Something that other parts tell the reporter.
+#[derive(Debug)]
+pub enum Input {
+    /// A member's complete table; our own too.
+    Applied(MemberName, Instance, AppliedTable),
+    /// The connection to a member is lost.
+    Lost(MemberName),
+}
+
+/// Metrics of the reporter.
+#[derive(Clone)]
+pub struct Metrics {
+    patches: IntCounterVec,
+    pending: IntGauge,
+    unserved: IntCounter,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When a name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Metrics {
+            patches: IntCounterVec::new(
+                Opts::new("flotilla_status_patches_total", "Status patches, by what became of them."),
+                &["result"],
+            )?,
+            pending: IntGauge::new("flotilla_status_pending", "Objects whose status is not final yet.")?,
+            unserved: IntCounter::new("flotilla_status_rounds_total", "Rounds of the status reporter.")?,
+        };
+        registry.register(Box::new(metrics.patches.clone()))?;
+        registry.register(Box::new(metrics.pending.clone()))?;
+        registry.register(Box::new(metrics.unserved.clone()))?;
+        for result in ["written", "conflict", "failed"] {
+            metrics.patches.with_label_values(&[result]).inc_by(0);
+        }
+        Ok(metrics)
+    }
+}
+
+/// What the task is made of.
+pub struct Reporting {
+    /// For patches.
+    pub client: Client,
+    /// Where objects are.
+    pub delivery: Delivery,
+    /// Who owns what.
+    pub ownership: watch::Receiver<std::sync::Arc<OwnershipView>>,
+    /// Whether this replica acts on a namespace right now.
+    pub permit: ActingPermit,
+    /// Requests to finish writes for namespaces that we act on no more.
+    pub drains: mpsc::Receiver<Drain>,
+    /// Tables of all replicas.
+    pub inputs: mpsc::Receiver<Input>,
+    /// Moves when objects or the own table changed.
+    pub view: watch::Receiver<DeliveryView>,
+    /// Timing.
+    pub config: ReportConfig,
+    /// Patches per second.
+    pub rate: u32,
+    /// The origin of the monotonic clock.
+    pub origin: Instant,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+type Answer = (Kind, ObjectKey, PatchOutcome);
+
+impl Reporting {
+    /// Runs until cancelled; patches in flight are then given up, which their
+    /// preconditions make safe.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut reporter = Reporter::new(self.config.clone(), AvapigwStatus);
+        let mut applied = AppliedView::default();
+        let mut patches: JoinSet<Answer> = JoinSet::new();
+        let mut not_before = tokio::time::Instant::now();
+        loop {
+            let wake = reporter
+                .next_deadline()
+                .map(|at| tokio::time::Instant::from_std(self.origin + Duration::from_nanos(at.0)));
+            tokio::select! {
+                biased; // ending first; the rest is all looked at in one round
+                () = cancel.cancelled() => break,
+                Some(drain) = self.drains.recv() => self.finish(&mut reporter, &mut patches, drain).await,
+                Some(answer) = patches.join_next() => self.answered(&mut reporter, answer),
+                Some(input) = self.inputs.recv() => self.take(&mut applied, input),
+                changed = self.view.changed() => if changed.is_err() { break },
+                changed = self.ownership.changed() => if changed.is_err() { break },
+                () = wait_until(wake) => {}
+            }
+            // Whatever else is there belongs to the same round.
+            sleep_until(not_before).await;
+            not_before = tokio::time::Instant::now() + PACE;
+            while let Some(answer) = patches.try_join_next() {
+                self.answered(&mut reporter, answer);
+            }
+            while let Ok(input) = self.inputs.try_recv() {
+                self.take(&mut applied, input);
+            }
+            self.view.mark_unchanged();
+            let Some(round) = self.round(reporter, applied).await else { break };
+            let due;
+            (reporter, applied, due) = round;
+            for patch in due {
+                self.start(&mut patches, patch);
+            }
+        }
+        patches.shutdown().await;
+    }
+
+    /// Waits for the patches in flight, briefly; what then still hangs is given
+    /// up, and its precondition keeps it from doing harm. The next owner waits
+    /// for us meanwhile.
+    async fn finish(
+        &self,
+        reporter: &mut Reporter<AvapigwStatus>,
+        patches: &mut JoinSet<Answer>,
+        drain: Drain,
+    ) {
+        let until = tokio::time::Instant::now() + FINISH;
+        loop {
+            match tokio::time::timeout_at(until, patches.join_next()).await {
+                Ok(Some(answer)) => self.answered(reporter, answer),
+                Ok(None) => break,
+                Err(_) => {
+                    patches.shutdown().await;
+                    break;
+                }
+            }
+        }
+        drop(drain);
+    }
+
+    fn take(&self, applied: &mut AppliedView, input: Input) {
+        match input {
+            Input::Applied(member, instance, table) => applied.set(&member, &instance, table),
+            Input::Lost(member) => applied.lost(self.now(), &member),
+        }
+    }
+
+    fn now(&self) -> Mono {
+        Mono::from_origin(self.origin.elapsed())
+    }
+
+    /// One round, run where the objects are. `None` when the delivery task is gone.
+    async fn round(
+        &mut self,
+        mut reporter: Reporter<AvapigwStatus>,
+        mut applied: AppliedView,
+    ) -> Option<(Reporter<AvapigwStatus>, AppliedView, Vec<StatusPatch>)> {
+        let view = self.ownership.borrow_and_update().clone();
+        let permit = self.permit.clone();
+        let now = self.now();
+        let wall = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
+        applied.members(now, &view.members());
+        self.metrics.unserved.inc();
+        let outcome = self
+            .delivery
+            .inspect(move |delivery| {
+                let may_act = |namespace: &str| permit.may_act(namespace);
+                let round =
+                    Round { now, wall: &wall, acting: view.acting(), applied: &applied, may_act: &may_act };
+                let due = reporter.poll(delivery, &round);
+                (reporter, applied, due)
+            })
+            .await
+            .ok()?;
+        self.metrics.pending.set(i64::try_from(outcome.0.pending()).unwrap_or(i64::MAX));
+        Some(outcome)
+    }
+
+    fn start(&self, patches: &mut JoinSet<Answer>, patch: StatusPatch) {
+        let client = self.client.clone();
+        let permit = self.permit.clone();
+        // The concurrency is the reporter's; this only spaces patches out.
+        let in_flight = u32::try_from(patches.len()).unwrap_or(u32::MAX);
+        let space = Duration::from_secs(1) / self.rate.max(1) * in_flight;
+        patches.spawn(async move {
+            sleep(space).await;
+            let StatusPatch { kind, key, body } = patch;
+            // Ownership may have moved since the plan was made.
+            if !permit.may_act(&key.namespace) {
+                return (kind, key, PatchOutcome::Conflict);
+            }
+            let outcome = match status::patch(&client, kind, &key, body).await {
+                Ok(()) => PatchOutcome::Written,
+                Err(Error::Conflict { .. } | Error::NotFound { .. }) => PatchOutcome::Conflict,
+                Err(error) => {
+                    tracing::warn!(kind = kind.name(), namespace = %key.namespace, name = %key.name,
+                        error = %error, "status was not written, trying again");
+                    let after = match &error {
+                        Error::Transient { retry_after: Some(asked), .. } => *asked,
+                        Error::Transient { .. } => Duration::from_secs(1),
+                        _ => Duration::from_secs(5),
+                    };
+                    PatchOutcome::Failed(after)
+                }
+            };
+            (kind, key, outcome)
+        });
+    }
+
+    fn answered(
+        &self,
+        reporter: &mut Reporter<AvapigwStatus>,
+        answer: Result<Answer, tokio::task::JoinError>,
+    ) {
+        let Ok((kind, key, outcome)) = answer else { return };
+        let result = match outcome {
+            PatchOutcome::Written => "written",
+            PatchOutcome::Conflict => "conflict",
+            PatchOutcome::Failed(_) => "failed",
+        };
+        self.metrics.patches.with_label_values(&[result]).inc();
+        reporter.written(self.now(), kind, &key, outcome);
+    }
+}
+
+async fn wait_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,189 @@
+//! Carries what the parts of a replica have to say to each other and to the
+//! peers: applied tables, settled epochs, addresses, readiness, gauges.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use flotilla_core::delivery::Notice;
+use flotilla_core::ids::{Instance, Kind, MemberName};
+use flotilla_grpc::gateway::DeliveryView;
+use flotilla_grpc::peers::{PeerAddress, PeerEvent, Peers};
+use flotilla_k8s::coordination::{Announcement, OwnershipView, PeerNews};
+use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Delivery;
+use super::reporting::Input;
+use crate::web::Readiness;
+
+/// Gauges about this replica's share.
+#[derive(Clone)]
+pub struct Metrics {
+    owned: IntGauge,
+    objects: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When a name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Metrics {
+            owned: IntGauge::new(
+                "flotilla_owned_namespaces",
+                "Namespaces with delivered objects that this replica owns.",
+            )?,
+            objects: IntGaugeVec::new(
+                Opts::new("avapigw_operator_crds_total", "Objects known, by type."),
+                &["type"],
+            )?,
+        };
+        registry.register(Box::new(metrics.owned.clone()))?;
+        registry.register(Box::new(metrics.objects.clone()))?;
+        Ok(metrics)
+    }
+}
+
+/// Everything that is carried.
+pub struct Voices {
+    /// This replica.
+    pub member: MemberName,
+    /// This process.
+    pub instance: Instance,
+    /// Our voice.
+    pub peers: Peers,
+    /// What peers say.
+    pub peer_events: mpsc::Receiver<PeerEvent>,
+    /// For forwarded messages.
+    pub delivery: Delivery,
+    /// What our gateways have applied.
+    pub view: watch::Receiver<DeliveryView>,
+    /// What delivery noticed: logged there, drained here.
+    pub notices: mpsc::Receiver<Notice>,
+    /// Who owns what.
+    pub ownership: watch::Receiver<Arc<OwnershipView>>,
+    /// What coordination has to say to peers.
+    pub announcements: mpsc::Receiver<Announcement>,
+    /// What peers say that concerns coordination.
+    pub coordination: mpsc::Sender<PeerNews>,
+    /// Whom to dial.
+    pub addresses: watch::Sender<Vec<PeerAddress>>,
+    /// Tables for the reporter.
+    pub reporting: mpsc::Sender<Input>,
+    /// Whether gateways can be served.
+    pub readiness: Readiness,
+    /// Gauges.
+    pub metrics: Metrics,
+}
+
+impl Voices {
+    /// Runs until cancelled or until a part is gone.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut ready = false;
+        loop {
+            let going = tokio::select! {
+                biased; // ending first; then what others wait for
+                () = cancel.cancelled() => false,
+                Some(announcement) = self.announcements.recv() => { self.announce(announcement); true }
+                event = self.peer_events.recv() => match event {
+                    Some(event) => self.heard(event).await,
+                    None => false,
+                },
+                changed = self.view.changed() => changed.is_ok() && self.viewed(&mut ready).await,
+                changed = self.ownership.changed() => changed.is_ok() && self.owned().await,
+                Some(_) = self.notices.recv() => true,
+            };
+            if !going {
+                return;
+            }
+        }
+    }
+
+    fn announce(&self, announcement: Announcement) {
+        match announcement {
+            // Streams speak for the process's first tenure; a replica that was
+            // fenced since goes on as a new instance and tells by its Lease.
+            Announcement::Settled(instance, epoch) if instance == self.instance => {
+                self.peers.announce_settled(epoch);
+            }
+            Announcement::Departed(instance) if instance == self.instance => self.peers.announce_departed(),
+            Announcement::Settled(..) | Announcement::Departed(_) => {}
+        }
+    }
+
+    async fn heard(&self, event: PeerEvent) -> bool {
+        match event {
+            PeerEvent::Hello { highest_epoch, .. } => {
+                self.coordination.send(PeerNews::Hello { highest: highest_epoch }).await.is_ok()
+            }
+            PeerEvent::Settled { instance, epoch, .. } => {
+                self.coordination.send(PeerNews::Settled { instance, epoch }).await.is_ok()
+            }
+            PeerEvent::Departed { instance, .. } => {
+                self.coordination.send(PeerNews::Departed { instance }).await.is_ok()
+            }
+            PeerEvent::Applied { member, instance, table } => {
+                self.reporting.send(Input::Applied(member, instance, table)).await.is_ok()
+            }
+            PeerEvent::Lost { member, .. } => self.reporting.send(Input::Lost(member)).await.is_ok(),
+            PeerEvent::ForwardedAck(ack) => self.delivery.forwarded_ack(ack).await.is_ok(),
+            PeerEvent::ForwardedHeartbeat { session, gateway, version } => {
+                self.delivery.forwarded_heartbeat(session, gateway, version).await.is_ok()
+            }
+        }
+    }
+
+    async fn viewed(&mut self, ready: &mut bool) -> bool {
+        let view = self.view.borrow_and_update().clone();
+        self.peers.set_frontier(view.frontier);
+        if view.ready && !*ready {
+            *ready = true;
+            self.readiness.set(true);
+            tracing::info!("every kind is listed, gateways can be served");
+        }
+        let table = Input::Applied(self.member.clone(), self.instance.clone(), (*view.table).clone());
+        self.reporting.send(table).await.is_ok() && self.gauges().await
+    }
+
+    async fn owned(&mut self) -> bool {
+        let view = self.ownership.borrow_and_update().clone();
+        let address = |member: &flotilla_core::shardmap::MapMember| PeerAddress {
+            member: member.name.clone(),
+            instance: member.instance.clone(),
+            address: member.address.to_string(),
+        };
+        let others: Vec<PeerAddress> = view
+            .map()
+            .map(|map| map.members.iter().filter(|member| member.name != self.member).map(address).collect())
+            .unwrap_or_default();
+        self.addresses.send_if_modified(|known| {
+            let changed = *known != others;
+            *known = others;
+            changed
+        });
+        self.gauges().await
+    }
+
+    async fn gauges(&self) -> bool {
+        let view = self.ownership.borrow().clone();
+        let member = self.member.clone();
+        let metrics = self.metrics.clone();
+        let look = move |engine: &flotilla_core::delivery::Delivery<_>| {
+            let mut namespaces = BTreeSet::new();
+            for kind in Kind::ALL {
+                let mut count = 0;
+                for object in engine.objects(kind) {
+                    namespaces.insert(&object.key.namespace);
+                    count += 1;
+                }
+                metrics.objects.with_label_values(&[&kind.name().to_lowercase()]).set(count);
+            }
+            let owned =
+                namespaces.into_iter().filter(|namespace| view.owner(namespace) == Some(&member)).count();
+            metrics.owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
+        };
+        self.delivery.inspect(look).await.is_ok()
+    }
+}

@@ -1,0 +1,97 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus::{Encoder, Registry, TextEncoder};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Whether this replica can serve gateways: it has listed every kind and its
+/// server is open. Never depends on being leader, nor on the API server being
+/// there at this moment.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// Says that the replica is ready, or no longer.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    /// Whether it is ready.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Opens a listener, with an error that names the flag.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub async fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("--{flag}: cannot listen on {address}; choose another address or port"))
+}
+
+/// Serves metrics until cancelled.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    registry: Registry,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
+    let router = Router::new().route("/metrics", get(metrics)).with_state(registry);
+    serve(listener, router, cancel).await
+}
+
+/// Serves probes until cancelled.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_probes(
+    listener: TcpListener,
+    readiness: Readiness,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(readiness);
+    serve(listener, router, cancel).await
+}
+
+async fn serve(listener: TcpListener, router: Router, cancel: CancellationToken) -> anyhow::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await.context("web server")
+}
+
+async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
+    if readiness.get() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not all kinds are listed yet\n")
+    }
+}
+
+async fn metrics(State(registry): State<Registry>) -> impl IntoResponse {
+    let mut text = Vec::new();
+    let encoder = TextEncoder::new();
+    match encoder.encode(&registry.gather(), &mut text) {
+        Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, encoder.format_type().to_owned())], text),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(header::CONTENT_TYPE, "text/plain".to_owned())],
+            error.to_string().into_bytes(),
+        ),
+    }
+}
