@@ -5,8 +5,9 @@
 //! hand-over: it is a claim to a Lease and nothing else. Errors never end the
 //! candidacy; they only slow it down.
 
+use super::claim::{Claim, ClaimRequest, Want};
 use super::config::{CoordinationConfig, Identity};
-use super::lease::{Claim, ClaimRequest, Want};
+use super::lease::{LeaseRecord, RequestError};
 use crate::backoff::Jitter;
 use crate::ids::Epoch;
 use crate::time::Mono;
@@ -62,7 +63,7 @@ impl Election {
     pub(super) fn answer(
         &mut self,
         now: Mono,
-        answer: Result<Option<&super::lease::LeaseRecord>, super::lease::RequestError>,
+        answer: Result<Option<&LeaseRecord>, RequestError>,
         jitter: &mut Jitter,
     ) {
         self.claim.answer(now, answer, jitter);

@@ -16,9 +16,10 @@
 
 use std::time::Duration;
 
+use super::claim::{Claim, ClaimRequest, Want};
 use super::config::{CoordinationConfig, Identity};
 use super::handover::DrainTicket;
-use super::lease::{Claim, ClaimRequest, LeaseRecord, RequestError, Want};
+use super::lease::{LeaseRecord, RequestError};
 use crate::backoff::Jitter;
 use crate::ids::{Epoch, Instance};
 use crate::time::Mono;

@@ -335,3 +335,163 @@ impl Roster {
             .min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::lease::LeaseContent;
+    use super::*;
+    use crate::shardmap::MapMember;
+
+    const DURATION: Duration = Duration::from_secs(5);
+
+    fn at(seconds: u64) -> Mono {
+        Mono::from_origin(Duration::from_secs(seconds))
+    }
+
+    fn record(revision: u64, holder: Option<&str>, previous: Option<&str>) -> LeaseRecord {
+        LeaseRecord {
+            uid: "u".into(),
+            revision: Revision(revision),
+            content: LeaseContent {
+                holder: holder.map(Instance::from),
+                previous: previous.map(Instance::from),
+                duration: DURATION,
+                transitions: 0,
+                address: "a:1".into(),
+                settled: None,
+                highest: Epoch(0),
+            },
+        }
+    }
+
+    fn member() -> MemberName {
+        "a".into()
+    }
+
+    fn list(sent_at: u64, revision: u64, lease: Option<LeaseRecord>) -> LeaseList {
+        let leases = lease.map(|lease| (LeaseName::Member(member()), lease)).into_iter().collect();
+        LeaseList { sent_at: at(sent_at), revision: Revision(revision), leases }
+    }
+
+    /// Knows since second 10 that `a/1` holds its Lease at revision 1.
+    fn roster() -> Roster {
+        let mut roster = Roster::new(DURATION);
+        roster.observe_list(at(10), &list(9, 1, Some(record(1, Some("a/1"), None))));
+        roster
+    }
+
+    fn ended(roster: &Roster) -> bool {
+        roster.has_ended(&"a/1".into())
+    }
+
+    #[test]
+    fn an_unchanged_lease_ends_its_holder_only_by_a_list_sent_after_its_duration() {
+        let mut roster = roster();
+        assert_eq!(roster.list_due(), Some(at(15)));
+        roster.observe_list(at(16), &list(14, 1, Some(record(1, Some("a/1"), None))));
+        assert!(!ended(&roster), "that list was sent too early");
+        roster.observe_list(at(17), &list(15, 1, Some(record(1, Some("a/1"), None))));
+        assert!(ended(&roster));
+        assert_eq!(roster.live().count(), 0);
+        assert_eq!(roster.list_due(), None, "nobody is in doubt any more");
+    }
+
+    #[test]
+    fn a_watch_that_has_stopped_makes_nobody_look_dead() {
+        let mut roster = roster();
+        // It was renewed all the time; only the list shows that.
+        roster.observe_list(at(16), &list(16, 9, Some(record(9, Some("a/1"), None))));
+        assert!(!ended(&roster));
+        assert_eq!(roster.list_due(), Some(at(21)));
+    }
+
+    #[test]
+    fn whoever_has_ended_stays_ended_even_if_a_late_renewal_lands() {
+        let mut roster = roster();
+        roster.observe_list(at(17), &list(15, 1, Some(record(1, Some("a/1"), None))));
+        roster.observe(at(18), &member(), &record(3, Some("a/1"), None));
+        assert!(ended(&roster));
+        assert_eq!(roster.live().count(), 0);
+    }
+
+    #[test]
+    fn a_lease_that_names_the_previous_holder_ends_it_at_once() {
+        for holder in [None, Some("a/2")] {
+            let mut roster = roster();
+            roster.observe(at(11), &member(), &record(2, holder, Some("a/1")));
+            assert!(ended(&roster), "next holder {holder:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_that_was_deleted_or_made_anew_ends_nobody_before_its_duration() {
+        let changes: [fn(&mut Roster); 2] = [
+            |roster| roster.observe_deleted(at(11), &member(), Revision(2)),
+            |roster| roster.observe(at(11), &member(), &record(2, Some("a/2"), None)),
+        ];
+        for change in changes {
+            let mut roster = roster();
+            change(&mut roster);
+            roster.observe_list(at(15), &list(15, 3, None));
+            assert!(!ended(&roster));
+            roster.observe_list(at(16), &list(16, 3, None));
+            assert!(ended(&roster));
+        }
+    }
+
+    #[test]
+    fn a_list_older_than_a_deletion_does_not_bring_the_lease_back() {
+        let mut roster = roster();
+        roster.observe_deleted(at(11), &member(), Revision(7));
+        roster.observe_list(at(12), &list(10, 6, Some(record(6, Some("a/1"), None))));
+        assert_eq!(roster.live().count(), 0);
+        roster.observe_list(at(13), &list(12, 8, Some(record(8, Some("a/2"), None))));
+        assert_eq!(roster.live().count(), 1);
+    }
+
+    #[test]
+    fn a_member_of_the_map_without_a_lease_ends_a_duration_after_the_list_that_shows_it() {
+        let mut roster = Roster::new(DURATION);
+        roster.observe_list(at(1), &list(1, 1, None));
+        let map = PublishedMap {
+            epoch: Epoch(4),
+            leader: member(),
+            members: vec![MapMember {
+                name: member(),
+                instance: "a/1".into(),
+                address: "a:1".into(),
+                drained: false,
+            }],
+            pins: BTreeMap::new(),
+            virtual_nodes: 1,
+        };
+        roster.observe_map(at(10), &map);
+        assert_eq!(roster.list_due(), Some(Mono(0)), "its Lease may not have been seen yet");
+        roster.observe_list(at(11), &list(9, 5, None));
+        assert_eq!(roster.list_due(), Some(Mono(0)), "that list was sent before");
+        roster.observe_list(at(12), &list(11, 5, None));
+        assert_eq!(roster.list_due(), Some(at(17)));
+        roster.observe_list(at(18), &list(17, 5, None));
+        assert!(ended(&roster));
+        assert_eq!(roster.highest(), Epoch(4));
+    }
+
+    #[test]
+    fn after_being_cut_off_oneself_everybody_gets_their_time_again() {
+        let mut roster = roster();
+        roster.grant_amnesty();
+        roster.observe_list(at(70), &list(69, 1, Some(record(1, Some("a/1"), None))));
+        assert!(!ended(&roster));
+        roster.observe_list(at(76), &list(75, 1, Some(record(1, Some("a/1"), None))));
+        assert!(ended(&roster));
+    }
+
+    #[test]
+    fn damaged_epochs_are_ignored() {
+        let mut roster = roster();
+        roster.heard_of(Epoch(u64::MAX));
+        roster.note_settled(&"a/1".into(), Epoch(1 << 60));
+        roster.heard_of(Epoch(8));
+        assert_eq!((roster.highest(), roster.settled(&"a/1".into())), (Epoch(8), None));
+    }
+}
