@@ -29,7 +29,6 @@ mod faults;
 mod http;
 mod options;
 mod registry;
-mod seams;
 mod server;
 mod state;
 mod status;

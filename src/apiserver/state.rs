@@ -1,8 +1,10 @@
 //! What all requests share: the store, the registry that follows its definitions, and the handles around them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -30,12 +32,14 @@ pub(crate) struct State {
     pub stop: CancellationToken,
     /// Wakes the clean-up.
     pending: Notify,
+    /// The last OpenAPI documents, and the registry they were made from.
+    documents: Mutex<(Arc<Registry>, BTreeMap<String, Bytes>)>,
 }
 
 impl State {
     /// A server's state at its start, with the namespaces every cluster has.
     pub fn new(access: Access, history: usize, bookmark_interval: Duration) -> Self {
-        let registry = Registry::builtin();
+        let registry = Arc::new(Registry::builtin());
         let mut store = Store::new(history);
         for resource in registry.resources() {
             store.open(&resource.id, resource.layout());
@@ -51,7 +55,8 @@ impl State {
         }
         Self {
             store: Mutex::new(store),
-            registry: RwLock::new(Arc::new(registry)),
+            documents: Mutex::new((registry.clone(), BTreeMap::new())),
+            registry: RwLock::new(registry),
             faults: Faults::default(),
             access,
             requests: RequestCounter::default(),
@@ -81,6 +86,26 @@ impl State {
             self.pending.notify_one();
         }
         result
+    }
+
+    /// A document about `registry`, made once for as long as nothing changes. Making one takes milliseconds, and
+    /// kubectl asks for several at every start.
+    pub fn document(&self, registry: &Arc<Registry>, name: &str, make: impl FnOnce() -> Vec<u8>) -> Bytes {
+        {
+            let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+            if !Arc::ptr_eq(&documents.0, registry) {
+                *documents = (registry.clone(), BTreeMap::new());
+            }
+            if let Some(found) = documents.1.get(name) {
+                return found.clone();
+            }
+        }
+        let made = Bytes::from(make());
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&documents.0, registry) {
+            documents.1.insert(name.to_owned(), made.clone());
+        }
+        made
     }
 
     /// Cleans up after deletions until the server ends.

@@ -1,15 +1,18 @@
 //! What is served, in the forms that clients ask it in: plain and aggregated discovery, OpenAPI, the version.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::body::{Body, json_bytes, json_value};
-use super::negotiate::aggregated_discovery;
+use super::negotiate::{aggregated_discovery, wants_openapi_protobuf};
 use super::reviews::REVIEWS;
 use super::route::Route;
 use crate::registry::{Registry, Resource, api_version};
+use crate::schema::openapi;
 use crate::state::State;
 use crate::status::ApiError;
 use crate::store::NAMESPACES;
@@ -74,6 +77,7 @@ pub(super) fn answer(state: &State, route: &Route, headers: &HeaderMap) -> Resul
             paths.extend(others.map(str::to_owned));
             json!({"paths": paths})
         }
+        Route::OpenApiV2 => return Ok(openapi_v2(state, &registry, headers)),
         Route::OpenApiV3Root => {
             let mut paths = serde_json::Map::new();
             for (group, versions) in &groups {
@@ -88,14 +92,59 @@ pub(super) fn answer(state: &State, route: &Route, headers: &HeaderMap) -> Resul
             }
             json!({"paths": paths})
         }
-        Route::OpenApiV2
-        | Route::OpenApiV3(_)
-        | Route::Health
-        | Route::Version
-        | Route::Objects(_)
-        | Route::Unknown => return Err(ApiError::no_path()),
+        Route::OpenApiV3(path) => {
+            let found = groups.iter().find_map(|(group, versions)| {
+                let version = versions.iter().find(|version| path_of(group, version) == *path)?;
+                Some((*group, *version))
+            });
+            let (group, version) = found.ok_or_else(ApiError::no_path)?;
+            let document = state.document(&registry, path, || {
+                let definitions = definitions(&registry, Some((group, version)));
+                openapi::v3_document(&api_version(group, version), &definitions).to_string().into_bytes()
+            });
+            return Ok(json_bytes(StatusCode::OK, document));
+        }
+        Route::Health | Route::Version | Route::Objects(_) | Route::Unknown => {
+            return Err(ApiError::no_path());
+        }
     };
     Ok(json_value(StatusCode::OK, &value))
+}
+
+/// The old document. kubectl asks for it as protobuf.
+fn openapi_v2(state: &State, registry: &Arc<Registry>, headers: &HeaderMap) -> Response<Body> {
+    let make = || openapi::v2_document(&definitions(registry, None));
+    if !wants_openapi_protobuf(headers) {
+        let json = state.document(registry, "v2", || make().to_string().into_bytes());
+        return json_bytes(StatusCode::OK, json);
+    }
+    let protobuf = state.document(registry, "v2 protobuf", || openapi::v2_protobuf(&make()));
+    let mut response = json_bytes(StatusCode::OK, protobuf);
+    let kind = HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// What the OpenAPI documents are made of.
+fn definitions(registry: &Registry, only: Option<(&str, &str)>) -> Vec<openapi::ResourceDef> {
+    let mut definitions = Vec::new();
+    for resource in registry.resources() {
+        for version in resource.versions.iter().filter(|version| version.served) {
+            if only.is_none_or(|(group, name)| group == resource.group && name == version.name) {
+                definitions.push(openapi::ResourceDef {
+                    group: resource.group.clone(),
+                    version: version.name.clone(),
+                    kind: resource.kind.clone(),
+                    list_kind: resource.list_kind.clone(),
+                    plural: resource.plural.clone(),
+                    namespaced: resource.namespaced,
+                    status: version.status,
+                    schema: resource.builtin.is_none().then(|| version.openapi.clone()),
+                });
+            }
+        }
+    }
+    definitions
 }
 
 fn path_of(group: &str, version: &str) -> String {

@@ -5,6 +5,7 @@ mod discovery;
 mod filter;
 mod negotiate;
 mod patching;
+mod protobuf;
 mod read;
 mod render;
 mod reviews;

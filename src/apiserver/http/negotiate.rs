@@ -4,6 +4,7 @@ use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::Value;
 
+use super::protobuf;
 use crate::status::ApiError;
 
 /// How objects are answered.
@@ -75,6 +76,14 @@ pub(crate) fn aggregated_discovery(headers: &HeaderMap) -> Option<&'static str> 
     None
 }
 
+/// Whether the old OpenAPI document is wanted as protobuf. The media type has had two spellings.
+pub(crate) fn wants_openapi_protobuf(headers: &HeaderMap) -> bool {
+    accepted(headers).next().is_some_and(|range| {
+        range.kind.starts_with("application/com.github.proto-openapi.spec.v2")
+            && range.kind.ends_with("+protobuf")
+    })
+}
+
 fn not_acceptable() -> ApiError {
     let only = "only the following media types are accepted: application/json";
     ApiError::new(406, "NotAcceptable", only)
@@ -90,6 +99,7 @@ pub(crate) fn content_type(headers: &HeaderMap) -> &str {
 pub(crate) fn parse_body(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> {
     match content_type(headers) {
         "application/yaml" | "text/yaml" => parse_yaml(body),
+        "application/vnd.kubernetes.protobuf" => protobuf::parse(body),
         "" | "application/json" | "*/*" => serde_json::from_slice(body).map_err(|error| {
             ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
         }),

@@ -4,8 +4,8 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::negotiate::content_type;
+use crate::patch::{self, PatchError};
 use crate::registry::Resource;
-use crate::seams::{self as patch, PatchError};
 use crate::status::ApiError;
 
 /// A patch, read and not yet applied.
@@ -59,5 +59,10 @@ impl Patch {
 }
 
 fn refused(error: PatchError) -> ApiError {
-    ApiError::new(error.code(), if error.code() == 422 { "Invalid" } else { "BadRequest" }, error.to_string())
+    let reason = match error {
+        PatchError::Malformed(_) => "BadRequest",
+        PatchError::Rejected(_) => "Invalid",
+        PatchError::TooLarge(_) => "RequestEntityTooLarge",
+    };
+    ApiError::new(error.code(), reason, error.to_string())
 }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use super::Call;
 use super::negotiate::Format;
 use crate::registry::{Resource, convert, metadata_only};
-use crate::seams as table;
 use crate::store::Object;
+use crate::table;
 
 /// An object's bytes in a version. Those of the storage version are shared, not copied.
 pub(super) fn bytes_in(resource: &Resource, version: usize, object: &Object) -> Bytes {
@@ -44,7 +44,7 @@ impl Form {
             Format::Object => bytes_in(resource, version, object),
             Format::Metadata => Bytes::from(metadata_only(&object.value()).to_string()),
             Format::Table => {
-                let value = convert(resource, version, object.value());
+                let value = table_value(resource, version, object);
                 let mut table = self.table(resource, version, std::slice::from_ref(&value));
                 table["metadata"] = json!({"resourceVersion": object.meta.revision.to_string()});
                 Bytes::from(table.to_string())
@@ -104,7 +104,7 @@ impl Form {
             }
             Format::Table => {
                 let values: Vec<Value> =
-                    objects.iter().map(|object| convert(resource, version, object.value())).collect();
+                    objects.iter().map(|object| table_value(resource, version, object)).collect();
                 let mut table = self.table(resource, version, &values);
                 table["metadata"] = metadata;
                 Bytes::from(table.to_string())
@@ -113,10 +113,19 @@ impl Form {
     }
 
     fn table(self, resource: &Resource, version: usize, values: &[Value]) -> Value {
+        let now = jiff::Timestamp::now();
         match resource.builtin {
-            Some(_) => table::for_builtin(&resource.kind, values, self.include),
-            None => table::for_crd(&resource.versions[version].columns, values, self.include),
+            Some(_) => table::for_builtin(&resource.kind, values, self.include, now),
+            None => table::for_crd(&resource.versions[version].columns, values, self.include, now),
         }
+    }
+}
+
+/// What a row of a table is made from. The columns of built-in kinds know the form in which they are kept.
+fn table_value(resource: &Resource, version: usize, object: &Object) -> Value {
+    match resource.builtin {
+        Some(_) => object.value(),
+        None => convert(resource, version, object.value()),
     }
 }
 

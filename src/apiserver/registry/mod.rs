@@ -9,6 +9,7 @@ mod crd;
 mod defaults;
 mod meta;
 mod names;
+mod shape;
 mod strategy;
 mod validation;
 

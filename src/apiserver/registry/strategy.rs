@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::convert::to_storage;
+use super::convert::{convert, to_storage};
 use super::names::NameRule;
-use super::{Builtin, Resource, crd, defaults, meta, validation};
+use super::{Builtin, Resource, crd, defaults, meta, shape, validation};
 use crate::schema::Cause;
 use crate::status::ApiError;
 use crate::store::{Key, metadata_mut, text};
@@ -233,6 +233,10 @@ fn decode(
         schema.default(value);
     }
     if let Some(builtin) = resource.builtin {
+        // Events of both groups are shaped in the form in which they are kept.
+        let mut stored = to_storage(resource, std::mem::take(value));
+        shape::shape(&resource.kind, &resource.versions[version].name, &mut stored, dropped)?;
+        *value = convert(resource, version, stored);
         defaults::on_decode(builtin, value)?;
     }
     Ok(())

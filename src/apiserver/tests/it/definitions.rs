@@ -75,8 +75,8 @@ async fn unknown_fields_are_dropped_or_refused_as_asked() {
     odd.data["spec"]["bogus"] = json!(1);
     let created = routes.create(&PostParams::default(), &odd).await.unwrap();
     assert!(created.data["spec"].get("bogus").is_none());
-    let mut params = PatchParams::default();
-    params.field_validation = Some(ValidationDirective::Strict);
+    let params =
+        PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::default() };
     let patch: Patch<Value> = Patch::Merge(json!({"spec": {"bogus": 1}}));
     let text = message(routes.patch("a", &params, &patch).await);
     assert!(text.contains("strict decoding error: unknown field \"spec.bogus\""), "{text}");

@@ -185,8 +185,7 @@ async fn deletions_respect_preconditions_and_selectors() {
     let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
     maps.delete("b", &dry).await.unwrap();
     assert!(maps.get_opt("b").await.unwrap().is_some());
-    let mut dry = PostParams::default();
-    dry.dry_run = true;
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
     maps.create(&dry, &config_map("c", json!({}))).await.unwrap();
     assert!(maps.get_opt("c").await.unwrap().is_none());
 }
