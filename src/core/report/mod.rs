@@ -86,6 +86,8 @@ pub struct StatusPatch {
     pub kind: Kind,
     /// The object.
     pub key: ObjectKey,
+    /// The generation that it speaks of.
+    pub generation: i64,
     /// Merge patch with its precondition.
     pub body: Vec<u8>,
 }
@@ -295,11 +297,11 @@ impl<P: StatusPlanner> Reporter<P> {
         }
         let planned = (round.may_act)(&key.1.namespace).then(|| self.plan(objects, round, &key)).flatten();
         match planned {
-            None | Some(PlannedStatus { patch: None, finality: Finality::Final }) => {
+            None | Some((_, PlannedStatus { patch: None, finality: Finality::Final })) => {
                 self.pending.remove(&key);
             }
-            Some(PlannedStatus { patch: None, finality: Finality::Progress }) => {}
-            Some(PlannedStatus { patch: Some(body), finality }) => {
+            Some((_, PlannedStatus { patch: None, finality: Finality::Progress })) => {}
+            Some((generation, PlannedStatus { patch: Some(body), finality })) => {
                 let due = pending.since + self.config.progress_after;
                 if finality == Finality::Progress && due > round.now {
                     self.wake_at(due);
@@ -309,7 +311,7 @@ impl<P: StatusPlanner> Reporter<P> {
                     pending.since = round.now + self.config.progress_every;
                 }
                 self.in_flight.insert(key.clone());
-                patches.push(StatusPatch { kind: key.0, key: key.1, body });
+                patches.push(StatusPatch { kind: key.0, key: key.1, generation, body });
             }
         }
     }
@@ -324,14 +326,14 @@ impl<P: StatusPlanner> Reporter<P> {
             if self.pending.contains_key(&key) || !(round.may_act)(&key.1.namespace) {
                 continue;
             }
-            let Some(planned) = self.plan(objects, round, &key) else { continue };
+            let Some((generation, planned)) = self.plan(objects, round, &key) else { continue };
             if planned.finality == Finality::Progress {
                 // A gateway that just joined lacks it: it is pending again.
                 self.pending.insert(key, Pending { since: round.now, not_before: round.now });
             } else if let Some(body) = planned.patch {
                 self.refresh_at = round.now + self.config.refresh_every;
                 self.in_flight.insert(key.clone());
-                patches.push(StatusPatch { kind: key.0, key: key.1, body });
+                patches.push(StatusPatch { kind: key.0, key: key.1, generation, body });
             }
         }
     }
@@ -341,10 +343,10 @@ impl<P: StatusPlanner> Reporter<P> {
         objects: &impl Objects,
         round: &Round<'_>,
         key: &(Kind, ObjectKey),
-    ) -> Option<PlannedStatus> {
+    ) -> Option<(i64, PlannedStatus)> {
         let view = objects.get(key.0, &key.1)?;
         let reach = round.applied.reach(key.0, &key.1, view.revision, view.content);
-        Some(self.planner.plan(round.wall, view.object, view.validity, &reach))
+        Some((view.object.generation, self.planner.plan(round.wall, view.object, view.validity, &reach)))
     }
 
     fn wake_at(&mut self, at: Mono) {

@@ -15,7 +15,7 @@ use flotilla_grpc::gateway::DeliveryView;
 use flotilla_k8s::coordination::{ActingPermit, Drain, OwnershipView};
 use flotilla_k8s::{Error, status};
 use kube::Client;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
@@ -44,7 +44,10 @@ pub enum Input {
 pub struct Metrics {
     patches: IntCounterVec,
     pending: IntGauge,
-    unserved: IntCounter,
+    rounds: IntCounter,
+    reconciles: IntCounterVec,
+    reconcile_errors: IntCounterVec,
+    reconcile_seconds: HistogramVec,
 }
 
 impl Metrics {
@@ -59,11 +62,37 @@ impl Metrics {
                 &["result"],
             )?,
             pending: IntGauge::new("flotilla_status_pending", "Objects whose status is not final yet.")?,
-            unserved: IntCounter::new("flotilla_status_rounds_total", "Rounds of the status reporter.")?,
+            rounds: IntCounter::new("flotilla_status_rounds_total", "Rounds of the status reporter.")?,
+            reconciles: IntCounterVec::new(
+                Opts::new("controller_runtime_reconcile_total", "Statuses reconciled, by controller."),
+                &["controller"],
+            )?,
+            reconcile_errors: IntCounterVec::new(
+                Opts::new(
+                    "controller_runtime_reconcile_errors_total",
+                    "Reconciliations that failed, by controller.",
+                ),
+                &["controller"],
+            )?,
+            reconcile_seconds: HistogramVec::new(
+                HistogramOpts::new(
+                    "controller_runtime_reconcile_time_seconds",
+                    "How long reconciliations took.",
+                ),
+                &["controller"],
+            )?,
         };
         registry.register(Box::new(metrics.patches.clone()))?;
         registry.register(Box::new(metrics.pending.clone()))?;
-        registry.register(Box::new(metrics.unserved.clone()))?;
+        registry.register(Box::new(metrics.rounds.clone()))?;
+        registry.register(Box::new(metrics.reconciles.clone()))?;
+        registry.register(Box::new(metrics.reconcile_errors.clone()))?;
+        registry.register(Box::new(metrics.reconcile_seconds.clone()))?;
+        for kind in Kind::ALL {
+            let controller = controller(kind);
+            metrics.reconciles.with_label_values(&[&controller]).inc_by(0);
+            metrics.reconcile_errors.with_label_values(&[&controller]).inc_by(0);
+        }
         for result in ["written", "conflict", "failed"] {
             metrics.patches.with_label_values(&[result]).inc_by(0);
         }
@@ -186,7 +215,7 @@ impl Reporting {
         let now = self.now();
         let wall = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
         applied.members(now, &view.members());
-        self.metrics.unserved.inc();
+        self.metrics.rounds.inc();
         let outcome = self
             .delivery
             .inspect(move |delivery| {
@@ -208,18 +237,28 @@ impl Reporting {
         // The concurrency is the reporter's; this only spaces patches out.
         let in_flight = u32::try_from(patches.len()).unwrap_or(u32::MAX);
         let space = Duration::from_secs(1) / self.rate.max(1) * in_flight;
+        let metrics = self.metrics.clone();
         patches.spawn(async move {
             sleep(space).await;
-            let StatusPatch { kind, key, body } = patch;
+            let StatusPatch { kind, key, generation, body } = patch;
             // Ownership may have moved since the plan was made.
             if !permit.may_act(&key.namespace) {
                 return (kind, key, PatchOutcome::Conflict);
             }
-            let outcome = match status::patch(&client, kind, &key, body).await {
-                Ok(()) => PatchOutcome::Written,
+            let controller = controller(kind);
+            let started = Instant::now();
+            let answer = status::patch(&client, kind, &key, body).await;
+            metrics.reconciles.with_label_values(&[&controller]).inc();
+            metrics.reconcile_seconds.with_label_values(&[&controller]).observe(started.elapsed().as_secs_f64());
+            let outcome = match answer {
+                Ok(()) => {
+                    tracing::info!(controller, namespace = %key.namespace, name = %key.name, generation, "status written");
+                    PatchOutcome::Written
+                }
                 Err(Error::Conflict { .. } | Error::NotFound { .. }) => PatchOutcome::Conflict,
                 Err(error) => {
-                    tracing::warn!(kind = kind.name(), namespace = %key.namespace, name = %key.name,
+                    metrics.reconcile_errors.with_label_values(&[&controller]).inc();
+                    tracing::warn!(controller, namespace = %key.namespace, name = %key.name, generation,
                         error = %error, "status was not written, trying again");
                     let after = match &error {
                         Error::Transient { retry_after: Some(asked), .. } => *asked,
@@ -247,6 +286,11 @@ impl Reporting {
         self.metrics.patches.with_label_values(&[result]).inc();
         reporter.written(self.now(), kind, &key, outcome);
     }
+}
+
+/// The name of the controller of a kind, in logs and metrics.
+fn controller(kind: Kind) -> String {
+    kind.name().to_lowercase()
 }
 
 async fn wait_until(at: Option<tokio::time::Instant>) {
