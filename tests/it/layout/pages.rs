@@ -157,7 +157,7 @@ fn command_lines(page: &str) -> Vec<String> {
             let begins = line.match_indices(start).find(|(at, _)| {
                 let before = line[..*at].trim_end();
                 *at == 0
-                    || line[..*at].ends_with('/')
+                    || ["./", "release/", "debug/"].iter().any(|folder| line[..*at].ends_with(folder))
                     || ["--", "&&", "|", "$", ";"].iter().any(|end| before.ends_with(end))
             });
             if let Some((at, _)) = begins {

@@ -1,0 +1,240 @@
+//! The chart against a real API server: every object is accepted, and the
+//! rights that it gives are enough for a replica, and no more.
+//!
+//! Only a real API server checks a StatefulSet or authorises by RBAC. Needs
+//! Helm and kubectl besides; says so where they are missing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use flotilla_testing::real_kube::{Options, RealKube};
+use tempfile::TempDir;
+
+use crate::program::flotilla;
+
+/// Where the documentation assumes the release to be.
+const NAMESPACE: &str = "avapigw-system";
+/// How long the API server may take for anything, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/flotilla")
+}
+
+/// The Helm to use: `FLOTILLA_HELM`, or the one that is installed. Where there
+/// is none, says so; where nothing may be skipped, fails.
+fn helm() -> Option<String> {
+    let helm = std::env::var("FLOTILLA_HELM").unwrap_or_else(|_| "helm".to_owned());
+    for (program, argument) in [(helm.as_str(), "version"), ("kubectl", "--help")] {
+        if Command::new(program).arg(argument).output().is_err() {
+            let required = std::env::var("FLOTILLA_REQUIRE_REAL_KUBE").is_ok_and(|value| value == "1");
+            assert!(!required, "{program} is missing: install it, or let .ci/run do it");
+            eprintln!("skipped: {program} is missing");
+            return None;
+        }
+    }
+    Some(helm)
+}
+
+/// What the chart makes of some values, without kinds that need an operator.
+fn render(helm: &str, arguments: &[&str]) -> String {
+    let output = Command::new(helm)
+        .args(["template", "flotilla", "--namespace", NAMESPACE, "--kube-version", "1.34.4"])
+        .arg(chart())
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let kept: Vec<&str> =
+        text.split("\n---").filter(|object| !object.contains("kind: ServiceMonitor")).collect();
+    kept.join("\n---")
+}
+
+/// kubectl as one user of one cluster.
+struct Kubectl {
+    kubeconfig: PathBuf,
+}
+
+impl Kubectl {
+    fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new("kubectl")
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
+        drop(stdin);
+        child.wait_with_output().unwrap()
+    }
+
+    fn give(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.run(arguments, input);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {arguments:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn get(&self, arguments: &[&str]) -> String {
+        self.give(arguments, "")
+    }
+
+    /// Whether a user may do something.
+    fn may(&self, user: &str, words: &[&str]) -> bool {
+        let mut arguments = vec!["auth", "can-i", "--as", user];
+        arguments.extend(words);
+        let output = self.run(&arguments, "");
+        String::from_utf8_lossy(&output.stdout).trim() == "yes"
+    }
+
+    /// The kubeconfig of a service account, in a folder of its own.
+    fn service_account(&self, namespace: &str, name: &str) -> (TempDir, PathBuf) {
+        let token = self.get(&["create", "token", name, "--namespace", namespace]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kubeconfig");
+        std::fs::copy(&self.kubeconfig, &path).unwrap();
+        let theirs = Kubectl { kubeconfig: path.clone() };
+        theirs.get(&["config", "set-credentials", name, "--token", token.trim()]);
+        theirs.get(&["config", "set-context", "--current", "--user", name]);
+        (folder, path)
+    }
+
+    /// Waits until a command prints what is wanted.
+    fn wait(&self, what: &str, arguments: &[&str], wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let output = self.run(arguments, "");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            if output.status.success() && wanted(&text) {
+                return text;
+            }
+            let problem = String::from_utf8_lossy(&output.stderr);
+            assert!(Instant::now() < deadline, "{what}: kubectl {arguments:?} says {text:?} {problem}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// A process that is killed, and whose log is shown, when the test fails.
+struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
+    let Some(helm) = helm() else { return };
+    let options = Options { controller_manager: false, ..Options::default() };
+    let Some(kube) = RealKube::start(options).await.unwrap() else { return };
+    let kubectl = Kubectl { kubeconfig: kube.kubeconfig() };
+    tokio::task::spawn_blocking(move || {
+        kubectl.get(&["create", "namespace", NAMESPACE]);
+        every_set_of_values_is_accepted(&helm, &kubectl);
+        kubectl.get(&["apply", "--server-side", "-f", chart().join("crds").to_str().unwrap()]);
+        let objects = render(&helm, &["--set", "image.repository=registry.example.com/flotilla"]);
+        kubectl.give(&["apply", "--server-side", "-f", "-"], &objects);
+        rights_are_no_more_than_needed(&kubectl);
+        rights_are_enough_for_a_replica(&kubectl);
+    })
+    .await
+    .unwrap();
+    drop(kube);
+}
+
+fn every_set_of_values_is_accepted(helm: &str, kubectl: &Kubectl) {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(chart().join("ci")).unwrap() {
+        let values = entry.unwrap().path();
+        let objects = render(helm, &["--values", values.to_str().unwrap()]);
+        kubectl
+            .give(&["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"], &objects);
+        seen += 1;
+    }
+    assert!(seen >= 3, "only {seen} files of values");
+}
+
+fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
+    let replica = format!("system:serviceaccount:{NAMESPACE}:flotilla");
+    for refused in [
+        &["list", "secrets", "-n", NAMESPACE][..],
+        &["get", "secrets", "-n", "default"],
+        &["get", "secrets/another", "-n", NAMESPACE],
+        &["update", "secrets/flotilla-ca", "-n", NAMESPACE],
+        &["update", "apiroutes.avapigw.io", "-n", "default"],
+        &["delete", "backends.avapigw.io", "-n", "default"],
+        &["delete", "shardmaps.fleet.flotilla.dev"],
+        &["get", "leases.coordination.k8s.io", "-n", "kube-system"],
+        &["get", "namespaces/default"],
+        &["create", "pods", "-n", NAMESPACE],
+        &["patch", "clusterroles.rbac.authorization.k8s.io"],
+    ] {
+        assert!(!kubectl.may(&replica, refused), "a replica may {refused:?}");
+    }
+    // The question is asked rightly: this one it may.
+    assert!(kubectl.may(&replica, &["get", "secrets/flotilla-ca", "-n", NAMESPACE]));
+}
+
+fn rights_are_enough_for_a_replica(kubectl: &Kubectl) {
+    let (_folder, kubeconfig) = kubectl.service_account(NAMESPACE, "flotilla");
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let child = flotilla(&[
+        "controller",
+        "--kubeconfig",
+        kubeconfig.to_str().unwrap(),
+        "--member-name",
+        "flotilla-0",
+        "--cert-namespace",
+        NAMESPACE,
+        "--bind-address",
+        "127.0.0.1",
+        "--grpc-port",
+        "0",
+        "--peer-port",
+        "0",
+        "--metrics-bind-address",
+        "127.0.0.1:0",
+        "--health-probe-bind-address",
+        "127.0.0.1:0",
+        "--log-format",
+        "json",
+    ])
+    .stdout(Stdio::null())
+    .stderr(log.reopen().unwrap())
+    .spawn()
+    .unwrap();
+    let mut running = Running { child, log: log.path().to_owned() };
+    let member = ["get", "shardmap", "fleet", "-o", "jsonpath={.status.leader}"];
+    kubectl.wait("the replica leads", &member, |leader| leader == "flotilla-0");
+    let route = "apiVersion: avapigw.io/v1alpha1\nkind: APIRoute\nmetadata: {name: hello, namespace: default}\n\
+                 spec: {match: [{uri: {prefix: /}}], directResponse: {status: 200, body: hello}}\n";
+    kubectl.give(&["apply", "-f", "-"], route);
+    let reason =
+        ["get", "apiroute", "hello", "-o", r#"jsonpath={.status.conditions[?(@.type=="Ready")].reason}"#];
+    kubectl.wait("the replica writes the status", &reason, |reason| reason == "NoGateways");
+    assert!(kubectl.get(&["get", "secret", "flotilla-ca", "-n", NAMESPACE]).contains("flotilla-ca"));
+    // Told to end, it gives up its Leases itself.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(running.child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let code = running.child.wait().unwrap();
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    assert!(code.success(), "told to end, the replica ended with {code}");
+    let holders = ["get", "leases", "-n", NAMESPACE, "-o", "jsonpath={.items[*].spec.holderIdentity}"];
+    assert_eq!(kubectl.get(&holders).trim(), "", "Leases are still held: {log}");
+    assert!(!log.contains("forbidden"), "a right is missing: {log}");
+}
