@@ -5,6 +5,7 @@
 mod access;
 mod definitions;
 mod faults;
+mod kubectl;
 mod objects;
 mod watches;
 mod world;
