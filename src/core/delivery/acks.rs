@@ -59,8 +59,10 @@ impl Engine {
         }
         known.heard = now;
         // The answer to an acknowledgement may get lost, the acknowledgement
-        // itself too: what the gateway says it applied counts as well.
+        // itself too: what the gateway says it applied counts as well, unless
+        // it has been its version since before.
         if let Some(flight) = &mut known.flight
+            && *flight.edge.from.version != *last_applied_version
             && let Some(index) = flight.awaited(last_applied_version)
         {
             flight.take(now, index, Ok(()), Duration::ZERO);
@@ -141,6 +143,12 @@ impl Engine {
             Purpose::Deliver if flight.rejected.is_empty() => {
                 if edge.batch.full {
                     session.full_required = false;
+                    session.sound = [true, true];
+                }
+                for update in &edge.batch.updates {
+                    if let Some(class) = update.change.class() {
+                        session.sound[class] = true;
+                    }
                 }
                 session.strikes = 0;
                 session.move_to(now, edge.target.clone());

@@ -2,8 +2,9 @@
 //!
 //! A rejected increment may be in the gateway's table all the same, and then
 //! every later one of its class (routes or backends) is rejected with it until
-//! it is replaced or removed (wire point 13). So of a batch only the *first*
-//! rejected upsert of a class is known to be bad; the others are *suspects*.
+//! it is replaced or removed (wire point 13). So an upsert is known to be bad
+//! only when the class was *sound* just before it: the last increment of the
+//! class in this session was taken. The others are *suspects*.
 //!
 //! **Repair.** The bad one is excluded by its content, and what the gateway
 //! held before is put back: its last good version, or nothing. If that is
@@ -36,6 +37,22 @@ use crate::version::content_hash;
 const ATTEMPTS: u8 = 3;
 /// Batches in a row of which only deletions were rejected.
 const STRIKES: u8 = 3;
+
+/// What fails together: backends 0, routes 1.
+fn class_of(kind: Kind) -> usize {
+    usize::from(kind.is_route())
+}
+
+impl Change {
+    /// The class of an increment.
+    pub(super) fn class(&self) -> Option<usize> {
+        match self {
+            Change::Upsert { resource, .. } => Some(class_of(resource.kind)),
+            Change::Delete { kind, .. } => Some(class_of(*kind)),
+            Change::FullSync(_) | Change::Reset | Change::Heartbeat => None,
+        }
+    }
+}
 
 /// What is being done about a rejection.
 #[derive(Debug)]
@@ -97,31 +114,40 @@ impl Engine {
             reload_backends: false,
             message: String::new(),
         };
-        let mut classes = BTreeSet::new();
-        for (index, message) in &flight.rejected {
-            let Some(Change::Upsert { resource, added }) =
-                edge.batch.updates.get(*index).map(|update| &update.change)
-            else {
+        for (index, update) in edge.batch.updates.iter().enumerate() {
+            let Some(class) = update.change.class() else {
+                // Snapshots that are rejected were dealt with above.
+                if matches!(update.change, Change::FullSync(_)) {
+                    session.sound = [true, true];
+                }
                 continue;
             };
-            if classes.insert(resource.kind.is_route()) {
-                let since = edge.from.since().unwrap_or_default();
-                self.quarantine(now, session, resource, *added, &since, message.clone());
+            let was_sound = session.sound[class];
+            let message = flight.rejected.get(&index);
+            session.sound[class] = message.is_none();
+            let (Some(message), Change::Upsert { resource, added }) = (message, &update.change) else {
+                continue;
+            };
+            repair.message.clone_from(message);
+            if was_sound {
+                self.quarantine(now, session, resource, *added, &edge.from, message.clone());
                 repair.culprits.insert((resource.kind, resource.key.clone()));
-                repair.message.clone_from(message);
             } else {
                 repair.suspects.push((resource.kind, resource.key.clone(), *added));
             }
         }
-        if !repair.culprits.is_empty() {
+        // In a class that has come right by itself they are simply news.
+        repair.suspects.retain(|(kind, _, _)| !session.sound[class_of(*kind)]);
+        if !repair.culprits.is_empty() || !repair.suspects.is_empty() {
+            repair.attempt = if repair.culprits.is_empty() { 2 } else { 1 };
             session.trouble = Some(Trouble::Repair(repair));
-            return;
-        }
-        // Only deletions: they stay news and are sent again.
-        session.strikes += 1;
-        if session.strikes >= STRIKES {
-            let message = flight.rejected.values().next().cloned().unwrap_or_default();
-            self.start_anew(now, session, message);
+        } else if session.sound != [true, true] {
+            // Only deletions: they stay news and are sent again.
+            session.strikes += 1;
+            if session.strikes >= STRIKES {
+                let message = flight.rejected.values().next().cloned().unwrap_or_default();
+                self.start_anew(now, session, message);
+            }
         }
     }
 
@@ -132,7 +158,7 @@ impl Engine {
         session: &mut Session,
         resource: &Arc<Resource>,
         added: bool,
-        low: &Frontier,
+        from: &Position,
         message: String,
     ) {
         let (kind, key) = (resource.kind, resource.key.clone());
@@ -141,7 +167,10 @@ impl Engine {
             // Its last good version is older than the one rejected before.
             Some(earlier) => earlier.held.clone(),
             None if added => None,
-            None => self.store.held_before(kind, &key, low),
+            None => {
+                let low = from.since().unwrap_or_default();
+                self.store.held_before(kind, &key, &low, &from.reach)
+            }
         };
         self.notice(Notice::Rejected {
             gateway: session.gateway.clone(),
@@ -221,7 +250,8 @@ impl Engine {
             let (resource, _) = search.list.remove(search.good);
             search.padding.push((resource.kind, resource.key.clone()));
             search.bad = None;
-            self.quarantine(now, session, &resource, true, &Frontier::default(), message);
+            let from = session.position.clone();
+            self.quarantine(now, session, &resource, true, &from, message);
         }
         search.probe = match search.bad {
             Some(bad) => (search.good + bad) / 2,
@@ -270,7 +300,7 @@ impl Engine {
             let held = match known {
                 Some(rejected) => rejected.held.clone(),
                 None if added => None,
-                None => self.store.held_before(kind, key, &low),
+                None => self.store.held_before(kind, key, &low, &session.position.reach),
             };
             let last_resort = repair.attempt >= ATTEMPTS;
             let gone = self.store.entry(kind, key).is_none();
@@ -309,15 +339,18 @@ impl Engine {
         session.move_to(now, flight.edge.target.clone());
         let Some(Trouble::Repair(mut repair)) = session.trouble.take() else { return };
         let mut rejected = None;
-        for routes in [false, true] {
-            let last = flight.edge.batch.updates.iter().rposition(|update| match &update.change {
-                Change::Upsert { resource, .. } => resource.kind.is_route() == routes,
-                Change::Delete { kind, .. } => kind.is_route() == routes,
-                _ => false,
-            });
-            rejected = rejected.or_else(|| flight.rejected.get(&last?).cloned());
+        for (index, update) in flight.edge.batch.updates.iter().enumerate() {
+            if let Some(class) = update.change.class() {
+                let message = flight.rejected.get(&index);
+                session.sound[class] = message.is_none();
+                rejected = message.cloned().or(rejected);
+            }
         }
-        if let Some(message) = rejected {
+        let touched = |class: usize| {
+            flight.edge.batch.updates.iter().any(|update| update.change.class() == Some(class))
+        };
+        let sound = (0..2).all(|class| session.sound[class] || !touched(class));
+        if let Some(message) = rejected.filter(|_| !sound) {
             repair.message = message;
             self.next_attempt(now, session, repair);
         }
@@ -353,6 +386,7 @@ impl Engine {
             return;
         }
         session.full_required = false;
+        session.sound = [true, true];
         let at = Position::clone(&session.position);
         let found = if search.whole {
             Position {

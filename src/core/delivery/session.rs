@@ -124,6 +124,9 @@ pub(crate) struct Session {
     pub full_required: bool,
     /// It rejected a snapshot although it held something.
     pub no_full: bool,
+    /// Whether routes and backends are known to load: the last increment of
+    /// the class in this session, or a snapshot after it, was taken.
+    pub sound: [bool; 2],
     /// Times in a row that it rejected only deletions.
     pub strikes: u8,
     /// Empty messages that may still be acknowledged.
@@ -163,6 +166,7 @@ impl Session {
             trouble: None,
             full_required: false,
             no_full: false,
+            sound: [false, false],
             strikes: 0,
             heartbeats: VecDeque::new(),
             warned_ahead: None,

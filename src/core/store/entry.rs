@@ -44,6 +44,10 @@ pub(crate) struct Previous {
     pub cause: Kind,
     /// The revision of that change.
     pub revision: Revision,
+    /// Set when a list showed the change: contents between this revision of
+    /// the object's kind and the list were not seen, and a gateway that was
+    /// served elsewhere may have had them.
+    pub seen_until: Option<Revision>,
 }
 
 /// One live object.

@@ -136,10 +136,10 @@ impl Store {
         let mut gone: BTreeSet<ObjectKey> = state.entries.keys().cloned().collect();
         for object in objects {
             gone.remove(&object.key);
-            self.upsert(compiler, object, false);
+            self.upsert(compiler, object, Some(seen));
         }
         for key in gone {
-            self.remove(compiler, kind, &key, revision);
+            self.remove(compiler, kind, &key, revision, false);
         }
         Listed::Taken
     }
@@ -148,14 +148,14 @@ impl Store {
     pub fn changed(&mut self, compiler: &dyn Compiler, object: RawObject) {
         self.changes += 1;
         self.frontier.advance(object.kind, object.revision);
-        self.upsert(compiler, object, true);
+        self.upsert(compiler, object, None);
     }
 
     /// An object was deleted at a revision.
     pub fn deleted(&mut self, compiler: &dyn Compiler, kind: Kind, key: &ObjectKey, revision: Revision) {
         self.changes += 1;
         self.frontier.advance(kind, revision);
-        self.remove(compiler, kind, key, revision);
+        self.remove(compiler, kind, key, revision, true);
     }
 
     /// Everything of a kind up to a revision has been seen.
@@ -303,10 +303,17 @@ impl Store {
 
     /// What a gateway at `low` held of an object before its outcome changed to
     /// what it is now, or something newer that it never got: never something
-    /// older.
-    pub(crate) fn held_before(&self, kind: Kind, key: &ObjectKey, low: &Frontier) -> Option<Arc<Resource>> {
+    /// older. `reach`: nothing beyond it was there when `low` was reached.
+    pub(crate) fn held_before(
+        &self,
+        kind: Kind,
+        key: &ObjectKey,
+        low: &Frontier,
+        reach: &Frontier,
+    ) -> Option<Arc<Resource>> {
         let previous = self.entry(kind, key)?.previous.as_ref()?;
-        (previous.revision > low.get(previous.cause)).then(|| previous.resource.clone())
+        let seen = previous.seen_until.is_none_or(|until| reach.get(kind) <= until);
+        (seen && previous.revision > low.get(previous.cause)).then(|| previous.resource.clone())
     }
 
     /// Drops previous resources that no gateway at or above `low` can need.
@@ -355,8 +362,11 @@ impl Store {
         self.dependents.get(&(kind, key.clone())).into_iter().flatten().cloned().collect()
     }
 
-    fn upsert(&mut self, compiler: &dyn Compiler, object: RawObject, seen_live: bool) {
+    /// `unseen_from` is set for objects of a list: what happened between that
+    /// revision and the list was not seen.
+    fn upsert(&mut self, compiler: &dyn Compiler, object: RawObject, unseen_from: Option<Revision>) {
         let (kind, key, revision) = (object.kind, object.key.clone(), object.revision);
+        let replaced;
         let existed = match self.kinds[kind.index()].entries.get_mut(&key) {
             Some(entry) => {
                 let known = &entry.object;
@@ -370,6 +380,7 @@ impl Store {
                     entry.object = object;
                     return;
                 }
+                replaced = known.uid != object.uid;
                 !known.deleting
             }
             None => {
@@ -378,7 +389,8 @@ impl Store {
                 if state.tombstones.get(&key).is_some_and(|grave| grave.revision >= revision) {
                     return;
                 }
-                self.adopt(&object, seen_live);
+                self.adopt(&object, unseen_from.is_none());
+                replaced = true;
                 false
             }
         };
@@ -386,14 +398,29 @@ impl Store {
         if let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key) {
             entry.hash = content_hash(&object.uid, object.generation);
             entry.content = revision;
-            if existed != exists {
+            if existed != exists || replaced {
                 entry.existence = revision;
             }
             entry.object = object;
+            if unseen_from.is_some() {
+                // Between two invalid contents there may have been a valid one.
+                entry.absent_since.iter_mut().for_each(|absent| absent.advance(kind, revision));
+            }
         }
         self.recompile(compiler, kind, &key, kind, revision);
+        if let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key)
+            && let Some(previous) = &mut entry.previous
+            && previous.revision == revision
+        {
+            previous.seen_until = unseen_from;
+        }
         if existed != exists {
             self.existence_changed(compiler, kind, &key, revision);
+        } else if replaced {
+            // It was gone, or there, for a while, which nobody told us.
+            for (dependent, dependent_key) in self.dependents_of(kind, &key) {
+                self.note(dependent, &dependent_key, kind, revision);
+            }
         }
     }
 
@@ -405,7 +432,7 @@ impl Store {
         let mut absent_from = state.tombstones.certain_from();
         if let Some(grave) = state.tombstones.raise(key) {
             self.news.remove(kind, grave.revision, kind, key);
-            absent_from = grave.revision;
+            absent_from = absent_from.max(grave.revision);
         }
         let mut absent_since = Frontier::default();
         absent_since.advance(kind, absent_from);
@@ -527,7 +554,7 @@ impl Store {
             if let Some(older) = entry.previous.take() {
                 self.previous.remove(&(older.cause, older.revision, kind, key.clone()));
             }
-            entry.previous = Some(Previous { resource: resource.clone(), cause, revision });
+            entry.previous = Some(Previous { resource: resource.clone(), cause, revision, seen_until: None });
             self.previous.insert((cause, revision, kind, key.clone()));
         }
         self.account(before.ok().as_deref(), outcome.ok().as_deref());
@@ -582,7 +609,15 @@ impl Store {
         }
     }
 
-    fn remove(&mut self, compiler: &dyn Compiler, kind: Kind, key: &ObjectKey, revision: Revision) {
+    /// `seen`: the watch showed the deletion and everything before it.
+    fn remove(
+        &mut self,
+        compiler: &dyn Compiler,
+        kind: Kind,
+        key: &ObjectKey,
+        revision: Revision,
+        seen: bool,
+    ) {
         let Some(entry) = self.entry(kind, key) else {
             let buried = self.grave(kind, key).is_some_and(|grave| grave.revision >= revision);
             if !buried && revision > self.kinds[kind.index()].tombstones.floor() {
@@ -603,7 +638,8 @@ impl Store {
         }
         self.account(entry.outcome.as_deref().ok(), None);
         let mark = Mark { outcome: stamp, birth: entry.mark.birth };
-        let grave = Grave { revision, mark, absent_since: entry.absent_since, born: entry.born };
+        let absent_since = entry.absent_since.filter(|_| seen);
+        let grave = Grave { revision, mark, absent_since, born: entry.born };
         self.bury(kind, key.clone(), grave);
         if !entry.object.deleting {
             self.existence_changed(compiler, kind, key, revision);

@@ -2,7 +2,7 @@
 //! at the engine: it skips sequences, guards itself against shrinking and
 //! emptying, rejects what it cannot load, and remembers its version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct Gateway {
     pub sequence: i64,
     pub registered: Mono,
     pub table: BTreeMap<Key, Arc<Resource>>,
+    /// Those in the table that cannot be loaded.
+    poisoned: BTreeSet<Key>,
     /// The newest content taken of each object: uid's number and generation.
     newest: BTreeMap<Key, (u64, i64)>,
     /// What a message removed, for the test to judge.
@@ -84,6 +86,7 @@ impl Gateway {
             }
             Change::Delete { kind, key } => {
                 self.increments += 1;
+                self.poisoned.remove(&(*kind, key.clone()));
                 if let Some(gone) = self.table.remove(&(*kind, key.clone())) {
                     self.removed.push((gone, false));
                 }
@@ -110,6 +113,7 @@ impl Gateway {
             return Answer::IgnoredByGuard;
         }
         let before = std::mem::take(&mut self.table);
+        self.poisoned.clear();
         // What cannot be decoded vanishes, with success.
         let decoded = snapshot.resources.iter().filter(|resource| !holds(resource, UNDECODABLE));
         decoded.for_each(|resource| self.insert(resource));
@@ -135,12 +139,18 @@ impl Gateway {
     }
 
     fn insert(&mut self, resource: &Arc<Resource>) {
-        self.table.insert((resource.kind, resource.key.clone()), resource.clone());
+        let key = (resource.kind, resource.key.clone());
+        if holds(resource, POISON) {
+            self.poisoned.insert(key.clone());
+        } else {
+            self.poisoned.remove(&key);
+        }
+        self.table.insert(key, resource.clone());
     }
 
     /// Whether routes (or backends) cannot be loaded.
     pub fn broken(&self, routes: bool) -> bool {
-        self.table.values().any(|resource| resource.kind.is_route() == routes && holds(resource, POISON))
+        self.poisoned.iter().any(|(kind, _)| kind.is_route() == routes)
     }
 
     fn check_newer(&mut self, resource: &Resource) {
@@ -159,5 +169,5 @@ impl Gateway {
 }
 
 fn holds(resource: &Resource, what: &str) -> bool {
-    resource.spec_json.windows(what.len()).any(|window| window == what.as_bytes())
+    std::str::from_utf8(&resource.spec_json).unwrap().contains(what)
 }

@@ -244,3 +244,33 @@ fn many_rejections_make_the_version_say_unknown_and_a_resume_synchronises_fully(
     assert!(bench.settle().is_empty());
     assert!(bench.settle_for(Duration::from_secs(33)).iter().any(|(_, batch)| batch.full));
 }
+
+#[test]
+fn a_gateway_that_has_just_come_back_keeps_its_last_good_version_too() {
+    let mut bench = with_routes(4);
+    bench.connect("g");
+    bench.settle();
+    // Whether it was sound before is not known.
+    bench.route("a/1", "v2 poison");
+    bench.settle();
+    assert_eq!(rejected(&bench), ["a/1"]);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v1");
+    assert!(!bench.gateways["g"].broken(true));
+}
+
+#[test]
+fn a_gateway_that_comes_back_broken_does_not_cost_the_innocent() {
+    let mut bench = with_routes(6);
+    bench.route("a/4", "v2 poison");
+    let (_, batch, first) = bench.poll().remove(0);
+    bench.take("g", &batch, first);
+    // It leaves before we hear of it, and the bad one is repaired meanwhile.
+    bench.delivery.disconnected(bench.now, &bench.session["g"].clone());
+    for n in 0..6 {
+        bench.route(&format!("a/{n}"), "v3");
+    }
+    bench.connect("g");
+    bench.settle_for(Duration::from_secs(60));
+    assert_eq!(rejected(&bench), Vec::<String>::new());
+    bench.assert_equal("g");
+}
