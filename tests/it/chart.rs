@@ -4,6 +4,8 @@
 //! Only a real API server checks a StatefulSet or authorises by RBAC. Needs
 //! Helm and kubectl besides; says so where they are missing.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
