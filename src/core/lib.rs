@@ -7,6 +7,7 @@
 
 pub mod applied;
 pub mod backoff;
+pub mod balance;
 pub mod compile;
 pub mod coordination;
 pub mod delivery;

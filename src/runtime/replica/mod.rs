@@ -356,6 +356,7 @@ async fn assemble(
     };
     supervisor.spawn("voices", voices.run(delivering.clone()));
     let reporting = reporting::Reporting {
+        member: settings.member.clone(),
         client: clients.objects,
         delivery: delivery.clone(),
         ownership: handles.ownership,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{SecondsFormat, Utc};
 use flotilla_avapigw::AvapigwStatus;
 use flotilla_core::applied::AppliedView;
+use flotilla_core::balance::excess;
 use flotilla_core::delivery::AppliedTable;
 use flotilla_core::ids::{Instance, Kind, MemberName, ObjectKey};
 use flotilla_core::report::{PatchOutcome, ReportConfig, Reporter, Round, StatusPatch};
@@ -18,7 +19,7 @@ use kube::Client;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
@@ -29,6 +30,12 @@ const PACE: Duration = Duration::from_millis(20);
 
 /// How long patches in flight may take to finish when a namespace is lost.
 const FINISH: Duration = Duration::from_secs(1);
+
+/// How often shares of gateways are compared, how often in a row a surplus must
+/// show, and the pause between two streams that are ended for it.
+const BALANCE_EVERY: Duration = Duration::from_secs(10);
+const BALANCE_AFTER: u32 = 3;
+const BALANCE_SPACE: Duration = Duration::from_secs(2);
 
 /// Something that other parts tell the reporter.
 #[derive(Debug)]
@@ -108,6 +115,8 @@ pub struct Reporting {
     pub delivery: Delivery,
     /// Who owns what.
     pub ownership: watch::Receiver<std::sync::Arc<OwnershipView>>,
+    /// This replica.
+    pub member: MemberName,
     /// Whether this replica acts on a namespace right now.
     pub permit: ActingPermit,
     /// Requests to finish writes for namespaces that we act on no more.
@@ -136,6 +145,9 @@ impl Reporting {
         let mut applied = AppliedView::default();
         let mut patches: JoinSet<Answer> = JoinSet::new();
         let mut not_before = tokio::time::Instant::now();
+        let mut balance = interval(BALANCE_EVERY);
+        balance.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut surplus_seen = 0;
         loop {
             let wake = reporter
                 .next_deadline()
@@ -148,6 +160,7 @@ impl Reporting {
                 Some(input) = self.inputs.recv() => self.take(&mut applied, input),
                 changed = self.view.changed() => if changed.is_err() { break },
                 changed = self.ownership.changed() => if changed.is_err() { break },
+                _ = balance.tick() => self.balance(&applied, &mut surplus_seen).await,
                 () = wait_until(wake) => {}
             }
             // Whatever else is there belongs to the same round.
@@ -191,6 +204,21 @@ impl Reporting {
             }
         }
         drop(drain);
+    }
+
+    /// Lets gateways go when this replica has clearly more than its share, and
+    /// has had it for a while.
+    async fn balance(&self, applied: &AppliedView, seen: &mut u32) {
+        let members = self.ownership.borrow().members();
+        let surplus = excess(&self.member, &applied.gateways_by_member(), &members);
+        *seen = if surplus == 0 { 0 } else { *seen + 1 };
+        if *seen < BALANCE_AFTER {
+            return;
+        }
+        *seen = 0;
+        tracing::info!(surplus, "more gateways than this replica's share, ending some streams");
+        // An error says that there are no streams any more.
+        let _ = self.delivery.shed(surplus as usize, BALANCE_SPACE * surplus).await;
     }
 
     fn take(&self, applied: &mut AppliedView, input: Input) {
