@@ -275,7 +275,7 @@ fn shorten(mut words: String) -> String {
 
 #[tonic::async_trait]
 impl<C: Compiler + 'static> configuration_service_server::ConfigurationService for GatewayService<C> {
-    /// Never used: [`GatewayService::stream`] serves this call.
+    /// Never used: `GatewayService::stream` serves this call.
     type StreamConfigurationStream = futures::stream::Empty<Result<ConfigurationUpdate, Status>>;
 
     async fn register_gateway(

@@ -310,7 +310,13 @@ async fn assemble(
         settings.coordination.clone(),
         CoordinationMetrics::new(&registry)?,
     )?;
-    supervisor.spawn("coordination", coordination.run(cancel.clone()));
+    // Leases are given up at once when told to end, long before the last stream
+    // has ended; that is no reason to end everything else.
+    let (told, ended) = (cancel.clone(), delivering.clone());
+    supervisor.spawn("coordination", async move {
+        coordination.run(told).await;
+        ended.cancelled().await;
+    });
 
     let (objects_in, objects) = mpsc::channel(1024);
     let watch_metrics = WatchMetrics::new(&registry)?;
@@ -373,7 +379,7 @@ async fn assemble(
         origin,
         metrics: reporting::Metrics::new(&registry)?,
     };
-    supervisor.spawn("reporting", reporting.run(cancel.clone()));
+    supervisor.spawn("reporting", reporting.run(delivering.clone()));
     supervisor.spawn("certificates", standby.source.renew(standby.tls, standby.renew_at, delivering.clone()));
     supervisor.spawn("drain", drain(cancel, readiness, delivery, args.drain_spread, delivering));
     supervisor.run(args.drain_spread + GRACE).await
