@@ -1,6 +1,7 @@
 //! Leases on the wire: `coordination.k8s.io/v1` objects ↔ the core's records.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use flotilla_core::coordination::{
@@ -28,12 +29,16 @@ const HIGHEST: &str = "fleet.flotilla.dev/highest-epoch";
 #[derive(Clone)]
 pub struct Leases {
     api: Api<Lease>,
+    /// Microseconds of the last `renewTime` written. The next one is later even
+    /// if the wall clock stands still or goes back: the API server does not
+    /// store a write that changes nothing, and nobody would see the renewal.
+    renewed: Arc<AtomicI64>,
 }
 
 impl Leases {
     /// Leases in `namespace`.
     pub fn new(client: Client, namespace: &str) -> Self {
-        Leases { api: Api::namespaced(client, namespace) }
+        Leases { api: Api::namespaced(client, namespace), renewed: Arc::default() }
     }
 
     /// The API, for watching.
@@ -78,7 +83,7 @@ impl Leases {
     /// `Conflict` when the precondition does not hold.
     pub async fn write(&self, name: &LeaseName, write: &LeaseWrite) -> Result<LeaseRecord, Error> {
         let what = format!("write lease {}", name.object_name());
-        let lease = object(name, write);
+        let lease = object(name, write, self.renew_time());
         let params = PostParams::default();
         let outcome = match write.precondition {
             Precondition::Absent => self.api.create(&params, &lease).await,
@@ -86,6 +91,15 @@ impl Leases {
         };
         let written = outcome.map_err(|e| Error::from_kube(&what, e))?;
         record(&written).ok_or_else(|| unreadable(&what))
+    }
+
+    /// Now by the wall clock, but always later than before.
+    fn renew_time(&self) -> Timestamp {
+        let now = Timestamp::now().as_microsecond();
+        let advance = |last: i64| Some(now.max(last.saturating_add(1)));
+        let before = self.renewed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance);
+        let next = before.ok().and_then(advance).unwrap_or(now);
+        Timestamp::from_microsecond(next).unwrap_or_default()
     }
 
     /// Deletes a Lease if it is still this one.
@@ -141,7 +155,7 @@ pub fn record(lease: &Lease) -> Option<LeaseRecord> {
     })
 }
 
-fn object(name: &LeaseName, write: &LeaseWrite) -> Lease {
+fn object(name: &LeaseName, write: &LeaseWrite, renew_time: Timestamp) -> Lease {
     let content = &write.content;
     let mut annotations = std::collections::BTreeMap::new();
     let mut annotate = |key: &str, value: String| {
@@ -159,7 +173,7 @@ fn object(name: &LeaseName, write: &LeaseWrite) -> Lease {
     };
     // For people, and so that every renewal differs from the one before; never
     // compared with a clock.
-    let now = MicroTime(Timestamp::now());
+    let now = MicroTime(renew_time);
     Lease {
         metadata: ObjectMeta {
             name: Some(name.object_name()),
@@ -197,7 +211,8 @@ mod tests {
             };
             let precondition = Precondition::Unchanged { uid: "u".into(), revision: Revision(12) };
             let name = LeaseName::Member("a".into());
-            let lease = object(&name, &LeaseWrite { precondition, content: content.clone() });
+            let lease =
+                object(&name, &LeaseWrite { precondition, content: content.clone() }, Timestamp::now());
             let (found, record) = named(&lease).unwrap();
             assert_eq!((found, record.revision, &*record.uid), (name, Revision(12), "u"));
             assert_eq!(record.content, content);

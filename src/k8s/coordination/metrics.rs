@@ -15,7 +15,7 @@ pub struct CoordinationMetrics {
     pub lease_seconds: Histogram,
     /// `flotilla_lease_requests_total{result}`
     pub lease_requests: IntCounterVec,
-    /// `flotilla_fenced_total`
+    /// `flotilla_stop_acting_total`
     pub stopped: prometheus::IntCounter,
 }
 

@@ -230,10 +230,12 @@ impl Coordination {
             Action::StopActing(ticket) => {
                 self.metrics.stopped.inc();
                 let (done, finished) = tokio::sync::oneshot::channel();
-                // A queue that is full or gone has no writes to wait for that
-                // its owner knows of: its permit has ended all the same.
-                let _ = self.drains.try_send(Drain { _done: done });
+                let drains = self.drains.clone();
                 requests.spawn(async move {
+                    // If nobody takes requests any more, nobody writes either.
+                    // A full queue is waited for: what we said that we have
+                    // stopped must have stopped.
+                    let _ = drains.send(Drain { _done: done }).await;
                     // Resolves, with an error, when the request is dropped.
                     let _ = finished.await;
                     Some(Event::Drained(ticket))

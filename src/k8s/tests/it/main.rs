@@ -2,6 +2,7 @@
 //! kube-apiserver answer the same questions.
 
 mod ca;
+mod coordination;
 mod server;
 mod status;
 mod watch;
