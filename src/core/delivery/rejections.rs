@@ -167,10 +167,7 @@ impl Engine {
             // Its last good version is older than the one rejected before.
             Some(earlier) => earlier.held.clone(),
             None if added => None,
-            None => {
-                let low = from.since().unwrap_or_default();
-                self.store.held_before(kind, &key, &low, &from.reach)
-            }
+            None => self.store.held_before(kind, &key, &from.reach),
         };
         self.notice(Notice::Rejected {
             gateway: session.gateway.clone(),
@@ -293,14 +290,13 @@ impl Engine {
     /// Backends before routes; in each class the culprit last, whose result
     /// says whether the class is sound.
     fn repairs(&self, session: &Session, repair: &Repair) -> Vec<Change> {
-        let low = session.position.since().unwrap_or_default();
         let suspects = repair.suspects.iter().filter(|_| repair.attempt > 1);
         let put_back = |kind: Kind, key: &ObjectKey, added: bool, culprit: bool| {
             let known = session.rejected.get(&(kind, key.clone()));
             let held = match known {
                 Some(rejected) => rejected.held.clone(),
                 None if added => None,
-                None => self.store.held_before(kind, key, &low, &session.position.reach),
+                None => self.store.held_before(kind, key, &session.position.reach),
             };
             let last_resort = repair.attempt >= ATTEMPTS;
             let gone = self.store.entry(kind, key).is_none();

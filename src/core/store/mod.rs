@@ -301,19 +301,13 @@ impl Store {
         sums
     }
 
-    /// What a gateway at `low` held of an object before its outcome changed to
-    /// what it is now, or something newer that it never got: never something
-    /// older. `reach`: nothing beyond it was there when `low` was reached.
-    pub(crate) fn held_before(
-        &self,
-        kind: Kind,
-        key: &ObjectKey,
-        low: &Frontier,
-        reach: &Frontier,
-    ) -> Option<Arc<Resource>> {
+    /// What a gateway held of an object before its outcome changed to what it
+    /// is now, or something newer that it never got: never something older.
+    /// `reach`: what is beyond it the gateway did not have unless we know.
+    pub(crate) fn held_before(&self, kind: Kind, key: &ObjectKey, reach: &Frontier) -> Option<Arc<Resource>> {
         let previous = self.entry(kind, key)?.previous.as_ref()?;
         let seen = previous.seen_until.is_none_or(|until| reach.get(kind) <= until);
-        (seen && previous.revision > low.get(previous.cause)).then(|| previous.resource.clone())
+        (seen && previous.revision > reach.get(previous.cause)).then(|| previous.resource.clone())
     }
 
     /// Drops previous resources that no gateway at or above `low` can need.

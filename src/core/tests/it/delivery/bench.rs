@@ -235,6 +235,12 @@ impl Bench {
 
     pub fn assert_equal(&self, name: &str) {
         let gateway = &self.gateways[name];
+        let held: BTreeMap<_, _> =
+            gateway.table.iter().map(|(key, resource)| (key.clone(), resource.spec_json.clone())).collect();
+        let mut expected = self.log.expected(&Scope::default());
+        // What fits into no message is not delivered.
+        expected.retain(|(kind, key), _| self.delivery.content_of(*kind, key).unwrap().outcome.is_ok());
+        assert_eq!(held, expected, "{name} differs");
         assert_eq!(gateway.digest(), self.delivery.digest(&Scope::default()), "{name} differs");
         assert_eq!(gateway.violations, Vec::<String>::new());
     }

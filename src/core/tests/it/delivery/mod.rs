@@ -1,5 +1,11 @@
 //! Delivery: the rules one by one, then all of them at once in a simulation.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, a story is told on stdout"
+)]
+
 mod bench;
 mod gateway;
 mod log;

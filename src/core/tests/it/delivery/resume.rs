@@ -343,3 +343,104 @@ fn scopes_see_only_their_part() {
     assert_eq!(words_to("s", &bench.settle()), ["~b/r"]);
     assert_eq!(bench.gateways["s"].digest(), bench.delivery.digest(&scope));
 }
+
+/// A gateway that another replica brought to the log's present state, while
+/// our watch of every kind was cut.
+fn served_elsewhere(bench: &mut Bench) {
+    let mut other = Bench::over(plain(), std::mem::take(&mut bench.log));
+    other.gateways = std::mem::take(&mut bench.gateways);
+    comes_back(&mut other);
+    bench.log = std::mem::take(&mut other.log);
+    bench.gateways = std::mem::take(&mut other.gateways);
+}
+
+/// It comes to us, whatever history says.
+fn comes_back(bench: &mut Bench) {
+    bench.connect("g");
+    bench.settle();
+    for (kind, since) in std::mem::take(&mut bench.asked) {
+        let until = Revision(bench.log.revision);
+        bench.delivery.history(kind, since, until, bench.log.deletions(kind, since, until));
+    }
+    bench.settle();
+    bench.assert_equal("g");
+    assert_eq!(bench.gateways["g"].fulls, 1);
+}
+
+#[test]
+fn what_was_valid_only_while_our_watch_was_cut_is_removed() {
+    let mut bench = away();
+    bench.route("a/r", "invalid");
+    bench.log.put(Kind::ApiRoute, &key("a/r"), "v2");
+    served_elsewhere(&mut bench);
+    bench.log.put(Kind::ApiRoute, &key("a/r"), "invalid again");
+    bench.list_all();
+    comes_back(&mut bench);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/r"), None);
+}
+
+#[test]
+fn what_was_valid_only_while_our_watch_was_cut_is_removed_after_its_deletion_too() {
+    let mut bench = away();
+    bench.route("a/r", "invalid");
+    bench.log.put(Kind::ApiRoute, &key("a/r"), "v2");
+    served_elsewhere(&mut bench);
+    bench.log.delete(Kind::ApiRoute, &key("a/r"));
+    bench.list_all();
+    comes_back(&mut bench);
+}
+
+#[test]
+fn an_object_that_comes_after_an_unseen_one_of_its_name_does_not_hide_it() {
+    let mut bench = away();
+    bench.route("a/r", "v1");
+    bench.delete(Kind::ApiRoute, "a/r");
+    bench.log.put(Kind::ApiRoute, &key("a/r"), "v2");
+    served_elsewhere(&mut bench);
+    bench.log.delete(Kind::ApiRoute, &key("a/r"));
+    bench.list_all();
+    bench.route("a/r", "invalid");
+    comes_back(&mut bench);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/r"), None);
+}
+
+#[test]
+fn a_backend_that_was_gone_while_our_watch_was_cut_has_its_routes_sent_again() {
+    let mut bench = away();
+    bench.route("a/r", "to=b v1");
+    bench.log.delete(Kind::Backend, &key("a/b"));
+    served_elsewhere(&mut bench);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/r").unwrap(), "name=a/r to=b v1");
+    bench.log.put(Kind::Backend, &key("a/b"), "v2");
+    bench.list_all();
+    comes_back(&mut bench);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/r").unwrap(), "name=a/r to=a/b v1");
+}
+
+#[test]
+fn a_backend_that_is_being_deleted_when_we_list_has_its_routes_sent_again() {
+    let mut bench = away();
+    bench.route("a/r", "to=b v1");
+    served_elsewhere(&mut bench);
+    bench.log.mark_deleting(Kind::Backend, &key("a/b"));
+    bench.restart_replica(plain());
+    comes_back(&mut bench);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/r").unwrap(), "name=a/r to=b v1");
+}
+
+#[test]
+fn history_that_does_not_fit_is_not_taken_for_complete() {
+    let mut bench = away();
+    for n in 0..4 {
+        bench.delete(Kind::ApiRoute, &format!("a/{n}"));
+    }
+    bench.restart_replica(DeliveryConfig { tombstones: 2, ..plain() });
+    bench.connect("g");
+    bench.settle();
+    for (kind, since) in std::mem::take(&mut bench.asked) {
+        let until = Revision(bench.log.revision);
+        bench.delivery.history(kind, since, until, bench.log.deletions(kind, since, until));
+    }
+    bench.settle_for(GUARD);
+    bench.assert_equal("g");
+}

@@ -20,6 +20,8 @@ use super::bench::{config, gateway_id};
 use super::gateway::{Answer, Gateway, POISON, UNDECODABLE};
 use super::log::{Event, Log, TestCompiler};
 
+/// Seeds that once found something.
+const FOUND: [u64; 10] = [74, 143, 249, 255, 276, 411, 539, 604, 1123, 1387];
 const STEPS: usize = 600;
 const NAMESPACES: u64 = 5;
 const NAMES: u64 = 6;
@@ -633,7 +635,8 @@ fn run_all(profile: Profile) {
         assert_eq!(run(seed, profile, true), Vec::<String>::new(), "{profile:?} seed {seed}");
         return;
     }
-    for seed in 0..number("FLOTILLA_SIM_SEEDS").unwrap_or(60) {
+    let seeds = 0..number("FLOTILLA_SIM_SEEDS").unwrap_or(60);
+    for seed in seeds.chain(FOUND) {
         let violations = run(seed, profile, false);
         assert!(violations.is_empty(), "{profile:?} FLOTILLA_SIM_SEED={seed}: {}", violations.join("\n"));
     }
