@@ -239,3 +239,214 @@ fn as_live(member: &crate::shardmap::MapMember) -> LiveMember {
         address: member.address.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::lease::{LeaseContent, LeaseName, LeaseRecord};
+    use super::super::roster::LeaseList;
+    use super::*;
+    use crate::ids::Instance;
+    use crate::shardmap::OperatorSpec;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(milliseconds: u64) -> Mono {
+        Mono::from_origin(Duration::from_millis(milliseconds))
+    }
+
+    /// A leader `a` and what it sees.
+    struct Bench {
+        leader: Leader,
+        roster: Roster,
+        record: MapRecord,
+        revision: u64,
+    }
+
+    impl Bench {
+        fn new(config: &CoordinationConfig) -> Self {
+            Bench {
+                leader: Leader::new(config, "a".into()),
+                roster: Roster::new(SECOND * 5),
+                record: MapRecord {
+                    uid: "u".into(),
+                    revision: Revision(700),
+                    spec: OperatorSpec::default(),
+                    published: None,
+                    in_step: false,
+                },
+                revision: 100,
+            }
+        }
+
+        /// Has published a map of `members`, whose Leases are all live.
+        fn with(members: &[&str]) -> Self {
+            let config = CoordinationConfig { assume_new_cluster: true, ..CoordinationConfig::default() };
+            let mut bench = Bench::new(&config);
+            bench.list(at(0));
+            for member in members {
+                bench.lease(at(0), member, Some("1"), None);
+            }
+            assert_eq!(bench.poll(at(0)), None, "joins are held back");
+            bench.publish(at(200));
+            bench
+        }
+
+        fn lease(&mut self, now: Mono, member: &str, holder: Option<&str>, previous: Option<&str>) {
+            self.revision += 1;
+            let instance = |number: &str| Instance::from(format!("{member}/{number}"));
+            let content = LeaseContent {
+                holder: holder.map(instance),
+                previous: previous.map(instance),
+                duration: SECOND * 5,
+                transitions: 0,
+                address: format!("{member}:1").into(),
+                settled: None,
+                highest: Epoch(0),
+            };
+            let record = LeaseRecord { uid: "l".into(), revision: Revision(self.revision), content };
+            self.roster.observe(now, &member.into(), &record);
+        }
+
+        fn list(&mut self, now: Mono) {
+            let leases: Vec<(LeaseName, LeaseRecord)> = Vec::new();
+            let list = LeaseList { sent_at: now, revision: Revision(0), leases };
+            self.roster.observe_list(now, &list);
+            self.leader.observe_list(now, now);
+        }
+
+        fn poll(&mut self, now: Mono) -> Option<PublishedMap> {
+            match self.leader.poll(now, Some(&self.record), None, &self.roster)? {
+                MapWrite::Publish { map, revision, .. } => {
+                    assert_eq!(revision, self.record.revision);
+                    Some(map)
+                }
+                MapWrite::Create => panic!("the map is there"),
+            }
+        }
+
+        fn publish(&mut self, now: Mono) -> Vec<String> {
+            let map = self.poll(now).expect("something is to be published");
+            self.leader.answered(now, true, &mut Jitter::seeded(1));
+            self.roster.observe_map(now, &map);
+            self.record.published = Some(map.clone());
+            self.record.in_step = true;
+            self.record.revision.0 += 1;
+            assert_eq!(self.poll(now), None, "once is enough");
+            map.members.iter().map(|member| member.instance.to_string()).collect()
+        }
+
+        fn epoch(&self) -> Epoch {
+            self.record.published.as_ref().map_or(Epoch(0), |map| map.epoch)
+        }
+    }
+
+    #[test]
+    fn joins_that_follow_each_other_closely_give_one_epoch() {
+        let mut bench = Bench::with(&["a"]);
+        let epoch = bench.epoch();
+        for (time, member) in [(1_000, "b"), (1_100, "c"), (1_190, "d")] {
+            bench.lease(at(time), member, Some("1"), None);
+            assert_eq!(bench.poll(at(time)), None);
+            assert_eq!(bench.leader.deadline(), Some(at(1_200)));
+        }
+        assert_eq!(bench.publish(at(1_200)).len(), 4);
+        assert_eq!(bench.epoch(), Epoch(epoch.0 + 1));
+    }
+
+    #[test]
+    fn a_release_is_published_at_once_together_with_joins_that_wait() {
+        let mut bench = Bench::with(&["a", "b"]);
+        bench.lease(at(1_000), "c", Some("1"), None);
+        assert_eq!(bench.poll(at(1_000)), None);
+        bench.lease(at(1_010), "b", None, Some("1"));
+        assert_eq!(bench.publish(at(1_010)), ["a/1", "c/1"]);
+    }
+
+    #[test]
+    fn a_member_that_comes_back_as_a_new_instance_is_a_join_and_no_leave() {
+        let mut bench = Bench::with(&["a", "b"]);
+        bench.lease(at(1_000), "b", Some("2"), Some("1"));
+        assert_eq!(bench.poll(at(1_000)), None);
+        assert_eq!(bench.publish(at(1_200)), ["a/1", "b/2"]);
+    }
+
+    #[test]
+    fn a_member_whose_lease_was_deleted_stays_until_its_time_has_ended() {
+        let mut bench = Bench::with(&["a", "b"]);
+        bench.roster.observe_deleted(at(1_000), &"b".into(), Revision(900));
+        bench.lease(at(2_000), "a", Some("1"), None);
+        assert_eq!(bench.poll(at(5_900)), None);
+        bench.lease(at(5_900), "a", Some("1"), None);
+        bench.list(at(6_000));
+        assert_eq!(bench.publish(at(6_000)), ["a/1"]);
+    }
+
+    #[test]
+    fn a_successor_that_does_not_name_its_predecessor_waits_for_its_end() {
+        let mut bench = Bench::with(&["a", "b"]);
+        bench.roster.observe_deleted(at(1_000), &"b".into(), Revision(500));
+        bench.revision = 1_000;
+        bench.lease(at(1_100), "b", Some("2"), None);
+        assert_eq!(bench.poll(at(5_000)), None, "b/1 may still act");
+        bench.lease(at(5_500), "a", Some("1"), None);
+        bench.lease(at(5_500), "b", Some("2"), None);
+        bench.list(at(6_000));
+        assert_eq!(bench.poll(at(6_000)), None);
+        assert_eq!(bench.publish(at(6_200)), ["a/1", "b/2"]);
+    }
+
+    #[test]
+    fn wishes_of_operators_are_published_at_once_even_if_they_change_nothing() {
+        let mut bench = Bench::with(&["a", "b"]);
+        let epoch = bench.epoch();
+        bench.record.spec.drained.insert("b".into());
+        bench.record.in_step = false;
+        bench.publish(at(1_000));
+        bench.record.in_step = false;
+        bench.publish(at(1_001));
+        assert_eq!(bench.epoch(), Epoch(epoch.0 + 2));
+    }
+
+    #[test]
+    fn the_first_map_lies_above_its_objects_revision_and_waits_a_lease_duration() {
+        let mut bench = Bench::new(&CoordinationConfig::default());
+        bench.list(at(900));
+        bench.lease(at(900), "a", Some("1"), None);
+        assert_eq!(bench.poll(at(1_000)), None);
+        assert!(bench.leader.needs_list(), "the list was read before the object");
+        bench.list(at(1_100));
+        bench.lease(at(1_100), "a", Some("1"), None);
+        assert_eq!(bench.poll(at(1_200)), None);
+        assert_eq!(bench.leader.deadline(), Some(at(6_100)));
+        assert_eq!(bench.poll(at(6_100)), None, "joins are held back here too");
+        bench.publish(at(6_300));
+        assert_eq!(bench.epoch(), Epoch(701));
+    }
+
+    #[test]
+    fn a_map_below_a_known_epoch_is_replaced_by_one_above_it() {
+        let mut bench = Bench::with(&["a", "b"]);
+        bench.roster.heard_of(Epoch(5_000));
+        assert_eq!(bench.poll(at(1_000)), None);
+        bench.list(at(1_100));
+        for member in ["a", "b"] {
+            bench.lease(at(1_100), member, Some("1"), None);
+            bench.lease(at(5_000), member, Some("1"), None);
+        }
+        assert_eq!(bench.poll(at(6_000)), None);
+        bench.publish(at(6_100));
+        assert_eq!(bench.epoch(), Epoch(5_001));
+    }
+
+    #[test]
+    fn a_failed_write_is_repeated_later_and_asks_for_a_new_read() {
+        let mut bench = Bench::with(&["a", "b"]);
+        bench.lease(at(1_000), "b", None, Some("1"));
+        assert!(bench.poll(at(1_000)).is_some());
+        assert_eq!(bench.poll(at(1_001)), None, "one write at a time");
+        assert!(bench.leader.answered(at(1_100), false, &mut Jitter::seeded(1)));
+        assert_eq!(bench.poll(at(1_100)), None);
+        let due = bench.leader.deadline().unwrap();
+        assert!(bench.poll(due).is_some());
+    }
+}

@@ -9,6 +9,8 @@ pub struct CoordinationMetrics {
     pub leader: IntGauge,
     /// `flotilla_epoch`
     pub epoch: IntGauge,
+    /// `flotilla_leadership_changes_total`
+    pub leadership_changes: prometheus::IntCounter,
     /// `flotilla_members`
     pub members: IntGauge,
     /// `flotilla_lease_request_seconds`
@@ -28,6 +30,10 @@ impl CoordinationMetrics {
         let metrics = CoordinationMetrics {
             leader: IntGauge::new("flotilla_leader", "1 while this replica leads.")?,
             epoch: IntGauge::new("flotilla_epoch", "Epoch of the newest shard map accepted.")?,
+            leadership_changes: prometheus::IntCounter::new(
+                "flotilla_leadership_changes_total",
+                "Times this replica began or ceased to lead.",
+            )?,
             members: IntGauge::new("flotilla_members", "Members of the newest shard map accepted.")?,
             lease_seconds: Histogram::with_opts(
                 HistogramOpts::new("flotilla_lease_request_seconds", "How long requests for Leases took.")
@@ -44,6 +50,7 @@ impl CoordinationMetrics {
         };
         registry.register(Box::new(metrics.leader.clone()))?;
         registry.register(Box::new(metrics.epoch.clone()))?;
+        registry.register(Box::new(metrics.leadership_changes.clone()))?;
         registry.register(Box::new(metrics.members.clone()))?;
         registry.register(Box::new(metrics.lease_seconds.clone()))?;
         registry.register(Box::new(metrics.lease_requests.clone()))?;

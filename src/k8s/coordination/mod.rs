@@ -287,6 +287,7 @@ impl Coordination {
             return;
         }
         if was_leading != leading {
+            self.metrics.leadership_changes.inc();
             tracing::info!(leading, epoch, "leadership changed");
         }
         if known_epoch != epoch {

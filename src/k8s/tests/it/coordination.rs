@@ -262,7 +262,9 @@ async fn replicas_share_all_namespaces_and_one_of_them_leads(server: Server) {
     for replica in &fleet.replicas {
         assert!(!replica.acts_on().is_empty(), "{} acts on nothing", replica.name);
         assert_eq!(replica.metric("flotilla_epoch"), replica.epoch().0 as f64);
-        assert_eq!(replica.metric("flotilla_leader"), f64::from(u8::from(replica.view.borrow().leading())));
+        let leading = f64::from(u8::from(replica.view.borrow().leading()));
+        assert_eq!(replica.metric("flotilla_leader"), leading);
+        assert_eq!(replica.metric("flotilla_leadership_changes_total"), leading);
         for namespace in replica.acts_on() {
             let view = replica.view.borrow();
             assert_eq!(view.owner(&namespace).map(|owner| owner.as_str()), Some(replica.name.as_str()));
