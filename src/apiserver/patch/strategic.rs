@@ -159,14 +159,11 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>
     Ok(())
 }
 
-/// A new value without its directives and nulls; `None` when a directive says that it is to be deleted.
+/// A new value without its directives and nulls. An object with a `$patch` is for something that is already there:
+/// kube-apiserver creates nothing from it.
 pub(super) fn clean(value: Value) -> Option<Value> {
     match value {
-        Value::Object(map)
-            if map.get(PATCH).is_some_and(|directive| directive != "replace" && directive != "merge") =>
-        {
-            None
-        }
+        Value::Object(map) if map.contains_key(PATCH) => None,
         Value::Object(map) => Some(Value::Object(without_directives(map))),
         Value::Array(items) => Some(Value::Array(items_without_directives(items))),
         other => Some(other),

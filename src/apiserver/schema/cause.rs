@@ -162,9 +162,20 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// JSON as Go's encoder writes it, which escapes the characters that mean something in HTML.
-pub(super) fn go_json(value: &Value) -> String {
-    value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+/// JSON as Go's encoder writes it: whole floats without a fraction, and what means something in HTML escaped.
+fn go_json(value: &Value) -> String {
+    fn whole(value: &Value) -> Value {
+        match value {
+            Value::Number(n) if n.is_f64() => match n.as_f64() {
+                Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => Value::from(float as i64),
+                _ => value.clone(),
+            },
+            Value::Array(items) => items.iter().map(whole).collect(),
+            Value::Object(map) => map.iter().map(|(name, value)| (name.clone(), whole(value))).collect(),
+            other => other.clone(),
+        }
+    }
+    whole(value).to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
 /// A floating-point number as Go's `%v` prints it: the shortest form, with an exponent below 1e-4 and from 1e21 on.
@@ -225,7 +236,7 @@ mod tests {
             (json!(2.5e-7), "2.5e-07"),
             (json!(true), "true"),
             (json!(null), "null"),
-            (json!({"b": "<", "a": [1]}), r#"{"a":[1],"b":"\u003c"}"#),
+            (json!({"b": "<", "a": [1, 2.0, 0.5]}), r#"{"a":[1,2,0.5],"b":"\u003c"}"#),
         ] {
             assert_eq!(shown(&value), expected);
         }

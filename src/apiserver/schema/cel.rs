@@ -2,61 +2,109 @@
 //!
 //! The expressions are parsed and run by kube-cel; walking the object is ours, because what `oldSelf` is depends on
 //! how old and new values correlate ([`super::correlate`]) and because the words of a refusal are kube-apiserver's.
-//! Two things differ from it: expressions are not type-checked when a definition is created, and running them has
-//! no cost budget.
+//! Three things differ from it: expressions are not type-checked when a definition is created, running them has no
+//! cost budget, and optional selection (`self.?x`) is refused.
 
 use super::cause::Cause;
 use super::cel_value;
 use super::correlate::Old;
 use super::node::{Additional, Node};
 use kube_cel::cel::objects::{OptionalValue, Value as CelValue};
+use kube_cel::cel::parser::{Expression, ParseErrors, Parser};
 use kube_cel::cel::{Context, ExecutionError};
-use kube_cel::{CompilationError, CompilationResult, KubeCelExt, compile_schema};
-use serde_json::{Value, json};
-use std::fmt;
+use serde::Deserialize;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Longest message that a `messageExpression` may produce, in bytes.
 const MAX_MESSAGE: usize = 5 * 1024;
 
-/// One rule of a schema node.
-pub(super) struct Rule {
-    compiled: CompilationResult,
+/// A rule as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Raw {
+    rule: String,
+    message: String,
+    message_expression: String,
+    reason: String,
+    field_path: String,
+    optional_old_self: bool,
 }
 
-impl fmt::Debug for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Rule").field(&self.compiled.rule.rule).finish()
-    }
+/// One rule of a schema node.
+#[derive(Debug)]
+pub(super) struct Rule {
+    raw: Raw,
+    expression: Expression,
+    message: Option<Expression>,
+    uses_old_self: bool,
 }
 
 impl Rule {
     /// Compiles a rule that [`mistakes`] has found nothing wrong with.
     pub(super) fn compile(raw: &Value) -> Option<Self> {
-        compile(raw)?.ok().map(|compiled| Self { compiled })
+        let raw = Raw::deserialize(raw).ok()?;
+        let expression = parse(&raw.rule).ok()?;
+        let message = Some(raw.message_expression.trim()).filter(|text| !text.is_empty());
+        let message = message.and_then(|text| parse(text).ok());
+        let uses_old_self = expression.references().has_variable("oldSelf");
+        Some(Self { raw, expression, message, uses_old_self })
     }
 }
 
-fn compile(raw: &Value) -> Option<Result<CompilationResult, CompilationError>> {
-    compile_schema(&json!({ "x-kubernetes-validations": [raw] })).validations.into_iter().next()
+/// Optional selection (`self.?x`) is refused, because the engine fails on exactly the fields that are missing: better
+/// the author of a definition learns it than every user of it.
+fn parse(expression: &str) -> Result<Expression, ParseErrors> {
+    Parser::default().parse(expression)
 }
 
 /// What is wrong with a rule as written, for the author of a definition.
 pub(super) fn mistakes(raw: &Value, path: &str) -> Option<Cause> {
-    let error = compile(raw)?.err()?;
-    let (field, detail) = match &error {
-        CompilationError::MessageExpressionParse { source, .. } => {
-            ("messageExpression", format!("compilation failed: {source}"))
-        }
-        CompilationError::Parse { source, .. } => ("rule", format!("compilation failed: {source}")),
-        other => ("rule", format!("compilation failed: {other}")),
+    let rule = match Raw::deserialize(raw) {
+        Ok(rule) => rule,
+        Err(error) => return Some(Cause::invalid(path, raw, &error.to_string())),
     };
-    Some(Cause::invalid(format!("{path}.{field}"), raw, &detail))
+    let message = rule.message_expression.trim();
+    let (field, error) = match (parse(&rule.rule), message) {
+        (Err(error), _) => ("rule", error),
+        (Ok(_), "") => return None,
+        (Ok(_), message) => ("messageExpression", parse(message).err()?),
+    };
+    Some(Cause::invalid(format!("{path}.{field}"), raw, &format!("compilation failed: {error}")))
+}
+
+/// A `fieldPath` such as `.spec.x`, `['a-b']` or `.m['key']` as it stands in causes, `.spec.x`, `.a-b` or `.m[key]`;
+/// `None` when it leads to no field that the schema declares.
+pub(super) fn field_path(node: &Node, path: &str) -> Option<String> {
+    let mut node = node;
+    let mut rest = path.trim();
+    let mut out = String::new();
+    while !rest.is_empty() {
+        let name;
+        if let Some(after) = rest.strip_prefix("['") {
+            (name, rest) = after.split_once("']")?;
+        } else {
+            let after = rest.strip_prefix('.')?;
+            (name, rest) = after.split_at(after.find(['.', '[']).unwrap_or(after.len()));
+        }
+        match (node.properties.get(name), &node.additional) {
+            (Some(property), _) => {
+                out.push_str(&format!(".{name}"));
+                node = property;
+            }
+            (None, Additional::Schema(values)) => {
+                out.push_str(&format!("[{name}]"));
+                node = values;
+            }
+            (None, Additional::Unset | Additional::Any | Additional::Denied) => return None,
+        }
+    }
+    Some(out)
 }
 
 thread_local! {
     /// Registering all functions is costly, and a context may not be shared between threads.
-    static FUNCTIONS: Context<'static> = Context::default().with_all();
+    static FUNCTIONS: Context<'static> = cel_value::functions();
 }
 
 /// Runs all rules of a resource's schema. `root` is the schema's root.
@@ -159,55 +207,59 @@ impl Walk<'_> {
                 cel_value::convert(value, Some(node), self.functions)
             }
         };
-        let old_self = old.map(|old| convert(old.value)).filter(|old| !matches!(old, CelValue::Null));
+        let old_self = old.filter(|old| !old.value.is_null()).map(|old| convert(&old.aligned(value)));
         let mut scope = self.functions.new_inner_scope();
         scope.add_variable_from_value("self", convert(value));
         for rule in &node.rules {
-            let optional = rule.compiled.rule.optional_old_self == Some(true);
             let mut scope = scope.new_inner_scope();
-            match (&old_self, optional) {
+            match (&old_self, rule.raw.optional_old_self) {
                 (old, true) => {
                     let value = old.clone().map_or_else(OptionalValue::none, OptionalValue::of);
                     scope.add_variable_from_value("oldSelf", CelValue::Opaque(Arc::new(value)));
                 }
                 (Some(old), false) => scope.add_variable_from_value("oldSelf", old.clone()),
                 // A transition rule says nothing about a value that comes from no other.
-                (None, false) if rule.compiled.is_transition_rule => continue,
+                (None, false) if rule.uses_old_self => continue,
                 (None, false) => {}
             }
-            if let Some(cause) = judge(rule, &scope, node, path) {
-                let forgiven = !rule.compiled.is_transition_rule && ratchet.is_unchanged(value);
-                if !forgiven {
-                    self.causes.push(cause);
-                }
+            match judge(rule, &scope, node, path) {
+                Verdict::Holds => {}
+                Verdict::Broken(_) if !rule.uses_old_self && ratchet.is_unchanged(value) => {}
+                Verdict::Broken(cause) | Verdict::Failed(cause) => self.causes.push(cause),
             }
         }
     }
 }
 
-/// Runs one rule; the cause if it does not hold.
-fn judge(rule: &Rule, scope: &Context<'_>, node: &Node, path: &str) -> Option<Cause> {
-    let raw = &rule.compiled.rule;
-    let stated = raw.message.as_deref().map(str::trim).filter(|message| !message.is_empty());
+/// What came of running a rule.
+enum Verdict {
+    Holds,
+    /// It does not hold, which is forgiven for a value that has not changed.
+    Broken(Cause),
+    /// It could not be run to its end, which is never forgiven.
+    Failed(Cause),
+}
+
+fn judge(rule: &Rule, scope: &Context<'_>, node: &Node, path: &str) -> Verdict {
+    let raw = &rule.raw;
+    let stated = Some(raw.message.trim()).filter(|message| !message.is_empty());
     let in_words = stated.unwrap_or(raw.rule.trim());
     // kube-apiserver shows the type where other errors show the value, which may be large.
     let shown = if node.int_or_string { String::new() } else { node.type_names() };
     let shown = Value::from(shown);
-    match rule.compiled.program.execute(scope) {
-        Ok(CelValue::Bool(true)) => None,
+    match CelValue::resolve(&rule.expression, scope) {
+        Ok(CelValue::Bool(true)) => Verdict::Holds,
         Ok(_) => {
             let message = dynamic_message(rule, scope)
                 .or_else(|| stated.map(str::to_owned))
                 .unwrap_or_else(|| format!("failed rule: {}", raw.rule.trim()));
-            let field = match raw.field_path.as_deref().map(|path| path.trim().trim_start_matches('.')) {
-                None | Some("") => path.to_owned(),
-                Some(below) if path.is_empty() => below.to_owned(),
-                Some(below) => format!("{path}.{below}"),
-            };
-            Some(match raw.reason.as_deref() {
-                Some("FieldValueForbidden") => Cause::forbidden(field, &message),
-                Some("FieldValueRequired") => Cause::required(field, &message),
-                Some("FieldValueDuplicate") => Cause::duplicate(field, &shown),
+            let below = field_path(node, &raw.field_path).unwrap_or_default();
+            let field = format!("{path}{below}");
+            let field = if path.is_empty() { field.trim_start_matches('.') } else { &field };
+            Verdict::Broken(match raw.reason.as_str() {
+                "FieldValueForbidden" => Cause::forbidden(field, &message),
+                "FieldValueRequired" => Cause::required(field, &message),
+                "FieldValueDuplicate" => Cause::duplicate(field, &shown),
                 _ => Cause::invalid(field, &shown, &message),
             })
         }
@@ -216,22 +268,35 @@ fn judge(rule: &Rule, scope: &Context<'_>, node: &Node, path: &str) -> Option<Ca
                 "'no such overload': call arguments did not match a supported operator, function or macro signature \
                  for rule: {in_words}"
             );
-            Some(Cause::invalid(path, &shown, &detail))
+            Verdict::Failed(Cause::invalid(path, &shown, &detail))
         }
         Err(error) => {
-            let mut text = error.to_string();
+            let detail = format!("{} evaluating rule: {in_words}", words(&error));
+            Verdict::Failed(Cause::invalid(path, &shown, &detail))
+        }
+    }
+}
+
+/// An error of a running rule, in the words of cel-go where they differ.
+fn words(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::DivisionByZero(_) => "division by zero".to_owned(),
+        ExecutionError::RemainderByZero(_) => "modulus by zero".to_owned(),
+        ExecutionError::Overflow(..) => "integer overflow".to_owned(),
+        ExecutionError::IndexOutOfBounds(CelValue::Int(index)) => format!("index out of bounds: {index}"),
+        other => {
+            let mut text = other.to_string();
             if let Some(first) = text.get_mut(..1) {
                 first.make_ascii_lowercase();
             }
-            Some(Cause::invalid(path, &shown, &format!("{text} evaluating rule: {in_words}")))
+            text
         }
     }
 }
 
 /// What `messageExpression` says, unless it fails or says something unusable.
 fn dynamic_message(rule: &Rule, scope: &Context<'_>) -> Option<String> {
-    let program = rule.compiled.message_program.as_ref()?;
-    let Ok(CelValue::String(message)) = program.execute(scope) else { return None };
+    let Ok(CelValue::String(message)) = CelValue::resolve(rule.message.as_ref()?, scope) else { return None };
     let message = message.trim();
     let usable = !message.is_empty() && message.len() <= MAX_MESSAGE && !message.contains('\n');
     usable.then(|| message.to_owned())

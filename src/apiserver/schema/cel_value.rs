@@ -6,8 +6,9 @@
 
 use super::format::Format;
 use super::node::{Additional, Node, ValueType};
-use kube_cel::cel::objects::{Key, Map, Value};
-use kube_cel::cel::{Context, Program};
+use kube_cel::KubeCelExt;
+use kube_cel::cel::objects::{Key, Map, Value, ValueType as CelType};
+use kube_cel::cel::{Context, Program, ResolveResult};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
@@ -105,6 +106,34 @@ fn convert_string(text: &str, node: Option<&Node>, base: &Context<'_>) -> Value 
         }
         _ => plain(),
     }
+}
+
+/// A scope with everything that Kubernetes' rules may call, `dyn` and `type` among it, which the crate leaves out.
+pub(super) fn functions() -> Context<'static> {
+    // The names of types are values in CEL; here they are texts, which compare in the same way.
+    const TYPES: [(&str, &str); 11] = [
+        ("bool", "bool"),
+        ("bytes", "bytes"),
+        ("double", "double"),
+        ("int", "int"),
+        ("list", "list"),
+        ("map", "map"),
+        ("null_type", "null"),
+        ("string", "string"),
+        ("uint", "uint"),
+        ("duration", "duration"),
+        ("timestamp", "timestamp"),
+    ];
+    let mut context = Context::default().with_all();
+    for (name, value) in TYPES {
+        context.add_variable_from_value(name, value);
+    }
+    context.add_function("dyn", |value: Value| -> ResolveResult { Ok(value) });
+    context.add_function("type", |value: Value| match value.type_of() {
+        CelType::Float => "double".to_owned(),
+        other => other.to_string(),
+    });
+    context
 }
 
 /// Going through CEL's own conversions keeps its types for time, and the crate behind them, out of this one.

@@ -6,7 +6,7 @@
 
 use super::cause::Cause;
 use super::node::Node;
-use super::{check_node, validate};
+use super::{cel, check_node, embedded, prune, validate};
 use serde_json::{Map, Value, json};
 
 /// Schemas nested deeper than this are refused: a definition is written by a user and read by recursion.
@@ -320,7 +320,17 @@ fn defaults(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
     if let Some(default) = schema.get("default").filter(|default| !default.is_null()) {
         let place = child(path, "default");
         let node = Node::parse(schema);
-        for mut cause in validate::check(default, &node, None, "").causes {
+        if prune::prune_value(&mut default.clone(), &node) {
+            causes.push(Cause::invalid(&place, default, "must not have unknown fields"));
+        }
+        let mut found = embedded::check(default, &node);
+        if found.is_empty() {
+            found = validate::check(default, &node, None, "").causes;
+        }
+        if found.is_empty() {
+            found = cel::check(default, &node, None);
+        }
+        for mut cause in found {
             cause.field = if cause.field == super::cause::NO_FIELD {
                 place.clone()
             } else {
@@ -332,10 +342,9 @@ fn defaults(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (name, property) in members(schema, "properties") {
         defaults(property, &child(path, &format!("properties[{name}]")), causes);
     }
-    for keyword in ["items", "additionalProperties"] {
-        if let Some(below) = schema_of(schema, keyword) {
-            defaults(below, &child(path, keyword), causes);
-        }
+    // kube-apiserver does not look at the defaults inside `additionalProperties`.
+    if let Some(items) = schema_of(schema, "items") {
+        defaults(items, &child(path, "items"), causes);
     }
 }
 

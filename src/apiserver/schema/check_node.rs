@@ -3,7 +3,7 @@
 
 use super::cause::Cause;
 use super::check::{child, entries, flag, keys, members, schema_of, text};
-use super::node::ValueType;
+use super::node::{Node, ValueType};
 use super::{cel, pattern};
 use serde_json::Value;
 
@@ -237,7 +237,7 @@ fn rules(schema: &Value, path: &str, place: Place, causes: &mut Vec<Cause>) {
         if field_path.contains('\n') {
             let place = child(&path, "fieldPath");
             causes.push(Cause::invalid(place, &field_path.into(), "must not contain line breaks"));
-        } else if !field_path.is_empty() && !names_a_field(schema, field_path) {
+        } else if !field_path.is_empty() && cel::field_path(&Node::parse(schema), field_path).is_none() {
             causes.push(Cause::invalid(
                 child(&path, "fieldPath"),
                 &field_path.into(),
@@ -254,28 +254,4 @@ fn rules(schema: &Value, path: &str, place: Place, causes: &mut Vec<Cause>) {
 
 fn mentions_old_self(expression: &str) -> bool {
     expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == "oldSelf")
-}
-
-/// Whether a path such as `.spec.x`, `['a-b']` or `.m['key']` leads to a field that the schema declares.
-fn names_a_field(schema: &Value, path: &str) -> bool {
-    let mut node = schema;
-    let mut rest = path.trim();
-    while !rest.is_empty() {
-        let name;
-        if let Some(after) = rest.strip_prefix("['") {
-            let Some((inside, after)) = after.split_once("']") else { return false };
-            (name, rest) = (inside, after);
-        } else if let Some(after) = rest.strip_prefix('.') {
-            let end = after.find(['.', '[']).unwrap_or(after.len());
-            (name, rest) = after.split_at(end);
-        } else {
-            return false;
-        }
-        let property = node.get("properties").and_then(|properties| properties.get(name));
-        match property.or_else(|| schema_of(node, "additionalProperties")) {
-            Some(below) => node = below,
-            None => return false,
-        }
-    }
-    true
 }

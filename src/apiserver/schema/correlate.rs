@@ -30,15 +30,42 @@ impl<'a> Old<'a> {
         Some(Self { value, node })
     }
 
-    /// Whether `new` is the same as the old value; the order of a list-type map does not count.
+    /// The old value with the items of sets and list-type maps in the order of the new ones. Their order means
+    /// nothing, so `self == oldSelf` must not depend on it.
+    pub(super) fn aligned(self, new: &Value) -> Value {
+        match (self.value, new) {
+            (Value::Object(old), Value::Object(map)) => old
+                .iter()
+                .map(|(name, value)| match (self.field(name), map.get(name)) {
+                    (Some(old), Some(new)) => (name.clone(), old.aligned(new)),
+                    _ => (name.clone(), value.clone()),
+                })
+                .collect(),
+            (Value::Array(old), Value::Array(items)) => match &self.node.list_type {
+                ListType::Atomic => self.value.clone(),
+                ListType::Set => {
+                    let (known, gone): (Vec<&Value>, Vec<&Value>) =
+                        old.iter().partition(|item| items.contains(item));
+                    let known = items.iter().filter(|item| known.contains(item));
+                    known.chain(gone).cloned().collect()
+                }
+                ListType::Map(keys) => {
+                    let gone = old.iter().filter(|item| find_item(items, keys, item).is_none()).cloned();
+                    let known = items.iter().filter_map(|item| Some(self.item(item)?.aligned(item)));
+                    known.chain(gone).collect()
+                }
+            },
+            (old, _) => old.clone(),
+        }
+    }
+
+    /// Whether `new` is the same as the old value; the order of a list-type map does not count. Fields that the
+    /// schema does not declare cannot be compared, so an object that has any is never the same.
     pub(super) fn equals(self, new: &Value) -> bool {
         match (self.value, new) {
             (Value::Object(old), Value::Object(map)) => {
                 old.len() == map.len()
-                    && map.iter().all(|(name, value)| match self.field(name) {
-                        Some(old) => old.equals(value),
-                        None => old.get(name) == Some(value),
-                    })
+                    && map.iter().all(|(name, value)| self.field(name).is_some_and(|old| old.equals(value)))
             }
             (Value::Array(old), Value::Array(items)) => match self.node.list_type {
                 ListType::Map(_) => {
@@ -52,9 +79,11 @@ impl<'a> Old<'a> {
     }
 }
 
+/// An item has an identity only when all its keys are there and are scalars.
 fn find_item<'a>(items: &'a [Value], keys: &[String], like: &Value) -> Option<&'a Value> {
-    if !like.is_object() {
-        return None;
-    }
-    items.iter().find(|item| item.is_object() && keys.iter().all(|key| item.get(key) == like.get(key)))
+    let scalar = |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
+    let identity: Option<Vec<&Value>> =
+        keys.iter().map(|key| like.get(key).filter(|value| scalar(value))).collect();
+    let identity = identity.filter(|identity| !identity.is_empty())?;
+    items.iter().find(|item| keys.iter().zip(&identity).all(|(key, value)| item.get(key) == Some(*value)))
 }

@@ -16,6 +16,7 @@ mod check;
 mod check_node;
 mod correlate;
 mod default;
+mod embedded;
 mod format;
 mod list_type;
 mod node;

@@ -42,6 +42,14 @@ pub(super) fn prune(object: &mut Value, root: &Node) -> Vec<String> {
     pruner.dropped
 }
 
+/// Drops what `node` does not know from a value that is no resource; whether there was anything to drop.
+pub(super) fn prune_value(value: &mut Value, node: &Node) -> bool {
+    let mut pruner = Pruner { path: String::new(), dropped: Vec::new() };
+    let before = value.clone();
+    pruner.value(value, Some(node));
+    *value != before
+}
+
 /// Keeps the path of where it is, so that dropped fields can be named.
 struct Pruner {
     path: String,

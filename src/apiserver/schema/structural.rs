@@ -3,7 +3,7 @@
 use super::cause::{Cause, Reason};
 use super::correlate::Old;
 use super::node::Node;
-use super::{cel, check, default, list_type, prune, validate};
+use super::{cel, check, default, embedded, list_type, prune, validate};
 use serde_json::Value;
 
 /// A structural schema, ready to prune, default and validate objects.
@@ -41,6 +41,7 @@ impl StructuralSchema {
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Cause> {
         let old_root = old.map(|value| Old { value, node: &self.root });
         let mut causes = validate::check(new, &self.root, old_root, "").causes;
+        causes.extend(embedded::check(new, &self.root));
         if old.is_none_or(|old| list_type::duplicates(old, &self.root).is_empty()) {
             causes.extend(list_type::duplicates(new, &self.root));
         }

@@ -51,7 +51,7 @@ pub(super) fn check(value: &Value, node: &Node, old: Option<Old<'_>>, path: &str
     outcome
 }
 
-/// [`check`] without ratcheting at this level, as the branches of logical junctors need it.
+/// [`check`] without ratcheting at this level.
 fn check_any(value: &Value, node: &Node, old: Option<Old<'_>>, path: &str) -> Outcome {
     let mut outcome = Outcome::default();
     if value.is_null() {
@@ -63,7 +63,7 @@ fn check_any(value: &Value, node: &Node, old: Option<Old<'_>>, path: &str) -> Ou
         outcome.merge(check_type(value, node, path));
         outcome.matches += 1;
     }
-    outcome.merge(check_junctors(value, node, old, path));
+    outcome.merge(check_junctors(value, node, path));
     outcome.matches += 1;
     match value {
         Value::String(text) => {
@@ -156,7 +156,8 @@ fn is_whole(float: f64) -> bool {
     float.is_finite() && float.abs() <= LARGEST && float.fract().abs() < 1e-9
 }
 
-fn check_junctors(value: &Value, node: &Node, old: Option<Old<'_>>, path: &str) -> Outcome {
+/// Branches are checked as if the value were new: kube-apiserver does not ratchet inside of them.
+fn check_junctors(value: &Value, node: &Node, path: &str) -> Outcome {
     let mut outcome = Outcome::default();
     let name = quoted(path);
     let unplaced = |message: String| Cause::invalid("", &Value::from(""), &message);
@@ -165,7 +166,7 @@ fn check_junctors(value: &Value, node: &Node, old: Option<Old<'_>>, path: &str) 
         let mut best: Option<Outcome> = None;
         let mut holds = false;
         for branch in &node.any_of {
-            let result = check_any(value, branch, old, path);
+            let result = check_any(value, branch, None, path);
             holds = result.is_valid();
             if holds || best.as_ref().is_none_or(|best| result.matches > best.matches) {
                 best = Some(result);
@@ -185,7 +186,7 @@ fn check_junctors(value: &Value, node: &Node, old: Option<Old<'_>>, path: &str) 
         let mut first: Option<Outcome> = None;
         let mut count = 0;
         for branch in &node.one_of {
-            let result = check_any(value, branch, old, path);
+            let result = check_any(value, branch, None, path);
             if result.is_valid() {
                 count += 1;
                 best = None;
@@ -210,7 +211,7 @@ fn check_junctors(value: &Value, node: &Node, old: Option<Old<'_>>, path: &str) 
     if !node.all_of.is_empty() {
         let mut valid = 0;
         for branch in &node.all_of {
-            let result = check_any(value, branch, old, path);
+            let result = check_any(value, branch, None, path);
             valid += usize::from(result.is_valid());
             outcome.merge(result);
         }
@@ -221,7 +222,7 @@ fn check_junctors(value: &Value, node: &Node, old: Option<Old<'_>>, path: &str) 
     }
 
     if let Some(not) = &node.not
-        && check_any(value, not, old, path).is_valid()
+        && check_any(value, not, None, path).is_valid()
     {
         outcome.add(unplaced(format!("{name} must not validate the schema (not)")));
     }
@@ -323,7 +324,11 @@ fn check_items(items: &[Value], node: &Node, old: Option<Old<'_>>, path: &str) -
 fn check_enum(value: &Value, node: &Node, path: &str) -> Outcome {
     let same = |allowed: &Value| match (value, allowed) {
         (Value::Null, _) => false,
-        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
+            // kube-openapi converts the value to the type of the enumerated one, which cuts off a fraction.
+            (None, Some(b)) => a.as_f64().is_some_and(|a| a as i64 == b),
+            _ => a == b || a.as_f64() == b.as_f64(),
+        },
         (a, b) => a == b,
     };
     if node.allowed.is_empty() || node.allowed.iter().any(same) {
