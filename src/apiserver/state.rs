@@ -48,8 +48,8 @@ impl State {
         if let Some((namespaces, version)) = registry.find("", "v1", "namespaces") {
             for name in INITIAL_NAMESPACES {
                 // Neither can fail: the names are valid and new.
-                if let Ok(prepared) = prepare_create(&namespaces, version, "", namespace(name), &fresh(now)) {
-                    let _ = store.create(&namespaces.id, prepared.value, now, false);
+                if let Ok(value) = prepare_create(&namespaces, version, "", namespace(name), &fresh(now)) {
+                    let _ = store.create(&namespaces.id, value, now, false);
                 }
             }
         }

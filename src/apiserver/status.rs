@@ -122,8 +122,11 @@ impl ApiError {
 
     /// The revision asked for lies in the future.
     pub fn too_large(asked: u64, current: u64) -> Self {
-        let mut error =
-            Self::new(504, "Timeout", format!("Too large resource version: {asked}, current: {current}"));
+        let mut error = Self::new(
+            504,
+            "Timeout",
+            format!("Timeout: Too large resource version: {asked}, current: {current}"),
+        );
         let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
         error.details = Some(Map::from_iter([
             ("causes".to_owned(), json!([cause])),
@@ -131,6 +134,11 @@ impl ApiError {
         ]));
         error.retry_after = Some(1);
         error
+    }
+
+    /// An option in the query or in a body of options has an unusable value. `kind` is the kind of the options.
+    pub fn invalid_option(kind: &str, cause: Cause) -> Self {
+        Self::invalid(Named { group: "meta.k8s.io", resource: kind }, "", &[cause])
     }
 
     /// The body is in a form that is not understood.

@@ -42,6 +42,13 @@ pub(crate) fn plain(text: &'static str) -> Response<Body> {
     response
 }
 
+/// The answer where nothing is served.
+pub(crate) fn no_page() -> Response<Body> {
+    let mut response = plain("404 page not found\n");
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
 /// An answer that goes on.
 pub(crate) fn streaming(chunks: impl Stream<Item = Result<Bytes, Cut>> + Send + 'static) -> Response<Body> {
     use futures::TryStreamExt;

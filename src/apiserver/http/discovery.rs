@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::body::{Body, json_bytes, json_value};
+use super::body::{Body, json_bytes, json_value, no_page};
 use super::negotiate::{aggregated_discovery, wants_openapi_protobuf};
 use super::reviews::REVIEWS;
 use super::route::Route;
@@ -52,8 +52,9 @@ pub(super) fn answer(state: &State, route: &Route, headers: &HeaderMap) -> Resul
             }
         }
         Route::Group(group) => {
-            let versions =
-                groups.get(group.as_str()).filter(|_| !group.is_empty()).ok_or_else(ApiError::no_path)?;
+            let Some(versions) = groups.get(group.as_str()).filter(|_| !group.is_empty()) else {
+                return Ok(no_page());
+            };
             let mut value = group_value(group, versions);
             value["kind"] = "APIGroup".into();
             value["apiVersion"] = "v1".into();
@@ -63,7 +64,7 @@ pub(super) fn answer(state: &State, route: &Route, headers: &HeaderMap) -> Resul
             let known =
                 groups.get(group.as_str()).is_some_and(|versions| versions.contains(&version.as_str()));
             if !known {
-                return Err(ApiError::no_path());
+                return Ok(no_page());
             }
             resource_list(&registry, group, version)
         }
@@ -97,16 +98,14 @@ pub(super) fn answer(state: &State, route: &Route, headers: &HeaderMap) -> Resul
                 let version = versions.iter().find(|version| path_of(group, version) == *path)?;
                 Some((*group, *version))
             });
-            let (group, version) = found.ok_or_else(ApiError::no_path)?;
+            let Some((group, version)) = found else { return Ok(no_page()) };
             let document = state.document(&registry, path, || {
                 let definitions = definitions(&registry, Some((group, version)));
                 openapi::v3_document(&api_version(group, version), &definitions).to_string().into_bytes()
             });
             return Ok(json_bytes(StatusCode::OK, document));
         }
-        Route::Health | Route::Version | Route::Objects(_) | Route::Unknown => {
-            return Err(ApiError::no_path());
-        }
+        Route::Health | Route::Version | Route::Objects(_) | Route::Unknown => return Ok(no_page()),
     };
     Ok(json_value(StatusCode::OK, &value))
 }

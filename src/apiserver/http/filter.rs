@@ -27,7 +27,14 @@ impl Filter {
         for field in fields.fields() {
             let general = field == "metadata.name" || field == "metadata.namespace";
             if !general && !selectable.iter().any(|known| known == field) {
-                return Err(ApiError::bad_request(format!("field label not supported: {field}")));
+                let plain = call.resource.builtin.is_some() && selectable.is_empty();
+                return Err(ApiError::bad_request(if plain {
+                    format!(
+                        "\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    )
+                } else {
+                    format!("field label not supported: {field}")
+                }));
             }
         }
         let named = |text: &str| (!text.is_empty()).then(|| text.to_owned());

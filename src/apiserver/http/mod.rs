@@ -29,7 +29,7 @@ use crate::registry::Resource;
 use crate::state::State;
 use crate::status::{ApiError, Named};
 use crate::verb::{RequestKind, Verb};
-use body::{failure, plain};
+use body::{failure, no_page, plain};
 use route::{Place, Query, Route};
 
 /// Largest body that is read, in bytes. That of kube-apiserver.
@@ -83,7 +83,7 @@ where
                 discovery::answer(&state, &other, &parts.headers).unwrap_or_else(|error| failure(&error))
             );
         }
-        Route::Unknown => return Ok(failure(&ApiError::no_path())),
+        Route::Unknown => return Ok(no_page()),
         _ => return Ok(failure(&ApiError::no_method())),
     };
     let Some(verb) = route::verb(&parts.method, &place, &query) else {
@@ -109,7 +109,9 @@ where
     }
     let Some((resource, version)) = state.registry().find(&place.group, &place.version, &place.resource)
     else {
-        return Ok(failure(&ApiError::no_path()));
+        // The groups of definitions come and go; the built-in ones are always there.
+        let built_in = state.registry().has_builtin(&place.group, &place.version);
+        return Ok(if built_in { failure(&ApiError::no_path()) } else { no_page() });
     };
     let full = if resource.group.is_empty() {
         resource.plural.clone()

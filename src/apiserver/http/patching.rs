@@ -38,8 +38,8 @@ impl Patch {
                 "server-side apply is not supported by this server; use client-side apply (kubectl apply without \
                  --server-side) or a merge patch",
             )),
-            other => Err(ApiError::unsupported_media_type(format!(
-                "the body of the request was in an unknown format ({other}) - accepted media types include: {accepted}"
+            _ => Err(ApiError::unsupported_media_type(format!(
+                "the body of the request was in an unknown format - accepted media types include: {accepted}"
             ))),
         }
     }
@@ -64,5 +64,14 @@ fn refused(error: PatchError) -> ApiError {
         PatchError::Rejected(_) => "Invalid",
         PatchError::TooLarge(_) => "RequestEntityTooLarge",
     };
-    ApiError::new(error.code(), reason, error.to_string())
+    let text = match &error {
+        // What failed is in nobody's text: clients know these words.
+        PatchError::Rejected(_) => {
+            "the server rejected our request due to an error in our request".to_owned()
+        }
+        other => other.to_string(),
+    };
+    let mut answer = ApiError::new(error.code(), reason, text);
+    answer.details = (reason == "Invalid").then(serde_json::Map::new);
+    answer
 }

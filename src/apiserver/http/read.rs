@@ -9,6 +9,7 @@ use super::body::json_bytes;
 use super::filter::Filter;
 use super::render::Form;
 use super::{Body, Call};
+use crate::schema::Cause;
 use crate::state::State;
 use crate::status::ApiError;
 use crate::store::{Key, ListError, PageStart};
@@ -46,6 +47,10 @@ pub(super) fn list(state: &State, call: &Call) -> Result<Response<Body>, ApiErro
     });
     let page = page.map_err(|(error, asked)| ApiError::from_list(error, continued, asked))?;
     let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if call.resource.builtin.is_none() {
+        // Lists of custom resources carry the field even when it is empty, and clients have to cope with that.
+        metadata["continue"] = "".into();
+    }
     if let Some(last) = page.objects.last().filter(|_| page.more) {
         metadata["continue"] = continue_token(page.revision, &last.key).into();
         if let Some(remaining) = page.remaining.filter(|_| !filter.selects()) {
@@ -79,10 +84,14 @@ fn page_start(call: &Call) -> Result<(PageStart, Option<u64>), ApiError> {
     match (call.query.get("resourceVersionMatch"), asked) {
         ("Exact", Some(revision)) => Ok((PageStart { revision: Some(revision), after: None, limit }, None)),
         ("" | "NotOlderThan", asked) => Ok((PageStart { revision: None, after: None, limit }, asked)),
+        ("Exact", None) => {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            Err(ApiError::invalid_option("ListOptions", Cause::forbidden("resourceVersionMatch", why)))
+        }
         (other, _) => {
-            let why =
-                format!("resourceVersionMatch: Forbidden: resourceVersionMatch {other} is not usable here");
-            Err(ApiError::bad_request(why))
+            let known = ["Exact", "NotOlderThan", ""];
+            let cause = Cause::not_supported("resourceVersionMatch", &other.into(), &known);
+            Err(ApiError::invalid_option("ListOptions", cause))
         }
     }
 }

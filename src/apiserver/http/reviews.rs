@@ -62,6 +62,13 @@ pub(super) fn answer(
             access(state, &asked, spec)
         }
     };
+    if let Some(known) = REVIEWS.iter().find(|known| known.resource == place.resource) {
+        review["apiVersion"] = format!("{}/v1", known.group).into();
+        review["kind"] = known.kind.into();
+    }
+    if !review["metadata"].is_object() {
+        review["metadata"] = json!({});
+    }
     review["status"] = status;
     Ok(json_value(StatusCode::CREATED, &review))
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::body::{Body, json_bytes, json_value, warn};
 use super::filter::Filter;
@@ -16,12 +16,15 @@ use super::negotiate::parse_body;
 use super::patching::Patch;
 use super::render::{Form, bytes_in};
 use super::{Call, success};
-use crate::registry::{Prepared, Target, convert, prepare_create, prepare_update};
+use crate::registry::{Decoded, Target, convert, decode, prepare_create, prepare_update};
+use crate::schema::Cause;
 use crate::state::{State, fresh, now};
 use crate::status::{ApiError, Named};
 use crate::store::{
-    DEFINITIONS, Deletion, Key, NAMESPACES, Object, PageStart, Propagation, StoreError, Written, text,
+    DEFINITIONS, Deletion, Key, NAMESPACES, Object, PageStart, Propagation, StoreError, Written,
+    metadata_mut, text,
 };
+use crate::verb::Verb;
 
 /// How often an overtaken patch or deletion is tried.
 const TRIES: usize = 10;
@@ -36,32 +39,37 @@ enum FieldValidation {
     Strict,
 }
 
+/// The kind of a request's options, for errors about them.
+fn options_kind(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Create => "CreateOptions",
+        Verb::Update => "UpdateOptions",
+        Verb::Patch => "PatchOptions",
+        Verb::Delete | Verb::DeleteCollection => "DeleteOptions",
+        Verb::Get | Verb::List | Verb::Watch => "ListOptions",
+    }
+}
+
 fn field_validation(call: &Call) -> Result<FieldValidation, ApiError> {
     match call.query.get("fieldValidation") {
         "Ignore" => Ok(FieldValidation::Ignore),
         "" | "Warn" => Ok(FieldValidation::Warn),
         "Strict" => Ok(FieldValidation::Strict),
-        other => Err(ApiError::new(
-            422,
-            "Invalid",
-            format!(
-                "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \"{other}\": \
-                 supported values: \"Ignore\", \"Strict\", \"Warn\""
-            ),
-        )),
+        other => {
+            let known = ["", "Ignore", "Strict", "Warn"];
+            let cause = Cause::not_supported("fieldValidation", &other.into(), &known);
+            Err(ApiError::invalid_option(options_kind(call.verb), cause))
+        }
     }
 }
 
 fn dry_run(call: &Call) -> Result<bool, ApiError> {
-    let mut dry = false;
-    for value in call.query.all("dryRun") {
-        if value != "All" {
-            let message = format!("dryRun: Unsupported value: \"{value}\": supported values: \"All\"");
-            return Err(ApiError::new(422, "Invalid", message));
-        }
-        dry = true;
+    let asked: Vec<&str> = call.query.all("dryRun").collect();
+    if asked.iter().any(|value| *value != "All") {
+        let cause = Cause::not_supported("dryRun", &json!(asked), &["All"]);
+        return Err(ApiError::invalid_option(options_kind(call.verb), cause));
     }
-    Ok(dry)
+    Ok(!asked.is_empty())
 }
 
 /// Acts on unknown fields: refuses them, or gives the warnings to send.
@@ -111,19 +119,29 @@ pub(super) fn create(state: &State, call: &Call, body: &[u8]) -> Result<Response
             return Err(ApiError::new(405, "MethodNotAllowed", why));
         }
     }
+    let Decoded { value, dropped } = decode(&call.resource, call.version, value)?;
+    let warnings = report_dropped(call, mode, &dropped)?;
+    store_new(state, call, value, dry, &warnings)
+}
+
+/// Stores a new object, trying again while a generated name is taken, which is no fault of the client.
+fn store_new(
+    state: &State,
+    call: &Call,
+    value: Value,
+    dry: bool,
+    warnings: &[String],
+) -> Result<Response<Body>, ApiError> {
     let generated = text(&value, "/metadata/name").is_empty();
     let mut tries = TRIES;
     loop {
         tries -= 1;
-        let fresh = fresh(now());
-        let prepared =
-            prepare_create(&call.resource, call.version, &call.place.namespace, value.clone(), &fresh)?;
-        let warnings = report_dropped(call, mode, &prepared.dropped)?;
-        match state.write(|store, now| store.create(&call.resource.id, prepared.value, now, dry)) {
-            // A generated name that is taken is no fault of the client.
+        let (namespace, fresh) = (&call.place.namespace, fresh(now()));
+        let prepared = prepare_create(&call.resource, call.version, namespace, value.clone(), &fresh)?;
+        match state.write(|store, now| store.create(&call.resource.id, prepared, now, dry)) {
             Err(StoreError::AlreadyExists(_)) if generated && tries > 0 => {}
             Err(error) => return Err(store_error(call, error)),
-            Ok(object) => return answer(call, success(true), &object, &warnings),
+            Ok(object) => return answer(call, success(true), &object, warnings),
         }
     }
 }
@@ -131,32 +149,66 @@ pub(super) fn create(state: &State, call: &Call, body: &[u8]) -> Result<Response
 /// Replaces an object.
 pub(super) fn update(state: &State, call: &Call, body: &[u8]) -> Result<Response<Body>, ApiError> {
     let (mode, dry) = (field_validation(call)?, dry_run(call)?);
-    let value = parse_body(&call.headers, body)?;
-    let revision = text(&value, "/metadata/resourceVersion").to_owned();
-    if revision.is_empty() && call.resource.needs_revision {
-        let cause = crate::schema::Cause::invalid(
-            "metadata.resourceVersion",
-            &json!(0),
-            "must be specified for an update",
-        );
-        return Err(ApiError::invalid(call.resource.named_kind(), &call.place.name, &[cause]));
+    let Decoded { value, dropped } = decode(&call.resource, call.version, parse_body(&call.headers, body)?)?;
+    let warnings = report_dropped(call, mode, &dropped)?;
+    let key = key(call);
+    let current = state.read(|store| store.get(&call.resource.id, &key));
+    let main = call.place.subresource.is_empty();
+    if current.is_none()
+        && main
+        && call.resource.create_on_update
+        && text(&value, "/metadata/name") == key.name
+    {
+        // As on a real API server, the revision that the client has seen does not matter then.
+        let mut value = value;
+        metadata_mut(&mut value).remove("resourceVersion");
+        return store_new(state, call, value, dry, &warnings);
     }
-    change(state, call, mode, dry, |_| Ok(value.clone()))
+    let revision = text(&value, "/metadata/resourceVersion");
+    if current.is_some() && revision.is_empty() && call.resource.needs_revision {
+        let why = "must be specified for an update";
+        let cause = Cause::invalid("metadata.resourceVersion", &json!(0), why);
+        return Err(ApiError::invalid(call.resource.named(), &key.name, &[cause]));
+    }
+    change(state, call, dry, |_| Ok((value.clone(), warnings.clone())))
 }
 
 /// Changes parts of an object.
 pub(super) fn patch(state: &State, call: &Call, body: &[u8]) -> Result<Response<Body>, ApiError> {
     let (mode, dry) = (field_validation(call)?, dry_run(call)?);
     let patch = Patch::read(&call.headers, &call.resource, body)?;
-    change(state, call, mode, dry, |current| patch.apply(&call.resource, current))
+    change(state, call, dry, |current| {
+        let patched = patch.apply(&call.resource, current)?;
+        let text = patched.to_string();
+        let decoded = decode(&call.resource, call.version, patched).and_then(|decoded| {
+            let warnings = report_dropped(call, mode, &decoded.dropped)?;
+            Ok((decoded.value, warnings))
+        });
+        decoded.map_err(|error| unusable_patch(call, &text, error))
+    })
 }
 
+/// What a patch has made of the object cannot be read. kube-apiserver shows the patched object then.
+fn unusable_patch(call: &Call, patched: &str, error: ApiError) -> ApiError {
+    if error.code != 400 {
+        return error;
+    }
+    let prefix = format!("cannot be handled as a {}: ", call.resource.kind);
+    let why = error.message.split_once(&prefix).map_or(error.message.as_str(), |(_, why)| why);
+    let cause = Cause::invalid("patch", &patched.into(), why);
+    let mut error = ApiError::new(422, "Invalid", format!(" \"\" is invalid: {cause}"));
+    let causes = json!([{"reason": cause.reason.as_str(), "message": cause.message, "field": cause.field}]);
+    error.details = Some(Map::from_iter([("causes".to_owned(), causes)]));
+    error
+}
+
+/// Stores what `next` makes of the current object, again while it is overtaken by others. `next` gives the object and
+/// the warnings to send.
 fn change(
     state: &State,
     call: &Call,
-    mode: FieldValidation,
     dry: bool,
-    next: impl Fn(&Value) -> Result<Value, ApiError>,
+    next: impl Fn(&Value) -> Result<(Value, Vec<String>), ApiError>,
 ) -> Result<Response<Body>, ApiError> {
     let key = key(call);
     let target = match call.place.subresource.as_str() {
@@ -170,15 +222,13 @@ fn change(
         let current = state.read(|store| store.get(&call.resource.id, &key));
         let current = current.ok_or_else(|| ApiError::not_found(call.resource.named(), &key.name))?;
         let old = convert(&call.resource, call.version, current.value());
-        let value = next(&old)?;
+        let (value, warnings) = next(&old)?;
         let based_on = text(&value, "/metadata/resourceVersion").to_owned();
         let overtaken = !based_on.is_empty() && based_on != current.meta.revision.to_string();
         if overtaken {
             return Err(store_error(call, StoreError::Conflict(key)));
         }
-        let Prepared { value, dropped } =
-            prepare_update(&call.resource, call.version, target, &key, &old, value)?;
-        let warnings = report_dropped(call, mode, &dropped)?;
+        let value = prepare_update(&call.resource, call.version, target, &key, &old, value)?;
         let revision = current.meta.revision;
         match state.write(|store, now| store.update(&call.resource.id, revision, value, now, dry)) {
             Err(StoreError::Conflict(_)) if tries > 0 => {}
@@ -202,11 +252,9 @@ fn deletion(call: &Call, body: &[u8]) -> Result<(Deletion, bool), ApiError> {
         "Foreground" => Some(Propagation::Foreground),
         "Orphan" => Some(Propagation::Orphan),
         other => {
-            let message = format!(
-                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \"{other}\": \
-                 supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
-            );
-            return Err(ApiError::new(422, "Invalid", message));
+            let known = ["Foreground", "Background", "Orphan", "nil"];
+            let cause = Cause::not_supported("propagationPolicy", &other.into(), &known);
+            return Err(ApiError::invalid_option("DeleteOptions", cause));
         }
     };
     let precondition = |name: &str| {
@@ -233,7 +281,7 @@ pub(super) fn delete(state: &State, call: &Call, body: &[u8]) -> Result<Response
     let written = state
         .write(|store, now| store.delete(&call.resource.id, &key, &deletion, now, dry))
         .map_err(|error| match error {
-            StoreError::Precondition(why) => ApiError::conflict(call.resource.named(), &key.name, &why),
+            StoreError::Precondition(why) => ApiError::conflict(call.resource.named_kind(), &key.name, &why),
             other => store_error(call, other),
         })?;
     match written {

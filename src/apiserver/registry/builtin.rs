@@ -224,6 +224,7 @@ pub(super) fn resources() -> Vec<Resource> {
             namespaced: row.namespaced,
             generation: row.generation,
             needs_revision: row.needs_revision,
+            create_on_update: matches!(row.builtin, Builtin::Lease | Builtin::Event | Builtin::Service),
             versions: vec![Version {
                 name: "v1".to_owned(),
                 served: true,

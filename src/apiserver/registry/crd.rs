@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::names::{NameRule, version_rank};
 use super::{Registry, Resource, Version};
 use crate::schema::{Cause, StructuralSchema};
-use crate::store::{DEFINITION_FINALIZER, metadata_mut, text, texts};
+use crate::store::{text, texts};
 
 /// What a definition adds, and what it is told about that.
 #[derive(Debug)]
@@ -33,32 +33,23 @@ pub(super) fn default(value: &mut Value) {
 
 /// What a new definition gets. Its status follows when it is taken into the registry.
 pub(super) fn on_create(value: &mut Value) {
-    hold(value);
     let stored = storage_version(value);
     if let Some(object) = value.as_object_mut() {
-        object.insert("status".into(), json!({"storedVersions": [stored]}));
+        let names = json!({"kind": "", "plural": ""});
+        object.insert(
+            "status".into(),
+            json!({"acceptedNames": names, "conditions": null, "storedVersions": [stored]}),
+        );
     }
 }
 
 /// What a changed definition keeps.
-pub(super) fn on_update(value: &mut Value, old: &Value) {
-    if old.pointer("/metadata/deletionTimestamp").is_none() {
-        hold(value);
-    }
+pub(super) fn on_update(value: &mut Value) {
     let stored = storage_version(value);
     let mut versions = texts(value, "/status/storedVersions");
     if !versions.contains(&stored) {
         versions.push(stored);
         value["status"]["storedVersions"] = json!(versions);
-    }
-}
-
-/// Objects of the definition have to go before it does.
-fn hold(value: &mut Value) {
-    let mut finalizers = texts(value, "/metadata/finalizers");
-    if !finalizers.iter().any(|name| name == DEFINITION_FINALIZER) {
-        finalizers.push(DEFINITION_FINALIZER.to_owned());
-        metadata_mut(value).insert("finalizers".into(), json!(finalizers));
     }
 }
 
@@ -207,6 +198,7 @@ pub fn accept_definition(registry: &Registry, value: &Value, timestamp: &str) ->
         namespaced: text(spec, "/scope") == "Namespaced",
         generation: true,
         needs_revision: true,
+        create_on_update: false,
         versions,
         storage,
         builtin: None,
@@ -222,6 +214,10 @@ pub fn accept_definition(registry: &Registry, value: &Value, timestamp: &str) ->
     };
     set_condition(&mut status, "NamesAccepted", accepted, why, &message, timestamp);
     set_condition(&mut status, "Established", established, established_why, established_message, timestamp);
+    if value.pointer("/metadata/deletionTimestamp").is_some() {
+        let why = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+        set_condition(&mut status, "Terminating", "True", "InstanceDeletionPending", why, timestamp);
+    }
     if conflict.is_none() {
         status["acceptedNames"] = spec["names"].clone();
     } else {

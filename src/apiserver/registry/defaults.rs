@@ -1,7 +1,7 @@
 //! What the server fills in for built-in kinds.
 
-use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use base64::{DecodeError, Engine};
 use serde_json::{Map, Value, json};
 
 use super::{Builtin, crd};
@@ -21,11 +21,24 @@ pub(super) fn on_decode(builtin: Builtin, value: &mut Value) -> Result<(), ApiEr
                 set_default(port, "protocol", json!("TCP"));
                 set_default(port, "name", json!(""));
             }
+            for endpoint in items(value, "/endpoints") {
+                set_default(endpoint, "conditions", json!({}));
+            }
+        }
+        Builtin::Event => {
+            for field in ["eventTime", "firstTimestamp", "lastTimestamp"] {
+                set_default(value, field, Value::Null);
+            }
+            for field in ["reportingComponent", "reportingInstance"] {
+                set_default(value, field, json!(""));
+            }
+            for field in ["source", "involvedObject"] {
+                set_default(value, field, json!({}));
+            }
         }
         Builtin::Definition => crd::default(value),
         Builtin::Namespace
         | Builtin::ConfigMap
-        | Builtin::Event
         | Builtin::Lease
         | Builtin::Ingress
         | Builtin::IngressClass => {}
@@ -82,7 +95,7 @@ pub(super) fn on_update(builtin: Builtin, value: &mut Value, old: &Value) {
                 allocate_cluster_ip(value);
             }
         }
-        Builtin::Definition => crd::on_update(value, old),
+        Builtin::Definition => crd::on_update(value),
         Builtin::ConfigMap
         | Builtin::Secret
         | Builtin::Event
@@ -97,12 +110,16 @@ pub(super) fn on_update(builtin: Builtin, value: &mut Value, old: &Value) {
 fn fold_string_data(value: &mut Value) -> Result<(), ApiError> {
     let Some(object) = value.as_object_mut() else { return Ok(()) };
     if let Some(found) = object.get("data").and_then(Value::as_object) {
-        for (key, data) in found {
-            if !data.is_null() && data.as_str().is_none_or(|text| STANDARD.decode(text).is_err()) {
-                return Err(ApiError::bad_request(format!(
-                    "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data in data[{key}]"
-                )));
-            }
+        for data in found.values() {
+            let Err(error) = STANDARD.decode(data.as_str().unwrap_or_default()) else { continue };
+            let at = match error {
+                DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+                DecodeError::InvalidLength(length) => length,
+                DecodeError::InvalidPadding => data.as_str().map_or(0, str::len),
+            };
+            return Err(ApiError::bad_request(format!(
+                "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte {at}"
+            )));
         }
     }
     let Some(plain) = object.remove("stringData") else { return Ok(()) };

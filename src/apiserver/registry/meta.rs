@@ -62,6 +62,7 @@ pub(super) fn shape(
     value: &mut Value,
     kind: &str,
     version: &str,
+    builtin: bool,
     dropped: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     let wrong = |found: &Value, field: &str, wanted: &str| {
@@ -78,9 +79,7 @@ pub(super) fn shape(
              struct field ObjectMeta.{field} of type {wanted}"
         ))
     };
-    let Some(object) = value.as_object_mut() else {
-        return Err(ApiError::bad_request("the object provided is unrecognized (must be of type Object)"));
-    };
+    let Some(object) = value.as_object_mut() else { return Ok(()) };
     let metadata = object.entry("metadata").or_insert_with(|| json!({}));
     if metadata.is_null() {
         *metadata = json!({});
@@ -101,7 +100,14 @@ pub(super) fn shape(
         Some(_) if value.is_null() => false,
         Some((_, shape)) => {
             if !shape.fits(value) {
-                failure.get_or_insert_with(|| wrong(value, &format!("metadata.{field}"), shape.name()));
+                // The decoder of built-in kinds names the whole path, that of custom resources begins anew.
+                let path = if builtin { format!("metadata.{field}") } else { field.clone() };
+                let inner =
+                    value.as_object().into_iter().flat_map(Map::values).find(|value| !value.is_string());
+                failure.get_or_insert_with(|| match inner {
+                    Some(inner) if *shape == Shape::Texts => wrong(inner, &path, "string"),
+                    _ => wrong(value, &path, shape.name()),
+                });
             }
             true
         }
@@ -138,20 +144,25 @@ pub(super) fn validate(value: &Value, rule: NameRule, causes: &mut Vec<Cause>) {
     if i64::try_from(size).unwrap_or(i64::MAX) > ANNOTATIONS_LIMIT {
         causes.push(Cause::too_long("metadata.annotations", ANNOTATIONS_LIMIT));
     }
-    for finalizer in texts(value, "/metadata/finalizers") {
+    for (at, finalizer) in texts(value, "/metadata/finalizers").into_iter().enumerate() {
         check_qualified("metadata.finalizers", &finalizer, causes);
         let standard = ["orphan", "foregroundDeletion", "kubernetes"].contains(&finalizer.as_str());
         if !standard && !finalizer.contains('/') && !finalizer.contains('.') {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
-            causes.push(Cause::invalid("metadata.finalizers", &finalizer.into(), why));
+            causes.push(Cause::invalid(format!("metadata.finalizers[{at}]"), &finalizer.into(), why));
         }
     }
     let owners = metadata["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for (at, owner) in owners.iter().enumerate() {
-        for field in ["apiVersion", "kind", "name", "uid"] {
+    for owner in owners {
+        for (field, why) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
             if text(owner, &format!("/{field}")).is_empty() {
-                let place = format!("metadata.ownerReferences[{at}].{field}");
-                causes.push(Cause::invalid(place, &"".into(), "must not be empty"));
+                let place = format!("metadata.ownerReferences.{field}");
+                causes.push(Cause::invalid(place, &"".into(), why));
             }
         }
     }

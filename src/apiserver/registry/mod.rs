@@ -7,6 +7,7 @@ mod builtin;
 mod convert;
 mod crd;
 mod defaults;
+mod event;
 mod meta;
 mod names;
 mod shape;
@@ -22,7 +23,7 @@ pub use builtin::{Builtin, INITIAL_NAMESPACES, namespace};
 pub use convert::convert;
 pub use crd::accept_definition;
 pub use meta::metadata_only;
-pub use strategy::{Fresh, Prepared, Target, prepare_create, prepare_update, read_fields};
+pub use strategy::{Decoded, Fresh, Target, decode, prepare_create, prepare_update, read_fields};
 
 use crate::schema::StructuralSchema;
 use crate::status::Named;
@@ -53,6 +54,8 @@ pub struct Resource {
     pub generation: bool,
     /// Whether an update needs the revision it is based on.
     pub needs_revision: bool,
+    /// Whether an update creates an object that is not there.
+    pub create_on_update: bool,
     /// All versions, the preferred one first.
     pub versions: Vec<Version>,
     /// Which of `versions` objects are stored in.
@@ -142,6 +145,15 @@ impl Registry {
         let resource = self.resources.get(&(group.to_owned(), plural.to_owned()))?;
         let at = resource.versions.iter().position(|known| known.name == version && known.served)?;
         Some((resource.clone(), at))
+    }
+
+    /// Whether a group and version holds built-in resources.
+    pub fn has_builtin(&self, group: &str, version: &str) -> bool {
+        self.resources.values().any(|resource| {
+            resource.builtin.is_some()
+                && resource.group == group
+                && resource.versions.iter().any(|known| known.name == version)
+        })
     }
 
     /// All resources, by group and plural name.

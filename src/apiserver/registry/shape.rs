@@ -45,6 +45,14 @@ impl Shaper<'_> {
             return Err(self.wrong(value, schema, path));
         }
         match value {
+            Value::String(text)
+                if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() =>
+            {
+                let layout = "2006-01-02T15:04:05Z07:00";
+                let why =
+                    format!("parsing time \"{text}\" as \"{layout}\": cannot parse \"{text}\" as \"2006\"");
+                return Err(self.refuse(&why));
+            }
             Value::Object(object) => {
                 object.retain(|_, field| !field.is_null());
                 if let Some(every) = schema.get("additionalProperties") {
@@ -87,11 +95,15 @@ impl Shaper<'_> {
             Value::Object(_) => "object",
         };
         let wanted = schema["type"].as_str().unwrap_or("IntOrString");
-        let (kind, version) = (self.kind, self.version);
-        ApiError::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {kind}: json: cannot unmarshal {found} into Go \
-             struct field {kind}.{path} of type {wanted}"
+        self.refuse(&format!(
+            "json: cannot unmarshal {found} into Go struct field {}.{path} of type {wanted}",
+            self.kind
         ))
+    }
+
+    fn refuse(&self, why: &str) -> ApiError {
+        let (kind, version) = (self.kind, self.version);
+        ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
     }
 }
 

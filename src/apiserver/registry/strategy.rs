@@ -7,7 +7,7 @@ use super::convert::{convert, to_storage};
 use super::names::NameRule;
 use super::{Builtin, Resource, crd, defaults, meta, shape, validation};
 use crate::schema::Cause;
-use crate::status::ApiError;
+use crate::status::{ApiError, Named};
 use crate::store::{Key, metadata_mut, text};
 
 /// What a write addresses.
@@ -32,10 +32,10 @@ pub struct Fresh {
     pub random: [usize; 5],
 }
 
-/// A write, ready to be stored.
+/// What a client sent, in the shape of its kind.
 #[derive(Clone, Debug)]
-pub struct Prepared {
-    /// The object in its storage version.
+pub struct Decoded {
+    /// The object, with defaults, in the version of the request.
     pub value: Value,
     /// Paths of fields that the schema does not know and that were dropped.
     pub dropped: Vec<String>,
@@ -49,16 +49,15 @@ fn name_rule(resource: &Resource) -> NameRule {
     }
 }
 
-/// Makes a new object of what a client sent to `namespace` (empty for cluster-scoped resources).
+/// Makes a new object, in its storage version, of what a client sent to `namespace` (empty for cluster-scoped
+/// resources).
 pub fn prepare_create(
     resource: &Resource,
     version: usize,
     namespace: &str,
     mut value: Value,
     fresh: &Fresh,
-) -> Result<Prepared, ApiError> {
-    let mut dropped = Vec::new();
-    decode(resource, version, &mut value, &mut dropped)?;
+) -> Result<Value, ApiError> {
     check_namespace(resource, namespace, &value)?;
     let metadata = metadata_mut(&mut value);
     if metadata.get("resourceVersion").and_then(Value::as_str).is_some_and(|revision| !revision.is_empty()) {
@@ -87,10 +86,10 @@ pub fn prepare_create(
     }
     let causes = validate(resource, version, Target::Main, &value, None);
     refuse(resource, &value, &causes)?;
-    Ok(Prepared { value: to_storage(resource, value), dropped })
+    Ok(to_storage(resource, value))
 }
 
-/// Makes the next state of `old` (in version `version`) of what a client sent to `key`.
+/// Makes the next state, in its storage version, of `old` (in version `version`) of what a client sent to `key`.
 pub fn prepare_update(
     resource: &Resource,
     version: usize,
@@ -98,9 +97,7 @@ pub fn prepare_update(
     key: &Key,
     old: &Value,
     mut value: Value,
-) -> Result<Prepared, ApiError> {
-    let mut dropped = Vec::new();
-    decode(resource, version, &mut value, &mut dropped)?;
+) -> Result<Value, ApiError> {
     check_namespace(resource, &key.namespace, &value)?;
     let name = text(&value, "/metadata/name");
     if name.is_empty() {
@@ -172,7 +169,7 @@ pub fn prepare_update(
     }
     // The revision the write is based on is compared by the caller; it is no content.
     metadata_mut(&mut next).remove("resourceVersion");
-    Ok(Prepared { value: to_storage(resource, next), dropped })
+    Ok(to_storage(resource, next))
 }
 
 /// A generation counts changes of what the user wants: everything but metadata and a status that has its own endpoint.
@@ -189,26 +186,43 @@ fn counts_as_new_generation(resource: &Resource, version: usize, old: &Value, ne
     counted(old) != counted(new)
 }
 
-fn decode(
-    resource: &Resource,
-    version: usize,
-    value: &mut Value,
-    dropped: &mut Vec<String>,
-) -> Result<(), ApiError> {
+/// Brings what a client sent into the shape of its kind: wrong types are refused, unknown fields dropped, defaults
+/// filled in.
+pub fn decode(resource: &Resource, version: usize, mut value: Value) -> Result<Decoded, ApiError> {
+    let mut dropped = Vec::new();
+    check_type(resource, version, &mut value)?;
+    let name = &resource.versions[version].name;
+    meta::shape(&mut value, &resource.kind, name, resource.builtin.is_some(), &mut dropped)?;
+    if let Some(schema) = &resource.versions[version].schema {
+        dropped.extend(schema.prune(&mut value));
+        schema.default(&mut value);
+    }
+    if let Some(builtin) = resource.builtin {
+        // Events of both groups are shaped in the form in which they are kept.
+        let mut stored = to_storage(resource, value);
+        shape::shape(&resource.kind, name, &mut stored, &mut dropped)?;
+        defaults::on_decode(builtin, &mut stored)?;
+        value = convert(resource, version, stored);
+    }
+    Ok(Decoded { value, dropped })
+}
+
+/// Checks and completes `apiVersion` and `kind`.
+fn check_type(resource: &Resource, version: usize, value: &mut Value) -> Result<(), ApiError> {
     let wanted = resource.api_version(version);
-    let Some(object) = value.as_object_mut() else {
-        return Err(ApiError::bad_request("the object provided is unrecognized (must be of type Object)"));
+    let unrecognized = |why: &str| {
+        let kind = &resource.kind;
+        ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why}"))
     };
-    let found_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let found_kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
-    if resource.builtin.is_none() {
-        for (field, found) in [("Kind", &found_kind), ("apiVersion", &found_version)] {
-            if found.is_empty() {
-                return Err(ApiError::bad_request(format!(
-                    "Object '{field}' is missing in the request body"
-                )));
-            }
-        }
+    let Some(object) = value.as_object_mut() else { return Err(unrecognized("it is no object")) };
+    let text_of = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (found_version, found_kind) = (text_of("apiVersion"), text_of("kind"));
+    let custom = resource.builtin.is_none();
+    if custom && found_kind.is_empty() {
+        return Err(unrecognized("Object 'Kind' is missing"));
+    }
+    if custom && found_version.is_empty() {
+        return Err(unrecognized("Object 'apiVersion' is missing"));
     }
     if !found_version.is_empty() && found_version != wanted {
         return Err(ApiError::bad_request(format!(
@@ -216,29 +230,21 @@ fn decode(
         )));
     }
     if !found_kind.is_empty() && found_kind != resource.kind {
-        let group = resource.group.as_str();
+        let kind = &resource.kind;
+        if custom {
+            let named = Named { group: &resource.group, resource: &found_kind };
+            let name = text(value, "/metadata/name").to_owned();
+            let cause = Cause::invalid("kind", &found_kind.as_str().into(), &format!("must be {kind}"));
+            return Err(ApiError::invalid(named, &name, &[cause]));
+        }
         let name = &resource.versions[version].name;
         return Err(ApiError::bad_request(format!(
-            "{found_kind} in version \"{name}\" cannot be handled as a {}: no kind \"{found_kind}\" is registered \
-             for version \"{}\"",
-            resource.kind,
-            super::api_version(group, name)
+            "{found_kind} in version \"{name}\" cannot be handled as a {kind}: no kind \"{found_kind}\" is \
+             registered for version \"{wanted}\""
         )));
     }
     object.insert("apiVersion".into(), wanted.into());
     object.insert("kind".into(), resource.kind.clone().into());
-    meta::shape(value, &resource.kind, &resource.versions[version].name, dropped)?;
-    if let Some(schema) = &resource.versions[version].schema {
-        dropped.extend(schema.prune(value));
-        schema.default(value);
-    }
-    if let Some(builtin) = resource.builtin {
-        // Events of both groups are shaped in the form in which they are kept.
-        let mut stored = to_storage(resource, std::mem::take(value));
-        shape::shape(&resource.kind, &resource.versions[version].name, &mut stored, dropped)?;
-        *value = convert(resource, version, stored);
-        defaults::on_decode(builtin, value)?;
-    }
     Ok(())
 }
 
@@ -334,13 +340,14 @@ mod tests {
         let (resource, version) = Registry::builtin().find("", "v1", "configmaps").unwrap();
         let sent =
             json!({"metadata": {"generateName": "a-", "uid": "mine", "bogus": 1, "managedFields": []}});
-        let prepared = prepare_create(&resource, version, "n", sent, &fresh()).unwrap();
+        let decoded = decode(&resource, version, sent).unwrap();
+        assert_eq!(decoded.dropped, ["metadata.bogus"]);
+        let created = prepare_create(&resource, version, "n", decoded.value, &fresh()).unwrap();
         assert_eq!(
-            prepared.value,
+            created,
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "a-", "name": "a-bcdfg",
                 "namespace": "n", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}})
         );
-        assert_eq!(prepared.dropped, ["metadata.bogus"]);
     }
 
     #[test]
@@ -349,14 +356,15 @@ mod tests {
         let backend = |name: &str| json!({"service": {"name": name, "port": {"number": 80}}});
         let sent = json!({"metadata": {"name": "a"}, "spec": {"defaultBackend": backend("s")},
             "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}});
-        let created = prepare_create(&resource, version, "n", sent, &fresh()).unwrap().value;
+        let sent = decode(&resource, version, sent).unwrap().value;
+        let created = prepare_create(&resource, version, "n", sent, &fresh()).unwrap();
         assert_eq!(created["metadata"]["generation"], 1);
         assert_eq!(created["status"], json!({"loadBalancer": {}}));
         let key = Key::new("n", "a");
         let update = |target, change: &dyn Fn(&mut Value)| {
             let mut next = created.clone();
             change(&mut next);
-            prepare_update(&resource, version, target, &key, &created, next).unwrap().value
+            prepare_update(&resource, version, target, &key, &created, next).unwrap()
         };
         let labelled = update(Target::Main, &|next| next["metadata"]["labels"] = json!({"a": "b"}));
         assert_eq!(labelled["metadata"]["generation"], 1);

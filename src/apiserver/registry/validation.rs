@@ -1,9 +1,9 @@
 //! The rules of the built-in kinds that their users rely on. Types of fields are the schema's business.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::Builtin;
 use super::names::{NameRule, is_label};
+use super::{Builtin, event};
 use crate::schema::Cause;
 use crate::store::text;
 
@@ -23,7 +23,7 @@ pub(super) fn validate(builtin: Builtin, value: &Value, old: Option<&Value>, cau
         }
         Builtin::Service => service(value, old, causes),
         Builtin::Lease => lease(value, causes),
-        Builtin::Event => event(value, causes),
+        Builtin::Event => event::validate(value, old.is_none(), causes),
         Builtin::Ingress => ingress(value, causes),
         Builtin::IngressClass => ingress_class(value, old, causes),
         Builtin::EndpointSlice => endpoint_slice(value, old, causes),
@@ -106,7 +106,7 @@ fn service(value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         && !text(old, "/spec/clusterIP").is_empty()
         && text(old, "/spec/clusterIP") != address
     {
-        causes.push(Cause::invalid("spec.clusterIPs[0]", &spec["clusterIP"], "may not change once set"));
+        causes.push(Cause::invalid("spec.clusterIPs[0]", &json!([address]), "may not change once set"));
     }
 }
 
@@ -128,19 +128,6 @@ fn lease(value: &Value, causes: &mut Vec<Cause>) {
                 "must be a time as in RFC 3339",
             ));
         }
-    }
-}
-
-fn event(value: &Value, causes: &mut Vec<Cause>) {
-    let about = if value.get("regarding").is_some() { "regarding" } else { "involvedObject" };
-    let namespace = text(value, &format!("/{about}/namespace"));
-    let own = text(value, "/metadata/namespace");
-    if namespace.is_empty() && own != "default" && own != "kube-system" && !own.is_empty() {
-        let field = format!("{about}.namespace");
-        causes.push(Cause::invalid(field, &"".into(), "does not match event.namespace"));
-    } else if !namespace.is_empty() && namespace != own {
-        let field = format!("{about}.namespace");
-        causes.push(Cause::invalid(field, &namespace.into(), "does not match event.namespace"));
     }
 }
 
@@ -193,7 +180,10 @@ fn ingress(value: &Value, causes: &mut Vec<Cause>) {
             let field = format!("spec.rules[{at}].http.paths[{number}]");
             let kinds = ["Exact", "ImplementationSpecific", "Prefix"];
             match text(path, "/pathType") {
-                "" => causes.push(Cause::required(format!("{field}.pathType"), "pathType must be specified")),
+                "" => {
+                    causes.push(Cause::required(format!("{field}.pathType"), "pathType must be specified"));
+                    continue;
+                }
                 kind if !kinds.contains(&kind) => {
                     causes.push(Cause::not_supported(format!("{field}.pathType"), &path["pathType"], &kinds));
                 }
@@ -246,8 +236,6 @@ fn endpoint_slice(value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn check(builtin: Builtin, value: Value, old: Option<Value>, fields: &[&str]) {
@@ -277,9 +265,9 @@ mod tests {
         check(Builtin::Lease, json!({"spec": {"leaseDurationSeconds": 5, "leaseTransitions": 0}}), None, &[]);
         check(
             Builtin::Lease,
-            json!({"spec": {"leaseDurationSeconds": 0, "leaseTransitions": -1, "renewTime": "now"}}),
+            json!({"spec": {"leaseDurationSeconds": 0, "leaseTransitions": -1}}),
             None,
-            &["spec.leaseDurationSeconds", "spec.leaseTransitions", "spec.renewTime"],
+            &["spec.leaseDurationSeconds", "spec.leaseTransitions"],
         );
     }
 
@@ -321,12 +309,5 @@ mod tests {
             None,
             &["spec.rules[0].http.paths[0].pathType"],
         );
-    }
-
-    #[test]
-    fn events_stay_in_the_namespace_of_what_they_are_about() {
-        let event = |namespace: &str| json!({"metadata": {"namespace": "n"}, "involvedObject": {"namespace": namespace}});
-        check(Builtin::Event, event("n"), None, &[]);
-        check(Builtin::Event, event("m"), None, &["involvedObject.namespace"]);
     }
 }

@@ -281,7 +281,7 @@ impl Store {
             return Err(StoreError::AlreadyExists(key));
         }
         if dry {
-            return Ok(Arc::new(Object::stamp(value, self.revision)));
+            return Ok(Arc::new(Object::unstamped(value)));
         }
         Ok(self.put(id, value, now))
     }
@@ -329,7 +329,8 @@ impl Store {
         let old = self.get(id, key).ok_or_else(|| StoreError::NotFound(key.clone()))?;
         if let Some(uid) = deletion.uid.as_ref().filter(|uid| **uid != old.meta.uid) {
             return Err(StoreError::Precondition(format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have \
+                 been deleted and then recreated",
                 old.meta.uid
             )));
         }
@@ -337,7 +338,8 @@ impl Store {
             deletion.revision.as_ref().filter(|revision| **revision != old.meta.revision.to_string())
         {
             return Err(StoreError::Precondition(format!(
-                "Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {}",
+                "the ResourceVersion in the precondition ({revision}) does not match the ResourceVersion in record \
+                 ({}). The object might have been modified",
                 old.meta.revision
             )));
         }
@@ -351,6 +353,10 @@ impl Store {
                 Propagation::Orphan => finalizers.push(ORPHAN.to_owned()),
             }
         }
+        if &**id == DEFINITIONS && !old.meta.deleting {
+            // Its objects have to go before it does.
+            finalizers.push(DEFINITION_FINALIZER.to_owned());
+        }
         set_finalizers(&mut value, &finalizers);
         let held =
             !finalizers.is_empty() || !texts(&value, "/spec/finalizers").is_empty() && &**id == NAMESPACES;
@@ -360,12 +366,16 @@ impl Store {
             }
             return Ok(Written::Removed(self.take(id, value, &old, now)));
         }
+        // The two that contain others have a way of their own on a real API server, which leaves these out.
+        let container = matches!(&**id, NAMESPACES | DEFINITIONS);
         let counts = self.collections.get(id).is_some_and(|collection| collection.layout.generation);
         if !old.meta.deleting {
             let metadata = metadata_mut(&mut value);
             metadata.insert("deletionTimestamp".into(), now.timestamp().into());
-            metadata.insert("deletionGracePeriodSeconds".into(), 0.into());
-            if counts {
+            if !container {
+                metadata.insert("deletionGracePeriodSeconds".into(), 0.into());
+            }
+            if counts && !container {
                 let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or_default();
                 metadata.insert("generation".into(), (generation + 1).into());
             }

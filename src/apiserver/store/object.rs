@@ -72,6 +72,11 @@ impl Object {
         Self { key: key_of(&value), meta: meta_of(&value, revision), bytes }
     }
 
+    /// An object that is shown and not kept, so that it has no revision.
+    pub fn unstamped(value: Value) -> Self {
+        Self { key: key_of(&value), meta: meta_of(&value, 0), bytes: Bytes::from(value.to_string()) }
+    }
+
     /// The object's content.
     #[expect(clippy::expect_used, reason = "the bytes were written by `stamp` from a JSON value")]
     pub fn value(&self) -> Value {

@@ -233,8 +233,7 @@ fn pages_are_read_at_one_revision() {
 #[test]
 fn a_definition_goes_after_its_objects() {
     let mut store = store();
-    let definition =
-        json!({"metadata": {"name": THINGS, "uid": "uid-d", "finalizers": [DEFINITION_FINALIZER]}});
+    let definition = json!({"metadata": {"name": THINGS, "uid": "uid-d"}});
     store.create(&DEFINITIONS.into(), definition, now(), false).unwrap();
     create(&mut store, thing("a", &[], &[]));
     assert_eq!(store.take_changed_definitions().len(), 1);

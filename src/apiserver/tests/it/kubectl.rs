@@ -149,7 +149,7 @@ apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
 addressType: IPv4
-endpoints: [{addresses: [10.0.0.1]}]
+endpoints: [{addresses: [10.0.0.1], conditions: {}}]
 ports: [{name: http, port: 8080, protocol: TCP}]
 ---
 apiVersion: networking.k8s.io/v1
