@@ -228,3 +228,9 @@ fn the_table_says_who_has_applied_what() {
     assert_eq!(bench.delivery.applied_changes(), before, "nothing changed");
     assert_eq!(words(&sent[1].1), ["~a/r"]);
 }
+
+#[test]
+fn the_engine_may_move_to_the_thread_that_owns_it() {
+    fn movable<T: Send>(_: &T) {}
+    movable(&with_gateway().delivery);
+}
