@@ -219,7 +219,7 @@ impl Dialler {
         Hello {
             member: config.identity.name.to_string(),
             instance: config.instance.to_string(),
-            highest_epoch: state.settled.0,
+            highest_epoch: state.settled.as_ref().map_or(0, |(_, epoch)| epoch.0),
             frontier: Some(convert::frontier_out(&state.frontier)),
         }
     }
@@ -302,9 +302,11 @@ impl Speaker {
 
     /// Tells what is new, but a table not before its time.
     async fn tell(&mut self, state: &Outbox, table_due: bool) {
-        if state.settled > self.told.settled {
-            self.told.settled = state.settled;
-            self.say(Message::Settled(Settled { epoch: state.settled.0 })).await;
+        if let Some((instance, epoch)) = &state.settled
+            && self.told.settled != state.settled
+        {
+            self.told.settled.clone_from(&state.settled);
+            self.say(Message::Settled(Settled { epoch: epoch.0, instance: instance.to_string() })).await;
         }
         if let Some(table) = &state.table
             && table_due
@@ -314,9 +316,11 @@ impl Speaker {
             self.table_at = Some(Instant::now());
             self.say(Message::Applied(convert::table_out(table))).await;
         }
-        if state.departed && !self.told.departed {
-            self.told.departed = true;
-            self.say(Message::Departed(Departed {})).await;
+        if let Some(instance) = &state.departed
+            && self.told.departed != state.departed
+        {
+            self.told.departed.clone_from(&state.departed);
+            self.say(Message::Departed(Departed { instance: instance.to_string() })).await;
         }
     }
 

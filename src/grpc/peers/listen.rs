@@ -147,6 +147,18 @@ impl PeerService {
     }
 }
 
+/// An instance that the member may speak for: its own, by name. Whoever is
+/// believed to have departed loses its namespaces to others.
+fn own_instance(member: &MemberName, instance: &str) -> Result<Instance, Status> {
+    let random = instance.strip_prefix(member.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    if random.is_none_or(str::is_empty) {
+        return Err(Status::permission_denied(format!(
+            "{member} speaks for another's instance {instance:?}"
+        )));
+    }
+    Ok(Instance::from(instance))
+}
+
 fn event(member: &MemberName, instance: &Instance, message: Message) -> Result<PeerEvent, Status> {
     let (member, instance) = (member.clone(), instance.clone());
     Ok(match message {
@@ -156,8 +168,14 @@ fn event(member: &MemberName, instance: &Instance, message: Message) -> Result<P
             highest_epoch: Epoch(hello.highest_epoch),
             frontier: convert::frontier_in(hello.frontier)?,
         },
-        Message::Settled(settled) => PeerEvent::Settled { member, instance, epoch: Epoch(settled.epoch) },
-        Message::Departed(_) => PeerEvent::Departed { member, instance },
+        Message::Settled(settled) => {
+            let instance = own_instance(&member, &settled.instance)?;
+            PeerEvent::Settled { member, instance, epoch: Epoch(settled.epoch) }
+        }
+        Message::Departed(departed) => {
+            let instance = own_instance(&member, &departed.instance)?;
+            PeerEvent::Departed { member, instance }
+        }
         Message::Applied(table) => PeerEvent::Applied { member, instance, table: convert::table_in(table)? },
         Message::ForwardedAck(ack) => PeerEvent::ForwardedAck(convert::ack_in(ack)?),
         Message::ForwardedHeartbeat(heartbeat) => {

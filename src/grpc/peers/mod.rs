@@ -161,8 +161,8 @@ pub type HistorySource = Arc<dyn Fn(Kind, Revision) -> BoxFuture<'static, Option
 /// What this replica has to say, newest only.
 #[derive(Debug, Clone, Default)]
 struct Outbox {
-    settled: Epoch,
-    departed: bool,
+    settled: Option<(Instance, Epoch)>,
+    departed: Option<Instance>,
     frontier: Frontier,
     table: Option<Arc<AppliedTable>>,
 }
@@ -250,17 +250,20 @@ impl Peers {
 
     /// Tells that we act by this epoch's owners and nothing else. An older
     /// epoch that a slow member has not heard of yet is not told any more.
-    pub fn announce_settled(&self, epoch: Epoch) {
+    pub fn announce_settled(&self, instance: Instance, epoch: Epoch) {
         self.outbox.send_if_modified(|outbox| {
-            let news = epoch > outbox.settled;
-            outbox.settled = outbox.settled.max(epoch);
+            let known = outbox.settled.as_ref();
+            let news = known.is_none_or(|(whose, last)| *whose != instance || epoch > *last);
+            if news {
+                outbox.settled = Some((instance, epoch));
+            }
             news
         });
     }
 
     /// Tells that we act on nothing any more.
-    pub fn announce_departed(&self) {
-        self.outbox.send_modify(|outbox| outbox.departed = true);
+    pub fn announce_departed(&self, instance: Instance) {
+        self.outbox.send_modify(|outbox| outbox.departed = Some(instance));
     }
 
     /// The members that we reach at present.

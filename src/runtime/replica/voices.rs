@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flotilla_core::delivery::Notice;
 use flotilla_core::ids::{Instance, Kind, MemberName};
@@ -11,11 +12,14 @@ use flotilla_grpc::peers::{PeerAddress, PeerEvent, Peers};
 use flotilla_k8s::coordination::{Announcement, OwnershipView, PeerNews};
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
 use super::reporting::Input;
 use crate::web::Readiness;
+
+const GAUGES_EVERY: Duration = Duration::from_secs(2);
 
 /// Gauges about this replica's share.
 #[derive(Clone)]
@@ -79,9 +83,13 @@ pub struct Voices {
 }
 
 impl Voices {
-    /// Runs until cancelled or until a part is gone.
+    /// Runs until cancelled or until a part is gone. Coordination may be gone
+    /// earlier: a replica that is told to end gives up its Leases at once, and
+    /// its gateways' tables are of interest until its last stream has ended.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut ready = false;
+        let mut gauges = interval(GAUGES_EVERY);
+        gauges.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let going = tokio::select! {
                 biased; // ending first; then what others wait for
@@ -92,8 +100,9 @@ impl Voices {
                     None => false,
                 },
                 changed = self.view.changed() => changed.is_ok() && self.viewed(&mut ready).await,
-                changed = self.ownership.changed() => changed.is_ok() && self.owned().await,
+                Ok(()) = self.ownership.changed() => { self.owned(); true }
                 Some(_) = self.notices.recv() => true,
+                _ = gauges.tick() => self.gauges().await,
             };
             if !going {
                 return;
@@ -103,29 +112,22 @@ impl Voices {
 
     fn announce(&self, announcement: Announcement) {
         match announcement {
-            // Streams speak for the process's first tenure; a replica that was
-            // fenced since goes on as a new instance and tells by its Lease.
-            Announcement::Settled(instance, epoch) if instance == self.instance => {
-                self.peers.announce_settled(epoch);
-            }
-            Announcement::Departed(instance) if instance == self.instance => self.peers.announce_departed(),
-            Announcement::Settled(..) | Announcement::Departed(_) => {}
+            Announcement::Settled(instance, epoch) => self.peers.announce_settled(instance, epoch),
+            Announcement::Departed(instance) => self.peers.announce_departed(instance),
         }
     }
 
     async fn heard(&self, event: PeerEvent) -> bool {
         match event {
             PeerEvent::Hello { highest_epoch, .. } => {
-                self.coordination.send(PeerNews::Hello { highest: highest_epoch }).await.is_ok()
+                self.coordinate(PeerNews::Hello { highest: highest_epoch }).await
             }
             PeerEvent::Settled { instance, epoch, .. } => {
-                self.coordination.send(PeerNews::Settled { instance, epoch }).await.is_ok()
+                self.coordinate(PeerNews::Settled { instance, epoch }).await
             }
-            PeerEvent::Departed { instance, .. } => {
-                self.coordination.send(PeerNews::Departed { instance }).await.is_ok()
-            }
-            PeerEvent::Applied { member, instance, table } => {
-                self.reporting.send(Input::Applied(member, instance, table)).await.is_ok()
+            PeerEvent::Departed { instance, .. } => self.coordinate(PeerNews::Departed { instance }).await,
+            PeerEvent::Applied { member, table, .. } => {
+                self.reporting.send(Input::Applied(member, table)).await.is_ok()
             }
             PeerEvent::Lost { member, .. } => self.reporting.send(Input::Lost(member)).await.is_ok(),
             PeerEvent::ForwardedAck(ack) => self.delivery.forwarded_ack(ack).await.is_ok(),
@@ -133,6 +135,12 @@ impl Voices {
                 self.delivery.forwarded_heartbeat(session, gateway, version).await.is_ok()
             }
         }
+    }
+
+    async fn coordinate(&self, news: PeerNews) -> bool {
+        // An error says that coordination has ended, see `run`.
+        let _ = self.coordination.send(news).await;
+        true
     }
 
     async fn viewed(&mut self, ready: &mut bool) -> bool {
@@ -143,11 +151,11 @@ impl Voices {
             self.readiness.set(true);
             tracing::info!("every kind is listed, gateways can be served");
         }
-        let table = Input::Applied(self.member.clone(), self.instance.clone(), (*view.table).clone());
-        self.reporting.send(table).await.is_ok() && self.gauges().await
+        let table = Input::Applied(self.member.clone(), (*view.table).clone());
+        self.reporting.send(table).await.is_ok()
     }
 
-    async fn owned(&mut self) -> bool {
+    fn owned(&mut self) {
         let view = self.ownership.borrow_and_update().clone();
         let address = |member: &flotilla_core::shardmap::MapMember| PeerAddress {
             member: member.name.clone(),
@@ -163,9 +171,9 @@ impl Voices {
             *known = others;
             changed
         });
-        self.gauges().await
     }
 
+    /// Looks at every object, so not with every change.
     async fn gauges(&self) -> bool {
         let view = self.ownership.borrow().clone();
         let member = self.member.clone();

@@ -323,7 +323,17 @@ impl Gateway {
         self.client.acknowledge_configuration(request).await.unwrap().into_inner()
     }
 
-    /// Takes updates and acknowledges them until one has this version's content.
+    /// Takes and acknowledges everything up to the first snapshot.
+    pub async fn synchronise(&mut self) -> ConfigurationUpdate {
+        loop {
+            let update = self.apply_next().await;
+            if update.snapshot.is_some() {
+                return update;
+            }
+        }
+    }
+
+    /// Takes one update and acknowledges it.
     pub async fn apply_next(&mut self) -> ConfigurationUpdate {
         let update = self.next().await.unwrap();
         self.ack(&update.version).await;

@@ -24,7 +24,7 @@ async fn a_gateway_is_registered_synchronised_and_kept_up_to_date() {
     let mut gateway = Gateway::connect(&fleet, &replica, "gw", "").await;
     assert!(gateway.session.starts_with("f-0/"));
 
-    let first = gateway.apply_next().await;
+    let first = gateway.synchronise().await;
     assert_eq!(first.r#type(), UpdateType::FullSync);
     let snapshot = first.snapshot.unwrap();
     assert_eq!(snapshot.total_resources, 2);
@@ -74,7 +74,7 @@ async fn batches_are_encoded_once_for_gateways_at_the_same_position() {
     let mut gateways = Vec::new();
     for name in ["g1", "g2", "g3", "g4"] {
         let mut gateway = Gateway::connect(&fleet, &replica, name, "").await;
-        gateway.apply_next().await;
+        gateway.synchronise().await;
         gateways.push(gateway);
     }
     let before = replica.metrics.encoded.get();
@@ -121,7 +121,7 @@ async fn a_version_is_resumed_with_the_difference() {
     let routes: Vec<_> = (0..50).map(|number| route(&format!("r{number}"), 10 + number, "{}")).collect();
     let replica = Replica::with_routes(&fleet, Options::named("f-0"), routes).await;
     let mut gateway = Gateway::connect(&fleet, &replica, "gw", "").await;
-    let version = gateway.apply_next().await.version;
+    let version = gateway.synchronise().await.version;
     drop(gateway);
     replica.delivery.changed(route("new", 150, "{}")).await.unwrap();
     let mut gateway = Gateway::connect(&fleet, &replica, "gw", &version).await;

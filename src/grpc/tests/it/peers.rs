@@ -82,7 +82,7 @@ async fn three_members_hear_each_other() {
     let mut a = Replica::start(&fleet, Options::named("a")).await;
     let mut b = Replica::start(&fleet, Options::named("b")).await;
     let mut c = Replica::start(&fleet, Options::named("c")).await;
-    a.peers.announce_settled(Epoch(3));
+    a.peers.announce_settled("a/1".into(), Epoch(3));
     introduce(&[&a, &b, &c]);
     for listener in [&mut b, &mut c] {
         assert_eq!(event("a's hello", listener, hello_of("a")).await, ("a/1".to_owned(), Epoch(3)));
@@ -90,7 +90,7 @@ async fn three_members_hear_each_other() {
     }
     event("b's hello", &mut a, hello_of("b")).await;
     event("c's hello", &mut a, hello_of("c")).await;
-    b.peers.announce_settled(Epoch(4));
+    b.peers.announce_settled("b/1".into(), Epoch(4));
     for listener in [&mut a, &mut c] {
         assert_eq!(event("b's epoch", listener, settled_of("b")).await, Epoch(4));
     }
@@ -131,7 +131,7 @@ async fn a_member_that_restarts_is_told_everything_again() {
     let mut a = Replica::start(&fleet, Options { tell_peers: false, ..Options::named("a") }).await;
     let b = Replica::start(&fleet, Options::named("b")).await;
     introduce(&[&a, &b]);
-    a.peers.announce_settled(Epoch(7));
+    a.peers.announce_settled("a/1".into(), Epoch(7));
     a.peers.set_applied(table(9));
     assert_eq!(event("b's hello", &mut a, hello_of("b")).await.0, "b/1");
 
@@ -161,7 +161,7 @@ async fn a_member_that_leaves_says_so_before_it_is_lost() {
     let mut b = Replica::start(&fleet, Options::named("b")).await;
     introduce(&[&a, &b]);
     event("a's hello", &mut b, hello_of("a")).await;
-    a.peers.announce_departed();
+    a.peers.announce_departed("a/1".into());
     a.stop().await;
     let order = event("a's departure", &mut b, |event| match event {
         PeerEvent::Departed { member, .. } if member.as_str() == "a" => Some("departed"),
@@ -195,6 +195,8 @@ async fn an_acknowledgement_on_another_replica_reaches_the_session() {
     .await;
     assert_eq!(ack.session.as_str(), gateway.session);
     b.delivery.forwarded_ack(ack).await.unwrap();
+    // Only the first of the two messages went that way.
+    assert!(gateway.apply_next().await.snapshot.is_some());
     let view = b.outputs.view.clone();
     until("it counts as applied", || {
         let table = view.borrow().table.clone();
