@@ -3,15 +3,17 @@
 //! Since versions are frontiers, one small table per replica ("position → how
 //! many gateways") answers the question for every object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::delivery::{AppliedRow, AppliedTable, Rejection, Scope};
-use crate::ids::{GatewayId, Instance, Kind, MemberName, ObjectKey, Revision};
+use crate::ids::{GatewayId, Kind, MemberName, ObjectKey, Revision};
 use crate::time::Mono;
 
 /// How far one object has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reach {
+    /// Connected gateways, whatever they are to have.
+    pub connected: u32,
     /// Connected gateways that are to have the object.
     pub gateways: u32,
     /// Those that have applied it at the asked content revision.
@@ -23,59 +25,79 @@ pub struct Reach {
     pub names: Vec<GatewayId>,
 }
 
-/// The tables of all replicas, keyed by member. A table leaves when its member
-/// leaves the ShardMap, or is replaced when the member's process is.
+/// What of all tables moves when gateways come, go, or change without an object
+/// having changed: not how far they have come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Connected gateways.
+    pub gateways: u32,
+    /// Those of which it is not known what they hold.
+    pub unknown: u32,
+    /// What gateways lack because they rejected it, over all gateways.
+    pub excluded: u64,
+}
+
+/// The tables of all replicas, keyed by member. A member tells its table once
+/// and then only when it changes, so one that comes before the ShardMap lists
+/// the member is kept, and so is one of a member that has just left: its stream
+/// may still be there when it is back. It counts while the map lists its
+/// member, and goes when the connection is lost.
 #[derive(Debug, Default)]
 pub struct AppliedView {
-    tables: BTreeMap<MemberName, Entry>,
+    tables: BTreeMap<MemberName, AppliedTable>,
+    /// Members of the ShardMap; before the first one there are none, and all
+    /// tables count.
+    members: BTreeSet<MemberName>,
     /// Members of the ShardMap whose tables are needed, since when each is
     /// missing or its connection is lost.
     missing: BTreeMap<MemberName, Mono>,
-    changes: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    instance: Instance,
-    table: AppliedTable,
 }
 
 impl AppliedView {
-    /// Counts changes of the view; equal numbers mean nothing changed.
-    pub fn changes(&self) -> u64 {
-        self.changes
+    /// Takes a member's complete table.
+    pub fn set(&mut self, member: &MemberName, table: AppliedTable) {
+        self.missing.remove(member);
+        self.tables.insert(member.clone(), table);
     }
 
-    /// Takes a member's complete table.
-    pub fn set(&mut self, member: &MemberName, instance: &Instance, table: AppliedTable) {
-        self.missing.remove(member);
-        let unchanged =
-            self.tables.get(member).is_some_and(|known| known.instance == *instance && known.table == table);
-        if !unchanged {
-            self.tables.insert(member.clone(), Entry { instance: instance.clone(), table });
-            self.changes += 1;
+    /// The connection to a member is lost: its table stays, and is doubted, for
+    /// as long as the map lists it.
+    pub fn lost(&mut self, now: Mono, member: &MemberName) {
+        if self.members.contains(member) {
+            self.missing.entry(member.clone()).or_insert(now);
+        } else {
+            self.tables.remove(member);
         }
     }
 
-    /// The connection to a member is lost: its table stays, and is doubted.
-    pub fn lost(&mut self, now: Mono, member: &MemberName) {
-        self.missing.entry(member.clone()).or_insert(now);
-    }
-
-    /// The members of a newly published map: tables of others leave, tables
+    /// The members of the newest map: tables of others do not count, tables
     /// that are not here yet are waited for.
     pub fn members(&mut self, now: Mono, members: &[MemberName]) {
-        let before = self.tables.len();
-        self.tables.retain(|member, _| members.contains(member));
-        self.missing.retain(|member, _| members.contains(member));
+        self.members = members.iter().cloned().collect();
+        let listed = &self.members;
+        let tables = &mut self.tables;
+        self.missing.retain(|member, _| {
+            let keep = listed.contains(member);
+            if !keep {
+                tables.remove(member);
+            }
+            keep
+        });
         for member in members {
             if !self.tables.contains_key(member) {
                 self.missing.entry(member.clone()).or_insert(now);
             }
         }
-        if self.tables.len() != before {
-            self.changes += 1;
-        }
+    }
+
+    /// Whether the table of every member is here and its connection is up.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    /// The tables that count.
+    fn counted(&self) -> impl Iterator<Item = (&MemberName, &AppliedTable)> {
+        self.tables.iter().filter(|(member, _)| self.members.is_empty() || self.members.contains(*member))
     }
 
     /// When the tables count as complete: `Some(now)` or earlier when no
@@ -86,12 +108,13 @@ impl AppliedView {
     }
 
     /// How far an object has come: `revision` is its content revision and
-    /// `content` its content hash. `needed` says whether the object compiles to
-    /// something at all; all counts are of gateways whose scope includes it.
+    /// `content` its content hash. All counts but that of connected gateways are
+    /// of those whose scope includes it.
     pub fn reach(&self, kind: Kind, key: &ObjectKey, revision: Revision, content: u32) -> Reach {
         let mut reach = Reach::default();
         let mut listed = true;
-        for row in self.tables.values().flat_map(|entry| &entry.table.rows) {
+        for row in self.counted().flat_map(|(_, table)| &table.rows) {
+            reach.connected += row.gateways;
             if !includes(&row.scope, kind, key) {
                 continue;
             }
@@ -107,7 +130,7 @@ impl AppliedView {
             reach.names.clear();
         }
         reach.names.sort();
-        for rejection in self.tables.values().flat_map(|entry| &entry.table.rejections) {
+        for rejection in self.counted().flat_map(|(_, table)| &table.rejections) {
             if same(rejection, kind, key, content) {
                 reach.rejections.push((rejection.gateway.clone(), rejection.message.clone()));
             }
@@ -116,15 +139,21 @@ impl AppliedView {
         reach
     }
 
-    /// All connected gateways, of any scope.
-    pub fn gateways(&self) -> u32 {
-        self.tables.values().flat_map(|entry| &entry.table.rows).map(|row| row.gateways).sum()
+    /// Gateways of any scope, and what can change about them.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for row in self.counted().flat_map(|(_, table)| &table.rows) {
+            census.gateways += row.gateways;
+            census.unknown += if row.unknown { row.gateways } else { 0 };
+            census.excluded += u64::from(row.gateways) * row.excluded.len() as u64;
+        }
+        census
     }
 
     /// Connected gateways by member.
     pub fn gateways_by_member(&self) -> BTreeMap<MemberName, u32> {
-        let count = |entry: &Entry| entry.table.rows.iter().map(|row| row.gateways).sum();
-        self.tables.iter().map(|(member, entry)| (member.clone(), count(entry))).collect()
+        let count = |table: &AppliedTable| table.rows.iter().map(|row| row.gateways).sum();
+        self.counted().map(|(member, table)| (member.clone(), count(table))).collect()
     }
 }
 
@@ -172,8 +201,8 @@ mod tests {
     #[test]
     fn counts_are_summed_over_replicas() {
         let mut view = AppliedView::default();
-        view.set(&"a".into(), &"a/1".into(), table(vec![row(10, 3), row(5, 1)]));
-        view.set(&"b".into(), &"b/1".into(), table(vec![row(9, 2)]));
+        view.set(&"a".into(), table(vec![row(10, 3), row(5, 1)]));
+        view.set(&"b".into(), table(vec![row(9, 2)]));
         assert_eq!(reach(&view, 9), (5, 6));
         assert_eq!(reach(&view, 10), (3, 6));
         assert_eq!(reach(&view, 11), (0, 6));
@@ -188,8 +217,27 @@ mod tests {
             scope: Scope { namespaces: [Arc::from("other")].into(), ..Scope::default() },
             ..row(10, 5)
         };
-        view.set(&"a".into(), &"a/1".into(), table(vec![row(10, 1), without, unknown, elsewhere]));
+        view.set(&"a".into(), table(vec![row(10, 1), without, unknown, elsewhere]));
         assert_eq!(reach(&view, 9), (1, 3));
+    }
+
+    #[test]
+    fn a_table_that_comes_before_the_map_is_not_lost() {
+        let mut view = AppliedView::default();
+        let now = Mono(1_000_000_000);
+        view.members(now, &["a".into()]);
+        view.set(&"a".into(), table(vec![row(10, 3)]));
+        view.set(&"b".into(), table(vec![row(10, 2)]));
+        assert_eq!(reach(&view, 10), (3, 3), "it does not count yet");
+        view.members(now, &["a".into(), "b".into()]);
+        assert!(view.is_complete());
+        assert_eq!(reach(&view, 10), (5, 5));
+        view.members(now, &["a".into()]);
+        assert_eq!(reach(&view, 10), (3, 3));
+        view.lost(now, &"b".into());
+        view.members(now, &["a".into(), "b".into()]);
+        assert!(!view.is_complete(), "what was lost has to be told again");
+        assert_eq!(reach(&view, 10), (3, 3));
     }
 
     #[test]
@@ -199,8 +247,8 @@ mod tests {
         let patience = Duration::from_secs(6);
         view.members(now, &["a".into(), "b".into()]);
         assert_eq!(view.complete_at(patience), now + patience);
-        view.set(&"a".into(), &"a/1".into(), AppliedTable::default());
-        view.set(&"b".into(), &"b/1".into(), AppliedTable::default());
+        view.set(&"a".into(), AppliedTable::default());
+        view.set(&"b".into(), AppliedTable::default());
         assert!(view.complete_at(patience) <= now);
         view.lost(now, &"b".into());
         assert_eq!(view.complete_at(patience), now + patience);

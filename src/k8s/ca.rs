@@ -24,6 +24,16 @@ pub struct CaPem {
     pub private_key: String,
 }
 
+/// Reads the CA; `NotFound` when no replica has made it yet.
+///
+/// # Errors
+/// Whatever the API server answers; `Permanent` when the Secret lacks a key.
+pub async fn get(client: &Client, namespace: &str, name: &str) -> Result<CaPem, Error> {
+    let what = format!("get secret {namespace}/{name}");
+    let found = Api::<Secret>::namespaced(client.clone(), namespace).get(name).await;
+    read(&what, &found.map_err(|e| Error::from_kube(&what, e))?)
+}
+
 /// Reads the CA, or stores the one that `make` gives when there is none, and
 /// returns what the cluster then holds.
 ///

@@ -1,7 +1,6 @@
 //! `flotilla apiserver`, and the embedded API server of other modes.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -14,6 +13,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ApiServerArgs;
+use crate::gateway::write_whole;
 
 /// An embedded API server with the kubeconfig of its administrator.
 pub struct Embedded {
@@ -61,16 +61,6 @@ pub async fn start(listen: SocketAddr) -> anyhow::Result<Embedded> {
     Ok(Embedded { server, kubeconfig: format!("{kubeconfig:#}\n") })
 }
 
-/// Writes the kubeconfig for its owner's eyes only.
-///
-/// # Errors
-/// When the file cannot be written.
-pub async fn write_kubeconfig(path: &Path, text: &str) -> anyhow::Result<()> {
-    crate::gateway::write_whole(path, text.as_bytes()).await?;
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    tokio::fs::set_permissions(path, permissions).await.with_context(|| path.display().to_string())
-}
-
 /// Runs until cancelled.
 ///
 /// # Errors
@@ -78,7 +68,7 @@ pub async fn write_kubeconfig(path: &Path, text: &str) -> anyhow::Result<()> {
 pub async fn run(args: ApiServerArgs, cancel: CancellationToken) -> anyhow::Result<ExitCode> {
     let embedded = start(args.listen).await?;
     if let Some(path) = &args.kubeconfig_out {
-        write_kubeconfig(path, &embedded.kubeconfig).await?;
+        write_whole(path, embedded.kubeconfig.as_bytes()).await?;
     }
     tracing::info!(address = %embedded.server.address(), "API server is up, in memory and not replicated");
     cancel.cancelled().await;

@@ -43,7 +43,10 @@ pub async fn authority(client: &Client, secret: &CaSecret) -> anyhow::Result<Aut
         })?;
         Ok(CaPem { certificate: pem.pem().certificate.clone(), private_key: pem.pem().private_key.clone() })
     };
-    let stored = ca::get_or_create(client, &secret.namespace, &secret.name, make).await?;
+    take_up(secret, ca::get_or_create(client, &secret.namespace, &secret.name, make).await?)
+}
+
+fn take_up(secret: &CaSecret, stored: CaPem) -> anyhow::Result<Authority> {
     let pem = CertificatePem { certificate: stored.certificate, private_key: stored.private_key };
     let what = format!("Secret {}/{}", secret.namespace, secret.name);
     Ok(Authority::from_pem(&what, pem, SystemTime::now())?)
@@ -212,7 +215,7 @@ pub fn gateway_material(
 /// When the folder or a file cannot be written.
 pub fn write_material(folder: &Path, material: &GatewayMaterial) -> anyhow::Result<()> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be created", folder.display()))?;
     for (name, text, mode) in [
         ("ca.crt", &material.ca, 0o644),
@@ -220,15 +223,14 @@ pub fn write_material(folder: &Path, material: &GatewayMaterial) -> anyhow::Resu
         ("tls.key", &material.leaf.private_key, 0o600),
     ] {
         let path = folder.join(name);
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&path)
-            .with_context(|| format!("{}: cannot be written", path.display()))?;
-        file.write_all(text.as_bytes()).with_context(|| format!("{}: cannot be written", path.display()))?;
+        let write = || -> std::io::Result<()> {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.create(true).write(true).truncate(true).mode(mode).open(&path)?;
+            // A file that was there before keeps its mode otherwise.
+            file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+            file.write_all(text.as_bytes())
+        };
+        write().with_context(|| format!("{}: cannot be written", path.display()))?;
     }
     Ok(())
 }
@@ -246,7 +248,34 @@ pub async fn run(args: CertsArgs) -> anyhow::Result<ExitCode> {
 async fn issue_gateway(args: GatewayCertArgs) -> anyhow::Result<()> {
     let clients = flotilla_k8s::client::connect(args.kubeconfig.as_deref()).await?;
     let secret = CaSecret { namespace: args.cert_namespace, name: args.ca_secret };
-    let authority = authority(&clients.objects, &secret).await?;
+    // Never made here: a mistyped name would issue what no replica believes.
+    let stored = ca::get(&clients.objects, &secret.namespace, &secret.name).await.with_context(|| {
+        format!(
+            "no CA in Secret {}/{}: the first replica makes it; check --cert-namespace and --ca-secret",
+            secret.namespace, secret.name
+        )
+    })?;
+    let authority = take_up(&secret, stored)?;
     let material = gateway_material(&authority, &args.trust_domain, &args.namespace, &args.name)?;
     tokio::task::spawn_blocking(move || write_material(&args.out, &material)).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_owners_even_where_a_readable_file_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("tls.key");
+        std::fs::write(&key, "old").unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let authority = Authority::generate("test", SystemTime::now()).unwrap();
+        let material = gateway_material(&authority, "cluster.local", "gateways", "g").unwrap();
+        write_material(folder.path(), &material).unwrap();
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&key).unwrap(), material.leaf.private_key);
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! A variable beats its flag, and a variable with an unusable value is ignored
 //! with a warning: a typing error in a ConfigMap must not keep a
-//! replica from starting. A wrong flag is an error.
+//! replica from starting. A wrong flag is an error. `KUBECONFIG` belongs to
+//! everything that talks to Kubernetes: as for kubectl, the flag beats it, and
+//! only commands that look for a cluster read it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,6 +20,12 @@ pub struct Complaint {
     pub variable: String,
     /// What is wrong with its value, and what to do.
     pub problem: String,
+}
+
+/// The variables that are text; no other can be meant for us.
+pub fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Parses the command line and lets the environment have the last word.
@@ -73,7 +81,7 @@ fn bound(name: &str) -> Vec<(String, String)> {
             let flag = argument.get_long()?;
             Some((variable(flag), flag.to_owned()))
         })
-        .filter(|(_, flag)| !matches!(flag.as_str(), "help" | "version"))
+        .filter(|(_, flag)| !matches!(flag.as_str(), "help" | "version" | "kubeconfig"))
         .collect()
 }
 
@@ -106,6 +114,44 @@ pub fn truth(text: &str) -> Result<bool, String> {
         "true" | "yes" | "1" | "on" => Ok(true),
         "false" | "no" | "0" | "off" => Ok(false),
         _ => Err("use true, yes, 1, on or false, no, 0, off".to_owned()),
+    }
+}
+
+/// Reads a share of a whole that is not nothing.
+///
+/// # Errors
+/// A text that names what is accepted.
+pub fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| "use more than 0 and at most 1".to_owned())
+}
+
+/// Reads a duration that is longer than nothing.
+///
+/// # Errors
+/// A text that names what is accepted.
+pub fn period(text: &str) -> Result<std::time::Duration, String> {
+    duration(text).and_then(|duration| {
+        if duration.is_zero() {
+            Err("use more than nothing, like 250ms or 5s".to_owned())
+        } else {
+            Ok(duration)
+        }
+    })
+}
+
+/// Reads what to log: a level, or a filter of levels by target. A word that is
+/// neither would be taken for a target, and all else would fall silent.
+///
+/// # Errors
+/// A text that names what is accepted.
+pub fn log_filter(text: &str) -> Result<String, String> {
+    let level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    let directive = |part: &str| level(part.trim()) || part.contains('=');
+    if text.split(',').all(directive) && tracing_subscriber::EnvFilter::try_new(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err("use error, warn, info, debug, trace, or a filter like info,flotilla_core=debug".to_owned())
     }
 }
 
@@ -172,6 +218,46 @@ mod tests {
     }
 
     #[test]
+    fn a_list_in_the_environment_replaces_the_flag() {
+        let words = ["controller", "--cert-dns-names", "a,b"];
+        let names = |variables: &[(&str, &str)]| {
+            let Command::Controller(args) = parse_words(&words, variables).unwrap().0.command else {
+                panic!("another command")
+            };
+            args.cert_dns_names
+        };
+        assert_eq!(names(&[]), ["a", "b"]);
+        assert_eq!(names(&[("CERT_DNS_NAMES", "c,d")]), ["c", "d"]);
+    }
+
+    #[test]
+    fn kubeconfig_of_the_shell_never_points_a_demo_at_a_cluster() {
+        let (args, _) = parse_words(&["demo"], &[("KUBECONFIG", "/production")]).unwrap();
+        let Command::Demo(demo) = args.command else { panic!("another command") };
+        assert_eq!(demo.kubeconfig, None);
+        let (args, _) =
+            parse_words(&["controller", "--kubeconfig", "mine"], &[("KUBECONFIG", "/other")]).unwrap();
+        let Command::Controller(controller) = args.command else { panic!("another command") };
+        assert_eq!(controller.kubeconfig, Some("mine".into()));
+    }
+
+    #[test]
+    fn values_that_would_stop_everything_are_ignored_in_the_environment() {
+        let wrong = [
+            ("LOG_LEVEL", "verbose"),
+            ("STATUS_RATE", "0"),
+            ("CONCURRENT_FULL_SYNCS", "0"),
+            ("ACK_TIMEOUT", "0s"),
+            ("GATEWAY_DUTY_CYCLE", "2"),
+        ];
+        let (_, complaints) = parse_words(&["controller"], &wrong).unwrap();
+        assert_eq!(complaints.len(), wrong.len(), "{complaints:?}");
+        for right in ["debug", "info,flotilla_core=debug", "off"] {
+            assert!(log_filter(right).is_ok(), "{right}");
+        }
+    }
+
+    #[test]
     fn an_unknown_or_wrong_flag_is_an_error_that_names_it() {
         for words in [["controller", "--grcp-port=1"], ["controller", "--grpc-port=x"]] {
             let error = parse_words(&words, &[]).err().unwrap().to_string();
@@ -186,6 +272,8 @@ mod tests {
         for wrong in ["", "5", "s", "-1s", "1d", "99999999999999999999s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+        assert!(period("0s").is_err() && period("1ms").is_ok());
+        assert!(share("0").is_err() && share("NaN").is_err() && share("1").is_ok());
         assert_eq!((truth("On"), truth("0")), (Ok(true), Ok(false)));
         assert!(truth("maybe").is_err());
     }

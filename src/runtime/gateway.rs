@@ -9,6 +9,7 @@ use flotilla_certs::{Alpn, CertificatePem, ClientTls, ServerCheck, TrustRoots, U
 use flotilla_core::ids::GatewayId;
 use flotilla_gateway::{ApplyCost, Fleet, FleetOptions, GatewayOptions, HttpListeners, OperatorAddress};
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::GatewayArgs;
@@ -46,14 +47,25 @@ pub async fn run(args: GatewayArgs, cancel: CancellationToken) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a file so that a reader finds all of it or none.
+/// Writes a file, for its owner only, so that a reader finds all of it or none.
 ///
 /// # Errors
 /// When it cannot be written.
 pub async fn write_whole(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let draft = path.with_extension("draft");
     let named = || format!("{}: cannot be written", path.display());
-    tokio::fs::write(&draft, content).await.with_context(named)?;
+    let write = async {
+        // What an interrupted run left, with whatever mode.
+        match tokio::fs::remove_file(&draft).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = tokio::fs::OpenOptions::new();
+        let mut file = options.create_new(true).write(true).mode(0o600).open(&draft).await?;
+        file.write_all(content).await?;
+        file.flush().await
+    };
+    write.await.with_context(named)?;
     tokio::fs::rename(&draft, path).await.with_context(named)
 }
 

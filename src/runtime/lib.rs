@@ -22,7 +22,7 @@ use std::process::ExitCode;
 /// Runs the command line of the process and returns its exit code: 0 fine,
 /// 1 a problem, 2 a wrong command line.
 pub fn main() -> ExitCode {
-    let (args, complaints) = match environment::parse(std::env::args_os(), std::env::vars()) {
+    let (args, complaints) = match environment::parse(std::env::args_os(), environment::variables()) {
         Ok(parsed) => parsed,
         Err(error) => {
             // Clap words its own errors, and `--help` is one of them.

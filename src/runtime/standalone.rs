@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
+use flotilla_certs::Authority;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -25,44 +26,62 @@ pub async fn run(args: StandaloneArgs, cancel: CancellationToken) -> anyhow::Res
     let kubeconfig =
         args.apiserver.kubeconfig_out.clone().unwrap_or_else(|| folder.path().join("kubeconfig"));
     let embedded = apiserver::start(args.apiserver.listen).await?;
-    apiserver::write_kubeconfig(&kubeconfig, &embedded.kubeconfig).await?;
-    let outcome = tokio::select! {
+    gateway::write_whole(&kubeconfig, embedded.kubeconfig.as_bytes()).await?;
+    let mut parts = JoinSet::new();
+    let started = tokio::select! {
         biased; // being told to end comes first
         () = cancel.cancelled() => Ok(()),
-        outcome = play(&args, &kubeconfig, folder.path(), &cancel) => outcome,
+        started = start(&args, &kubeconfig, folder.path(), &cancel, &mut parts) => started,
     };
+    let outcome = match started {
+        Ok(()) => join(&mut parts, &cancel).await,
+        Err(error) => Err(error),
+    };
+    cancel.cancel();
+    while parts.join_next().await.is_some() {}
     embedded.server.shutdown().await;
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn play(
+/// Waits until all parts have ended. The first one that does, ends all: nothing
+/// ends by itself. Replicas drain, so that gateways elsewhere connect again.
+async fn join(parts: &mut Parts, cancel: &CancellationToken) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    while let Some(ended) = parts.join_next().await {
+        cancel.cancel();
+        outcome = outcome.and(ended.map_err(anyhow::Error::from).flatten());
+    }
+    outcome
+}
+
+type Parts = JoinSet<anyhow::Result<()>>;
+
+async fn start(
     args: &StandaloneArgs,
     kubeconfig: &std::path::Path,
     folder: &std::path::Path,
     cancel: &CancellationToken,
+    parts: &mut Parts,
 ) -> anyhow::Result<()> {
     let clients = flotilla_k8s::client::connect(Some(kubeconfig)).await?;
     flotilla_k8s::crd::install(&clients.objects, &flotilla_api::crd::crds(), Duration::from_secs(30)).await?;
     controller::create_namespace(&clients.objects, NAMESPACE).await?;
-    let mut parts = JoinSet::new();
     let mut operators = Vec::new();
     for number in 0..args.replicas {
         let replica = controller::Replica::open(replica_args(args, kubeconfig, number)?).await?;
         operators.push(SocketAddr::from((Ipv4Addr::LOCALHOST, replica.grpc_port())));
         parts.spawn(replica.run(cancel.clone()));
     }
+    // Made here, so that whoever reads the hints finds it.
+    let secret = certs::CaSecret { namespace: NAMESPACE.to_owned(), name: "flotilla-ca".to_owned() };
+    let authority = certs::authority(&clients.objects, &secret).await?;
     if args.gateways > 0 {
-        let gateways = gateway_args(args.gateways, kubeconfig, folder, &operators).await?;
+        let gateways = gateway_args(args.gateways, authority, folder, &operators).await?;
         let cancel = cancel.clone();
         parts.spawn(async move { gateway::run(gateways, cancel).await.map(drop) });
     }
     hints(kubeconfig, &operators);
-    // The first part that ends, ends all: nothing here may end by itself.
-    match parts.join_next().await {
-        Some(Ok(outcome)) => outcome,
-        Some(Err(error)) => Err(error.into()),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// The flags of a replica, by way of the command line, so that every default
@@ -87,6 +106,8 @@ fn replica_args(
         "--peer-port=0".to_owned(),
         "--metrics-bind-address=127.0.0.1:0".to_owned(),
         "--health-probe-bind-address=127.0.0.1:0".to_owned(),
+        // Nobody is left to take its gateways over.
+        "--drain-spread=500ms".to_owned(),
     ];
     match Args::try_parse_from(words)?.command {
         Command::Controller(mut controller) => {
@@ -99,13 +120,10 @@ fn replica_args(
 
 async fn gateway_args(
     count: u32,
-    kubeconfig: &std::path::Path,
+    authority: Authority,
     folder: &std::path::Path,
     operators: &[SocketAddr],
 ) -> anyhow::Result<GatewayArgs> {
-    let clients = flotilla_k8s::client::connect(Some(kubeconfig)).await?;
-    let secret = certs::CaSecret { namespace: NAMESPACE.to_owned(), name: "flotilla-ca".to_owned() };
-    let authority = certs::authority(&clients.objects, &secret).await?;
     let folder = folder.join("gateways");
     let writing = folder.clone();
     tokio::task::spawn_blocking(move || {

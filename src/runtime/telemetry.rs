@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::environment::log_filter;
+
 /// What logs look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -28,7 +30,7 @@ pub enum LogFormat {
 pub struct LogArgs {
     /// error, warn, info, debug, trace, or a filter like `info,flotilla_core=debug`.
     /// Default: info (warn for demo)
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = log_filter)]
     pub log_level: Option<String>,
     /// json, or console for people
     #[arg(long, global = true, value_enum, default_value = "json")]
@@ -37,20 +39,17 @@ pub struct LogArgs {
 
 /// Starts logging for the process. Called once.
 pub fn init(args: &LogArgs, default: &str) {
-    let level = args.log_level.as_deref().unwrap_or(default);
-    let (filter, complaint) = match EnvFilter::try_new(level) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new(default), Some(error.to_string())),
-    };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::new(args.log_level.as_deref().unwrap_or(default));
+    // Nobody may be reading: saying so on the same standard error would panic.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // A second initialisation happens only in tests and changes nothing.
     let _ = match args.log_format {
         LogFormat::Json => builder.event_format(JsonLines).try_init(),
         LogFormat::Console => builder.compact().try_init(),
     };
-    if let Some(problem) = complaint {
-        tracing::warn!(level, problem, "log level is not usable, the default is used");
-    }
 }
 
 struct JsonLines;

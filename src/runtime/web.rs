@@ -79,7 +79,10 @@ async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
     if readiness.get() {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not all kinds are listed yet\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: not all kinds are listed yet, or this replica is about to end\n",
+        )
     }
 }
 

@@ -52,7 +52,11 @@ impl StatusPlanner for AvapigwStatus {
         changed |= known.observed_generation != Some(object.generation);
         let mut status = Map::new();
         if object.kind.is_route() {
-            let gateways = applied_gateways(&known, object, reach, wall);
+            let gateways = match validity {
+                Validity::Valid => applied_gateways(&known, object, reach, wall),
+                // What is not delivered is nowhere applied.
+                Validity::Invalid(_) => Vec::new(),
+            };
             if gateways != known.applied_gateways {
                 changed = true;
                 status.insert("appliedGateways".to_owned(), json!(gateways));
@@ -98,6 +102,10 @@ fn ready(object: &RawObject, validity: Validity<'_>, reach: &Reach) -> (Statemen
     if let Validity::Invalid(invalid) = validity {
         let message = format!("{noun} is not delivered: {invalid}");
         return (say(ConditionStatus::False, Reason::ValidationFailed, message), Finality::Final);
+    }
+    if reach.gateways == 0 && reach.connected > 0 {
+        let message = "No connected gateway asks for this namespace and kind".to_owned();
+        return (say(ConditionStatus::Unknown, Reason::NotServed, message), Finality::Final);
     }
     if reach.gateways == 0 {
         let message = "No gateway is connected".to_owned();

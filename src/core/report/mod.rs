@@ -13,9 +13,10 @@
 mod objects;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
-use crate::applied::{AppliedView, Reach};
+use crate::applied::{AppliedView, Census, Reach};
 use crate::compile::Invalid;
 use crate::ids::{Frontier, Kind, ObjectKey, Revision};
 use crate::object::RawObject;
@@ -112,7 +113,7 @@ pub struct ReportConfig {
     /// Pause between two progress patches of one object.
     pub progress_every: Duration,
     /// How long gateways must have stopped coming and going before counts are
-    /// refreshed.
+    /// refreshed. If they never stop, ten times as long is enough.
     pub refresh_after: Duration,
     /// Pause between two patches that only refresh counts: 100 ms is ten a second.
     pub refresh_every: Duration,
@@ -140,6 +141,16 @@ impl Default for ReportConfig {
 struct Pending {
     since: Mono,
     not_before: Mono,
+    /// In a row, without anything having been written.
+    conflicts: u32,
+    /// The last word has been written; what differs since is a count.
+    said: bool,
+}
+
+impl Pending {
+    fn new(now: Mono) -> Self {
+        Pending { since: now, not_before: now, conflicts: 0, said: false }
+    }
 }
 
 /// The state machine. Driven by [`Reporter::poll`] and the answers to patches.
@@ -153,11 +164,15 @@ pub struct Reporter<P> {
     /// Objects whose counts may have moved only because gateways came or went.
     refresh: BTreeSet<(Kind, ObjectKey)>,
     refresh_at: Mono,
-    in_flight: BTreeSet<(Kind, ObjectKey)>,
-    /// Total of gateways that the refresh queue was last made for, and since
-    /// when it differs.
-    gateways: u32,
-    gateways_moved: Option<Mono>,
+    /// What is being written, and how final it is.
+    in_flight: BTreeMap<(Kind, ObjectKey), Finality>,
+    /// The object that a patch was last made for: the next one's turn comes
+    /// first, so that one namespace's changes do not hold up another's.
+    turn: Option<(Kind, ObjectKey)>,
+    /// What the refresh queue was last made for, and when it first and last
+    /// differed since.
+    census: Census,
+    census_moved: Option<(Mono, Mono)>,
     wake: Option<Mono>,
 }
 
@@ -187,9 +202,10 @@ impl<P: StatusPlanner> Reporter<P> {
             pending: BTreeMap::new(),
             refresh: BTreeSet::new(),
             refresh_at: Mono::default(),
-            in_flight: BTreeSet::new(),
-            gateways: 0,
-            gateways_moved: None,
+            in_flight: BTreeMap::new(),
+            turn: None,
+            census: Census::default(),
+            census_moved: None,
             wake: None,
         }
     }
@@ -216,9 +232,9 @@ impl<P: StatusPlanner> Reporter<P> {
             return Vec::new();
         }
         let mut patches = Vec::new();
-        for key in self.pending.keys().cloned().collect::<Vec<_>>() {
-            if self.in_flight.len() >= self.config.concurrency {
-                break; // an answer to a patch leads to the next poll
+        for key in self.in_turn() {
+            if self.is_busy() {
+                break;
             }
             self.consider(objects, round, key, &mut patches);
         }
@@ -229,21 +245,45 @@ impl<P: StatusPlanner> Reporter<P> {
     /// The answer to a patch.
     pub fn written(&mut self, now: Mono, kind: Kind, key: &ObjectKey, outcome: PatchOutcome) {
         let key = (kind, key.clone());
-        self.in_flight.remove(&key);
+        let finality = self.in_flight.remove(&key);
         // Written or in conflict: the watch brings the object as it now is, and
         // the next poll finds nothing left to say or plans again. A short pause
         // gives the watch time, so that one change is one patch.
+        let pending = self.pending.entry(key).or_insert(Pending::new(now));
         let pause = match outcome {
             PatchOutcome::Written => Duration::from_millis(500),
-            PatchOutcome::Conflict => Duration::from_millis(50),
+            // Longer each time: the watch may lag by seconds.
+            PatchOutcome::Conflict => Duration::from_millis(50 << pending.conflicts.min(6)),
             PatchOutcome::Failed(after) => after,
         };
-        let pending = self.pending.entry(key).or_insert(Pending { since: now, not_before: now });
+        pending.conflicts = if outcome == PatchOutcome::Conflict { pending.conflicts + 1 } else { 0 };
+        pending.said = outcome == PatchOutcome::Written && finality == Some(Finality::Final);
         pending.not_before = now + pause;
     }
 
+    /// All patches in flight were given up: nobody knows what became of them,
+    /// and none is answered any more.
+    pub fn abandoned(&mut self, now: Mono) {
+        for (kind, key) in self.in_flight.keys().cloned().collect::<Vec<_>>() {
+            self.written(now, kind, &key, PatchOutcome::Conflict);
+        }
+    }
+
+    /// Whether no more patches may be started: an answer leads to the next poll.
+    fn is_busy(&self) -> bool {
+        self.in_flight.len() >= self.config.concurrency
+    }
+
+    /// What is pending, beginning after the last one that had its turn.
+    fn in_turn(&self) -> Vec<(Kind, ObjectKey)> {
+        let from = self.turn.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.pending.range((from, Bound::Unbounded));
+        let earlier = self.turn.iter().flat_map(|turn| self.pending.range(..=turn));
+        later.chain(earlier).map(|(key, _)| key.clone()).collect()
+    }
+
     fn collect(&mut self, objects: &impl Objects, round: &Round<'_>) {
-        let fresh = Pending { since: round.now, not_before: round.now };
+        let fresh = Pending::new(round.now);
         let changed = objects.changed_since(&self.seen);
         self.seen = self.seen.join(&objects.frontier());
         for key in changed {
@@ -263,15 +303,16 @@ impl<P: StatusPlanner> Reporter<P> {
                 }
             }
         }
-        let gateways = round.applied.gateways();
-        if gateways != self.gateways {
-            self.gateways = gateways;
-            self.gateways_moved = Some(round.now);
+        let census = round.applied.census();
+        if census != self.census {
+            self.census = census;
+            let first = self.census_moved.map_or(round.now, |(first, _)| first);
+            self.census_moved = Some((first, round.now));
         }
-        if let Some(moved) = self.gateways_moved {
-            let due = moved + self.config.refresh_after;
+        if let Some((first, last)) = self.census_moved {
+            let due = (last + self.config.refresh_after).min(first + self.config.refresh_after * 10);
             if due <= round.now {
-                self.gateways_moved = None;
+                self.census_moved = None;
                 self.refresh =
                     objects.all().into_iter().filter(|(_, key)| (round.may_act)(&key.namespace)).collect();
             } else {
@@ -288,7 +329,7 @@ impl<P: StatusPlanner> Reporter<P> {
         patches: &mut Vec<StatusPatch>,
     ) {
         let Some(pending) = self.pending.get(&key).copied() else { return };
-        if self.in_flight.contains(&key) {
+        if self.in_flight.contains_key(&key) {
             return;
         }
         if pending.not_before > round.now {
@@ -301,6 +342,13 @@ impl<P: StatusPlanner> Reporter<P> {
                 self.pending.remove(&key);
             }
             Some((_, PlannedStatus { patch: None, finality: Finality::Progress })) => {}
+            Some((_, PlannedStatus { patch: Some(_), finality: Finality::Final })) if pending.said => {
+                self.pending.remove(&key);
+                // Otherwise the refresh that is due looks at everything.
+                if self.census_moved.is_none() {
+                    self.refresh.insert(key);
+                }
+            }
             Some((generation, PlannedStatus { patch: Some(body), finality })) => {
                 let due = pending.since + self.config.progress_after;
                 if finality == Finality::Progress && due > round.now {
@@ -310,29 +358,33 @@ impl<P: StatusPlanner> Reporter<P> {
                 if let (Finality::Progress, Some(pending)) = (finality, self.pending.get_mut(&key)) {
                     pending.since = round.now + self.config.progress_every;
                 }
-                self.in_flight.insert(key.clone());
+                self.turn = Some(key.clone());
+                self.in_flight.insert(key.clone(), finality);
                 patches.push(StatusPatch { kind: key.0, key: key.1, generation, body });
             }
         }
     }
 
     fn refresh_counts(&mut self, objects: &impl Objects, round: &Round<'_>, patches: &mut Vec<StatusPatch>) {
-        while !self.refresh.is_empty() {
+        while !self.refresh.is_empty() && !self.is_busy() {
             if self.refresh_at > round.now {
                 self.wake_at(self.refresh_at);
                 return;
             }
             let Some(key) = self.refresh.pop_first() else { return };
-            if self.pending.contains_key(&key) || !(round.may_act)(&key.1.namespace) {
+            if self.pending.contains_key(&key)
+                || self.in_flight.contains_key(&key)
+                || !(round.may_act)(&key.1.namespace)
+            {
                 continue;
             }
             let Some((generation, planned)) = self.plan(objects, round, &key) else { continue };
             if planned.finality == Finality::Progress {
                 // A gateway that just joined lacks it: it is pending again.
-                self.pending.insert(key, Pending { since: round.now, not_before: round.now });
+                self.pending.insert(key, Pending::new(round.now));
             } else if let Some(body) = planned.patch {
                 self.refresh_at = round.now + self.config.refresh_every;
-                self.in_flight.insert(key.clone());
+                self.in_flight.insert(key.clone(), planned.finality);
                 patches.push(StatusPatch { kind: key.0, key: key.1, generation, body });
             }
         }

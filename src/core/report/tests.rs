@@ -87,17 +87,21 @@ impl World {
         world
     }
 
-    fn gateways(&mut self, rows: &[(u64, u32)]) {
-        let row = |&(low, gateways): &(u64, u32)| AppliedRow {
+    fn row(low: u64, gateways: u32) -> AppliedRow {
+        AppliedRow {
             scope: Scope::default(),
             low: Frontier([Revision(low); Kind::COUNT]),
             excluded: Vec::new(),
             unknown: false,
             gateways,
             names: Vec::new(),
-        };
-        let table = AppliedTable { rows: rows.iter().map(row).collect(), rejections: Vec::new() };
-        self.applied.set(&"a".into(), &"a/1".into(), table);
+        }
+    }
+
+    fn gateways(&mut self, rows: &[(u64, u32)]) {
+        let rows = rows.iter().map(|&(low, gateways)| World::row(low, gateways)).collect();
+        let table = AppliedTable { rows, rejections: Vec::new() };
+        self.applied.set(&"a".into(), table);
     }
 
     /// Polls, writes what is to be written, and says how many patches it were.
@@ -217,4 +221,72 @@ fn a_failed_patch_is_tried_again_later() {
     world.reporter.written(world.now, first[0].kind, &first[0].key, failed);
     assert!(world.reporter.poll(&world.fleet, &round(world.now + Duration::from_secs(4))).is_empty());
     assert_eq!(world.reporter.poll(&world.fleet, &round(world.now + Duration::from_secs(5))), first);
+}
+
+#[test]
+fn patches_that_were_given_up_are_made_again() {
+    let mut world = World::new();
+    for n in 0..20 {
+        world.fleet.put(&format!("x{n}"), 5);
+    }
+    world.gateways(&[(5, 2)]);
+    let round = |now| Round { now, wall: "", acting: 1, applied: &world.applied, may_act: &|_| true };
+    let first = world.reporter.poll(&world.fleet, &round(world.now));
+    assert_eq!(first.len(), 8, "the concurrency");
+    assert!(world.reporter.poll(&world.fleet, &round(world.now)).is_empty());
+    world.reporter.abandoned(world.now);
+    let second = world.reporter.poll(&world.fleet, &round(world.now + Duration::from_secs(1)));
+    assert_eq!(second.len(), 8);
+    assert!(second.iter().all(|patch| !first.contains(patch)), "everybody has a turn");
+    world.reporter.abandoned(world.now);
+    world.now = world.now + Duration::from_secs(1);
+    let mut written = 0;
+    for _ in 0..20 {
+        written += world.after(100).len();
+    }
+    assert_eq!(written, 20);
+}
+
+#[test]
+fn conflicts_while_the_watch_lags_become_rare() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 2)]);
+    let mut tries = 0;
+    for tick in 0..1000 {
+        let now = world.now + Duration::from_millis(tick * 10);
+        let round = Round { now, wall: "", acting: 1, applied: &world.applied, may_act: &|_| true };
+        for patch in world.reporter.poll(&world.fleet, &round) {
+            tries += 1;
+            world.reporter.written(now, patch.kind, &patch.key, PatchOutcome::Conflict);
+        }
+    }
+    assert!((5..=10).contains(&tries), "{tries} in 10 s");
+}
+
+#[test]
+fn counts_are_refreshed_although_a_gateway_never_stops_coming_and_going() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 2)]);
+    assert_eq!(world.poll(), ["2/2"]);
+    let mut written = Vec::new();
+    for second in 0..60 {
+        world.gateways(&[(5, 3 + second % 2)]);
+        written.extend(world.after(1000));
+    }
+    assert!((1..=6).contains(&written.len()), "{written:?}");
+}
+
+#[test]
+fn a_gateway_that_drops_what_it_had_is_noticed() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 2)]);
+    assert_eq!(world.poll(), ["2/2"]);
+    let mut rows = vec![World::row(5, 1), World::row(5, 1)];
+    rows[1].excluded = vec![(Kind::Backend, 1)];
+    world.applied.set(&"a".into(), AppliedTable { rows, rejections: Vec::new() });
+    let written: Vec<String> = (0..8).flat_map(|_| world.after(1000)).collect();
+    assert_eq!(written.first().map(String::as_str), Some("1/2"));
 }

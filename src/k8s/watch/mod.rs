@@ -78,7 +78,7 @@ impl Default for WatchConfig {
             watch_timeout: Duration::from_secs(240),
             idle_timeout: Duration::from_secs(80),
             list_timeout: Duration::from_secs(60),
-            backoff: (Duration::from_millis(200), Duration::from_secs(15)),
+            backoff: (Duration::from_millis(200), Duration::from_secs(5)),
         }
     }
 }
@@ -133,6 +133,9 @@ pub async fn follow(
     }
 }
 
+/// A watch that ends sooner than this, without an error, is not as it should be.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// Nobody takes events any more: the process is going away.
 struct Closed;
 
@@ -150,10 +153,15 @@ impl Follower {
         let mut failures: u32 = 0;
         loop {
             let started = Instant::now();
-            let Ok(outcome) = self.round(&mut resume).await else { return };
+            let mut told = 0;
+            let Ok(outcome) = self.round(&mut resume, &mut told).await else { return };
             self.metrics.up.with_label_values(&[kind.name()]).set(0);
             let Err(error) = outcome else {
-                failures = 0;
+                // A server that ends every watch at once is not asked in a loop.
+                failures = if started.elapsed() > SHORT { 0 } else { failures + 1 };
+                if failures > 0 {
+                    sleep(self.pause(None, failures)).await;
+                }
                 continue;
             };
             self.metrics.errors.with_label_values(&[kind.name()]).inc();
@@ -164,14 +172,20 @@ impl Follower {
                 // Nothing is forgotten meanwhile: gateways keep what they have.
                 tracing::warn!(kind = kind.name(), error = %chain(&error), "list or watch failed, trying again");
             }
-            // A watch that held for a while starts over with the short pause.
-            failures = if started.elapsed() > Duration::from_secs(30) { 0 } else { failures + 1 };
-            sleep(self.pause(&error, failures)).await;
+            // A watch that told something, or held for a while, was no failure:
+            // after it the pauses start over.
+            let worked = told > 0 || started.elapsed() > self.source.config().backoff.1;
+            failures = if worked { 0 } else { failures + 1 };
+            sleep(self.pause(Some(&error), failures)).await;
         }
     }
 
-    /// One list, if needed, and one watch until it ends.
-    async fn round(&self, resume: &mut Option<Revision>) -> Result<Result<(), Error>, Closed> {
+    /// One list, if needed, and one watch until it ends. Counts what the watch told.
+    async fn round(
+        &self,
+        resume: &mut Option<Revision>,
+        told: &mut u64,
+    ) -> Result<Result<(), Error>, Closed> {
         let kind = self.source.kind();
         let mut at = match *resume {
             Some(at) => at,
@@ -212,6 +226,7 @@ impl Follower {
                 }
             };
             *resume = Some(at);
+            *told += 1;
             self.tell(event).await?;
         }
     }
@@ -222,12 +237,12 @@ impl Follower {
         self.events.send(event).await.map_err(|_| Closed)
     }
 
-    fn pause(&self, error: &Error, failures: u32) -> Duration {
+    fn pause(&self, error: Option<&Error>, failures: u32) -> Duration {
         let (first, longest) = self.source.config().backoff;
         let doubled = first.saturating_mul(1 << failures.min(10)).min(longest);
         let jittered = doubled.mul_f64(rand::rng().random_range(0.5..1.0));
         match error {
-            Error::Transient { retry_after: Some(asked), .. } => jittered.max(*asked),
+            Some(Error::Transient { retry_after: Some(asked), .. }) => jittered.max(*asked),
             _ => jittered,
         }
     }

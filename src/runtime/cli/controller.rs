@@ -2,12 +2,13 @@
 //! A-140 where they apply.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::environment::{duration, truth};
+use crate::environment::{duration, period, share, truth};
 
 /// Where certificates come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -63,7 +64,7 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "NAME", default_value = "flotilla")]
     pub cert_service_name: String,
     /// More DNS names for the server certificate, separated by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', action = clap::ArgAction::Set)]
     pub cert_dns_names: Vec<String>,
     /// With --cert-provider files: folder with ca.crt, tls.crt and tls.key
     #[arg(long, value_name = "DIR")]
@@ -86,29 +87,29 @@ pub struct ControllerArgs {
     pub leader_lease_renew: Duration,
 
     /// Share of a gateway's time that applying changes may take, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
     pub gateway_duty_cycle: f64,
     /// Batches per second and gateway
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    pub gateway_batch_rate: u32,
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub gateway_batch_rate: NonZeroU32,
     /// Bytes per second that this replica sends to all gateways together
-    #[arg(long, value_name = "N", default_value_t = 250_000_000)]
-    pub delivery_byte_rate: u32,
+    #[arg(long, value_name = "N", default_value = "250000000")]
+    pub delivery_byte_rate: NonZeroU32,
     /// Full synchronisations in flight
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    pub concurrent_full_syncs: usize,
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub concurrent_full_syncs: NonZeroUsize,
     /// Heartbeat interval told to gateways; three missed end a session
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = period)]
     pub heartbeat_interval: Duration,
     /// How long a gateway may take to acknowledge a batch
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = period)]
     pub ack_timeout: Duration,
     /// Status patches in flight
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub status_concurrency: usize,
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub status_concurrency: NonZeroUsize,
     /// Status patches per second
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub status_rate: u32,
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub status_rate: NonZeroU32,
     /// Time over which streams are ended when this replica is told to end
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
     pub drain_spread: Duration,

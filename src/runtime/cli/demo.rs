@@ -25,8 +25,8 @@ pub struct DemoArgs {
     /// What to print
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
-    /// Replicas
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+    /// Replicas, at least two: one is killed
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=9))]
     pub replicas: u32,
     /// Gateways
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]

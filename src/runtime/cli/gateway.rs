@@ -10,7 +10,7 @@ use crate::environment::truth;
 #[derive(Debug, Clone, clap::Args)]
 pub struct GatewayArgs {
     /// HOST:PORT of replicas, separated by commas; used in turn, like a Service would
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true, action = clap::ArgAction::Set)]
     pub operator_address: Vec<String>,
     /// Name of the gateway; with --count, names get a number appended
     #[arg(long, value_name = "NAME", default_value = "gateway")]
@@ -28,7 +28,7 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "FILE", required = true)]
     pub operator_key_file: PathBuf,
     /// Namespaces to be given, separated by commas. Default: all
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', action = clap::ArgAction::Set)]
     pub operator_namespaces: Vec<String>,
     /// How many gateways to run in this process
     #[arg(long, value_name = "N", default_value_t = 1)]

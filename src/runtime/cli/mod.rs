@@ -24,7 +24,8 @@ use crate::telemetry::LogArgs;
 /// reports what each gateway has applied.
 ///
 /// Every flag can also be set by an environment variable: --grpc-port by
-/// GRPC_PORT. The variable beats the flag.
+/// GRPC_PORT. The variable beats the flag. Exceptions: --kubeconfig beats
+/// KUBECONFIG, and commands of `certs` have flags only.
 #[derive(Debug, Parser)]
 #[command(name = "flotilla", version, args_override_self = true)]
 pub struct Args {

@@ -44,7 +44,11 @@ fn with_book<R>(book: &Book, work: impl FnOnce(&mut Ledger) -> R) -> R {
 pub async fn run(args: DemoArgs, cancel: CancellationToken) -> anyhow::Result<ExitCode> {
     let started = std::time::Instant::now();
     let says = Says { quiet: args.output == Output::Json };
-    let mut fleet = Fleet::prepare(&args).await?;
+    let mut fleet = tokio::select! {
+        biased; // as below
+        () = cancel.cancelled() => return Ok(ExitCode::SUCCESS),
+        fleet = Fleet::prepare(&args) => fleet?,
+    };
     let outcome = tokio::select! {
         biased; // Ctrl-C ends the demo at any point
         () = cancel.cancelled() => Ok(ExitCode::SUCCESS),

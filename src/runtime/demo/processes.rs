@@ -32,7 +32,13 @@ impl Process {
             .arg("--exit-with-stdin")
             // A variable meant for one replica must not reach twenty gateways.
             .env_clear()
-            .envs(std::env::vars().filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "TMPDIR")))
+            .envs(
+                ["PATH", "HOME", "TMPDIR"]
+                    .into_iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
+            // Ctrl-C is for the demo, which then ends its children in order.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(file)

@@ -154,10 +154,8 @@ impl Round<'_> {
         self.work(AFTER.saturating_sub(killed.elapsed())).await?;
         let moved = self.namespaces_moved(&owners, &victim).await?;
         let everywhere = self.wait_for_change(first).await;
-        if self.args.replicas > 1 {
-            // What Kubernetes would have done long ago.
-            self.fleet.start_replica(index)?;
-        }
+        // What Kubernetes would have done long ago.
+        self.fleet.start_replica(index)?;
         Ok(Kill {
             victim,
             next_change_ms: everywhere.map_or(f64::MAX, |slowest| answered_ms - killed_ms + slowest),

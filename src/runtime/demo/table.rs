@@ -36,6 +36,7 @@ struct Picture {
     open: usize,
     propagation: super::ledger::Quantiles,
     spurious: usize,
+    problem: Option<String>,
 }
 
 /// Goes on until the process is told to end.
@@ -53,16 +54,19 @@ pub async fn show(round: &mut Round<'_>, mut observers: Observers) -> anyhow::Re
     let mut next_kill = Instant::now() + KILL_EVERY;
     let mut back: Option<(usize, Instant)> = None;
     let mut turn = 0;
+    let mut problem = None;
     loop {
         tokio::select! {
             // Each of these may wait for a while without harm, in any order.
             error = observers.failed() => return Err(error),
             _ = changes.tick() => {
-                round.one_change().await?;
+                // People may edit and delete the tenants' objects meanwhile.
+                problem = round.one_change().await.err().map(|error| format!("a change was refused: {error:#}"));
                 round.fleet.check()?;
             }
             _ = refresh.tick() => {
-                let picture = picture(round).await;
+                let mut picture = picture(round).await;
+                picture.problem.clone_from(&problem);
                 match &mut screen {
                     Some(screen) => screen.draw(&picture)?,
                     None if Instant::now() >= next_line => {
@@ -78,7 +82,7 @@ pub async fn show(round: &mut Round<'_>, mut observers: Observers) -> anyhow::Re
             round.fleet.start_replica(index)?;
             back = None;
         }
-        if now >= next_kill && round.fleet.replicas.len() > 1 {
+        if now >= next_kill {
             let index = turn % round.fleet.replicas.len();
             turn += 1;
             next_kill = now + KILL_EVERY;
@@ -124,11 +128,15 @@ async fn picture(round: &Round<'_>) -> Picture {
         open,
         propagation,
         spurious,
+        problem: None,
     }
 }
 
 impl Picture {
     fn summary(&self) -> String {
+        if let Some(problem) = &self.problem {
+            return problem.clone();
+        }
         format!(
             "{} changes, {} not everywhere yet; to the last gateway p50 {:.0} ms, p99 {:.0} ms; unasked deletions {}",
             self.changes, self.open, self.propagation.p50, self.propagation.p99, self.spurious

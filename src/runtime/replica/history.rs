@@ -1,33 +1,14 @@
 //! What was deleted before this replica started to read: asked of peers first,
 //! which remember the longest, then of the API server's own history.
 
-use std::sync::Arc;
-
-use flotilla_core::ids::{Kind, Revision};
 use flotilla_grpc::gateway::HistoryWanted;
-use flotilla_grpc::peers::{History, HistorySource, Peers};
+use flotilla_grpc::peers::Peers;
 use flotilla_k8s::watch::replay_deletions;
-use futures::FutureExt as _;
 use kube::Client;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
-
-/// What we answer peers who ask us.
-pub fn source(delivery: Delivery) -> HistorySource {
-    Arc::new(move |kind: Kind, since: Revision| {
-        let delivery = delivery.clone();
-        async move {
-            let question = move |engine: &flotilla_core::delivery::Delivery<_>| {
-                let tombstones = engine.store().tombstones(kind, since)?;
-                Some(History { tombstones, until: engine.frontier().get(kind) })
-            };
-            delivery.inspect(question).await.ok().flatten()
-        }
-        .boxed()
-    })
-}
 
 /// Answers the delivery task's questions, one at a time: there is at most one
 /// per kind, right after the start.
@@ -45,9 +26,18 @@ pub async fn answer(
             wanted = questions.recv() => wanted,
         };
         let Some(HistoryWanted { kind, since, until }) = wanted else { return };
-        let found = match peers.history(kind, since).await.filter(|history| history.until >= until) {
-            Some(history) => Some((history.until, history.tombstones)),
-            None => replay_deletions(client.clone(), kind, since, until).await.map(|found| (until, found)),
+        let search = async {
+            match peers.history(kind, since).await.filter(|history| history.until >= until) {
+                Some(history) => Some((history.until, history.tombstones)),
+                None => {
+                    replay_deletions(client.clone(), kind, since, until).await.map(|found| (until, found))
+                }
+            }
+        };
+        let found = tokio::select! {
+            biased; // nobody needs the answer any more
+            () = cancel.cancelled() => return,
+            found = search => found,
         };
         tracing::info!(kind = kind.name(), %since, deletions = found.as_ref().map(|found| found.1.len()),
             "looked for deletions before the start");

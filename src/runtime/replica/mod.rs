@@ -53,6 +53,10 @@ pub type Delivery = DeliveryHandle<AvapigwCompiler>;
 /// streams are spread.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long one attempt to get from the API server what a start needs may take:
+/// the client itself waits for ever for an answer.
+const ATTEMPT: Duration = Duration::from_secs(20);
+
 /// A replica that listens, and knows who it is.
 pub struct Replica {
     args: ControllerArgs,
@@ -90,19 +94,11 @@ impl Settings {
             ..CoordinationConfig::default()
         };
         coordination.check().context("--member-lease-…, --leader-lease-…")?;
-        let duty = args.gateway_duty_cycle;
-        anyhow::ensure!(
-            duty > 0.0 && duty <= 1.0,
-            "--gateway-duty-cycle {duty}: use more than 0 and at most 1"
-        );
-        let rate = |flag: &str, value: u32| {
-            NonZeroU32::new(value).with_context(|| format!("--{flag} must be more than 0"))
-        };
-        let batches = rate("gateway-batch-rate", args.gateway_batch_rate)?;
-        let kibibytes = rate("delivery-byte-rate", args.delivery_byte_rate.div_ceil(1024))?;
+        let kibibytes = args.delivery_byte_rate.get().div_ceil(1024);
+        let kibibytes = NonZeroU32::new(kibibytes).unwrap_or(NonZeroU32::MIN);
         let limits = LimitsConfig {
-            batches_per_second: batches,
-            batch_burst: batches,
+            batches_per_second: args.gateway_batch_rate,
+            batch_burst: args.gateway_batch_rate,
             kibibytes_per_second: kibibytes,
             kibibyte_burst: kibibytes,
         };
@@ -166,11 +162,12 @@ impl Replica {
         servers.spawn_fallible("metrics", serve_metrics(metrics, registry.clone(), web.clone()));
         servers.spawn_fallible("probes", serve_probes(probes, readiness.clone(), web.clone()));
         let servers = tokio::spawn(servers.run(Duration::from_secs(2)));
-        let standby = Standby::open(&args, &settings, &clients, &cancel).await?;
+        let standby = Standby::open(&args, &settings, &clients, &cancel).await;
         let outcome = match standby {
+            Err(error) => Err(error),
             // Told to end before the API server was there.
-            None => Ok(()),
-            Some(standby) => {
+            Ok(None) => Ok(()),
+            Ok(Some(standby)) => {
                 let ports = Ports { gateways, peers, advertised };
                 assemble(args, settings, clients, standby, ports, registry, readiness, cancel).await
             }
@@ -209,9 +206,10 @@ impl Standby {
             let error = tokio::select! {
                 biased; // ending needs no API server
                 () = cancel.cancelled() => return Ok(None),
-                attempt = attempt => match attempt {
-                    Ok(standby) => return Ok(Some(standby)),
-                    Err(error) => error,
+                attempt = tokio::time::timeout(ATTEMPT, attempt) => match attempt {
+                    Ok(Ok(standby)) => return Ok(Some(standby)),
+                    Ok(Err(error)) => error,
+                    Err(_) => flotilla_k8s::Error::timeout("start", ATTEMPT).into(),
                 },
             };
             let waits = error
@@ -264,15 +262,19 @@ async fn assemble(
     let (addresses_in, addresses) = watch::channel(Vec::new());
     let identity = Identity::controller(&args.trust_domain, &args.cert_namespace, member.as_str())?;
     let peers_config = PeersConfig::new(identity, instance.clone(), standby.tls.client.clone());
-    let answers = history::source(delivery.clone());
-    let PeersParts { peers, task: peers_task, service: peer_service, events: peer_events } =
-        Peers::parts(peers_config, addresses, answers, grpc_metrics.clone(), delivering.clone());
+    let PeersParts { peers, task: peers_task, service: peer_service, events: peer_events } = Peers::parts(
+        peers_config,
+        addresses,
+        delivery.history_source(),
+        grpc_metrics.clone(),
+        delivering.clone(),
+    );
 
     let config = DeliveryConfig {
         duty_cycle: args.gateway_duty_cycle,
         ack_timeout: args.ack_timeout,
         heartbeat_interval: args.heartbeat_interval,
-        concurrent_full_syncs: args.concurrent_full_syncs,
+        concurrent_full_syncs: args.concurrent_full_syncs.get(),
         ..DeliveryConfig::avapigw(standby.cluster.clone())
     };
     let (task, outputs) = DeliveryTask::new(
@@ -346,7 +348,6 @@ async fn assemble(
     let (inputs_in, inputs) = mpsc::channel(256);
     let voices = voices::Voices {
         member,
-        instance,
         peers,
         peer_events,
         delivery: delivery.clone(),
@@ -371,7 +372,7 @@ async fn assemble(
         inputs,
         view: outputs.view,
         config: ReportConfig {
-            concurrency: args.status_concurrency.max(1),
+            concurrency: args.status_concurrency.get(),
             patience: settings.coordination.member_lease.duration + Duration::from_secs(1),
             ..ReportConfig::default()
         },
@@ -438,6 +439,8 @@ async fn drain(
     readiness.set(false);
     // An error says that there are no streams any more.
     let _ = delivery.drain(spread).await;
-    tokio::time::sleep(spread).await;
-    delivering.cancel();
+    tokio::select! {
+        () = delivering.cancelled() => {}
+        () = tokio::time::sleep(spread) => delivering.cancel(),
+    }
 }

@@ -2,6 +2,7 @@
 //! patches, within rate and concurrency. All rules are in
 //! `flotilla_core::report`.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
@@ -9,7 +10,7 @@ use flotilla_avapigw::AvapigwStatus;
 use flotilla_core::applied::AppliedView;
 use flotilla_core::balance::excess;
 use flotilla_core::delivery::AppliedTable;
-use flotilla_core::ids::{Instance, Kind, MemberName, ObjectKey};
+use flotilla_core::ids::{Kind, MemberName, ObjectKey};
 use flotilla_core::report::{PatchOutcome, ReportConfig, Reporter, Round, StatusPatch};
 use flotilla_core::time::Mono;
 use flotilla_grpc::gateway::DeliveryView;
@@ -19,7 +20,7 @@ use kube::Client;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
@@ -37,11 +38,20 @@ const BALANCE_EVERY: Duration = Duration::from_secs(10);
 const BALANCE_AFTER: u32 = 3;
 const BALANCE_SPACE: Duration = Duration::from_secs(2);
 
+/// A surplus that comes back, because what is in front of the replicas sends
+/// gateways to where they were, is tried again ever more rarely: after this
+/// many looks at most.
+const BALANCE_LONGEST: u32 = 360;
+
+/// A round looks at objects where the delivery task has them: for at most one
+/// part in so many of that task's time.
+const SHARE: u32 = 10;
+
 /// Something that other parts tell the reporter.
 #[derive(Debug)]
 pub enum Input {
     /// A member's complete table; our own too.
-    Applied(MemberName, Instance, AppliedTable),
+    Applied(MemberName, AppliedTable),
     /// The connection to a member is lost.
     Lost(MemberName),
 }
@@ -128,7 +138,7 @@ pub struct Reporting {
     /// Timing.
     pub config: ReportConfig,
     /// Patches per second.
-    pub rate: u32,
+    pub rate: NonZeroU32,
     /// The origin of the monotonic clock.
     pub origin: Instant,
     /// Metrics.
@@ -136,6 +146,12 @@ pub struct Reporting {
 }
 
 type Answer = (Kind, ObjectKey, PatchOutcome);
+
+/// How often in a row a surplus of gateways was seen, and how often it must be.
+struct Surplus {
+    seen: u32,
+    wanted: u32,
+}
 
 impl Reporting {
     /// Runs until cancelled; patches in flight are then given up, which their
@@ -147,7 +163,8 @@ impl Reporting {
         let mut not_before = tokio::time::Instant::now();
         let mut balance = interval(BALANCE_EVERY);
         balance.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut surplus_seen = 0;
+        let mut surplus = Surplus { seen: 0, wanted: BALANCE_AFTER };
+        let mut next_patch = not_before;
         loop {
             let wake = reporter
                 .next_deadline()
@@ -159,13 +176,14 @@ impl Reporting {
                 Some(answer) = patches.join_next() => self.answered(&mut reporter, answer),
                 Some(input) = self.inputs.recv() => self.take(&mut applied, input),
                 changed = self.view.changed() => if changed.is_err() { break },
-                changed = self.ownership.changed() => if changed.is_err() { break },
-                _ = balance.tick() => self.balance(&applied, &mut surplus_seen).await,
+                // An error says that the Leases are given up: then nothing is
+                // written any more, and the last streams are still served.
+                Ok(()) = self.ownership.changed() => {}
+                _ = balance.tick() => self.balance(&applied, &mut surplus).await,
                 () = wait_until(wake) => {}
             }
             // Whatever else is there belongs to the same round.
             sleep_until(not_before).await;
-            not_before = tokio::time::Instant::now() + PACE;
             while let Some(answer) = patches.try_join_next() {
                 self.answered(&mut reporter, answer);
             }
@@ -174,10 +192,14 @@ impl Reporting {
             }
             self.view.mark_unchanged();
             let Some(round) = self.round(reporter, applied).await else { break };
-            let due;
-            (reporter, applied, due) = round;
+            let (due, took);
+            (reporter, applied, due, took) = round;
+            not_before = tokio::time::Instant::now() + PACE.max(took * (SHARE - 1));
             for patch in due {
-                self.start(&mut patches, patch);
+                // Within the rate, whatever the concurrency.
+                let at = next_patch.max(tokio::time::Instant::now());
+                next_patch = at + Duration::from_secs(1) / self.rate.get();
+                self.start(&mut patches, patch, at);
             }
         }
         patches.shutdown().await;
@@ -199,6 +221,7 @@ impl Reporting {
                 Ok(None) => break,
                 Err(_) => {
                     patches.shutdown().await;
+                    reporter.abandoned(self.now());
                     break;
                 }
             }
@@ -208,14 +231,23 @@ impl Reporting {
 
     /// Lets gateways go when this replica has clearly more than its share, and
     /// has had it for a while.
-    async fn balance(&self, applied: &AppliedView, seen: &mut u32) {
-        let members = self.ownership.borrow().members();
-        let surplus = excess(&self.member, &applied.gateways_by_member(), &members);
-        *seen = if surplus == 0 { 0 } else { *seen + 1 };
-        if *seen < BALANCE_AFTER {
+    async fn balance(&self, applied: &AppliedView, state: &mut Surplus) {
+        if !applied.is_complete() {
+            // A member whose table is missing only seems to have no gateways.
+            state.seen = 0;
             return;
         }
-        *seen = 0;
+        let members = self.ownership.borrow().members();
+        let surplus = excess(&self.member, &applied.gateways_by_member(), &members);
+        if surplus == 0 {
+            *state = Surplus { seen: 0, wanted: BALANCE_AFTER };
+            return;
+        }
+        state.seen += 1;
+        if state.seen < state.wanted {
+            return;
+        }
+        *state = Surplus { seen: 0, wanted: (state.wanted * 2).min(BALANCE_LONGEST) };
         tracing::info!(surplus, "more gateways than this replica's share, ending some streams");
         // An error says that there are no streams any more.
         let _ = self.delivery.shed(surplus as usize, BALANCE_SPACE * surplus).await;
@@ -223,7 +255,7 @@ impl Reporting {
 
     fn take(&self, applied: &mut AppliedView, input: Input) {
         match input {
-            Input::Applied(member, instance, table) => applied.set(&member, &instance, table),
+            Input::Applied(member, table) => applied.set(&member, table),
             Input::Lost(member) => applied.lost(self.now(), &member),
         }
     }
@@ -237,7 +269,7 @@ impl Reporting {
         &mut self,
         mut reporter: Reporter<AvapigwStatus>,
         mut applied: AppliedView,
-    ) -> Option<(Reporter<AvapigwStatus>, AppliedView, Vec<StatusPatch>)> {
+    ) -> Option<(Reporter<AvapigwStatus>, AppliedView, Vec<StatusPatch>, Duration)> {
         let view = self.ownership.borrow_and_update().clone();
         let permit = self.permit.clone();
         let now = self.now();
@@ -250,8 +282,9 @@ impl Reporting {
                 let may_act = |namespace: &str| permit.may_act(namespace);
                 let round =
                     Round { now, wall: &wall, acting: view.acting(), applied: &applied, may_act: &may_act };
+                let started = Instant::now();
                 let due = reporter.poll(delivery, &round);
-                (reporter, applied, due)
+                (reporter, applied, due, started.elapsed())
             })
             .await
             .ok()?;
@@ -259,15 +292,12 @@ impl Reporting {
         Some(outcome)
     }
 
-    fn start(&self, patches: &mut JoinSet<Answer>, patch: StatusPatch) {
+    fn start(&self, patches: &mut JoinSet<Answer>, patch: StatusPatch, at: tokio::time::Instant) {
         let client = self.client.clone();
         let permit = self.permit.clone();
-        // The concurrency is the reporter's; this only spaces patches out.
-        let in_flight = u32::try_from(patches.len()).unwrap_or(u32::MAX);
-        let space = Duration::from_secs(1) / self.rate.max(1) * in_flight;
         let metrics = self.metrics.clone();
         patches.spawn(async move {
-            sleep(space).await;
+            sleep_until(at).await;
             let StatusPatch { kind, key, generation, body } = patch;
             // Ownership may have moved since the plan was made.
             if !permit.may_act(&key.namespace) {
@@ -305,7 +335,12 @@ impl Reporting {
         reporter: &mut Reporter<AvapigwStatus>,
         answer: Result<Answer, tokio::task::JoinError>,
     ) {
-        let Ok((kind, key, outcome)) = answer else { return };
+        let (kind, key, outcome) = match answer {
+            Ok(answer) => answer,
+            // One that was given up is accounted for where that was done.
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
         let result = match outcome {
             PatchOutcome::Written => "written",
             PatchOutcome::Conflict => "conflict",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::delivery::Notice;
-use flotilla_core::ids::{Instance, Kind, MemberName};
+use flotilla_core::ids::{Kind, MemberName};
 use flotilla_grpc::gateway::DeliveryView;
 use flotilla_grpc::peers::{PeerAddress, PeerEvent, Peers};
 use flotilla_k8s::coordination::{Announcement, OwnershipView, PeerNews};
@@ -54,8 +54,6 @@ impl Metrics {
 pub struct Voices {
     /// This replica.
     pub member: MemberName,
-    /// This process.
-    pub instance: Instance,
     /// Our voice.
     pub peers: Peers,
     /// What peers say.

@@ -74,6 +74,25 @@ fn ready_says_what_is() {
 }
 
 #[test]
+fn what_is_not_delivered_is_applied_nowhere() {
+    let invalid = Invalid { field: "f".to_owned(), problem: "p".to_owned(), remedy: "r".to_owned() };
+    let passed_by = Reach { names: vec![gateway("a")], ..reach(1, 1) };
+    let object = object(
+        Kind::ApiRoute,
+        &json!({"appliedGateways": [{"name": "a", "namespace": "gw", "lastApplied": WALL}]}),
+    );
+    let patch = AvapigwStatus.plan(WALL, &object, Validity::Invalid(&invalid), &passed_by).patch.unwrap();
+    let patch: Value = serde_json::from_slice(&patch).unwrap();
+    assert_eq!(patch["status"]["appliedGateways"], json!([]));
+}
+
+#[test]
+fn gateways_that_ask_for_something_else_are_not_no_gateways() {
+    let (status, reason, ..) = ready_of(&Reach { connected: 3, ..reach(0, 0) });
+    assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "NotServed"));
+}
+
+#[test]
 fn a_status_that_is_right_is_not_written_again() {
     for kind in Kind::ALL {
         let with_names = Reach { names: vec![gateway("a"), gateway("b")], ..reach(2, 2) };
