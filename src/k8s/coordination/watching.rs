@@ -15,7 +15,7 @@ use kube::{Api, Resource};
 use rand::Rng as _;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::lease::{Leases, named, revision_of};
 use super::map::{Maps, record};
@@ -118,6 +118,7 @@ pub async fn map(maps: Maps, clock: impl Fn() -> Mono + Sync, events: mpsc::Send
 async fn watch<W: Watched>(watched: W, clock: impl Fn() -> Mono + Sync, events: mpsc::Sender<Event>) {
     let mut pause = PAUSE.0;
     loop {
+        let started = Instant::now();
         let listed = timeout(REQUEST, watched.list(clock())).await;
         match listed {
             Ok(Ok((event, revision))) => {
@@ -127,7 +128,13 @@ async fn watch<W: Watched>(watched: W, clock: impl Fn() -> Mono + Sync, events: 
                 match follow(&watched, revision, &events).await {
                     Followed::NobodyListens => return,
                     Followed::Ended => pause = PAUSE.0,
-                    Followed::Broken(error) => tracing::debug!(error, "watch broke, starting over"),
+                    // One that held for a while starts over with the short pause.
+                    Followed::Broken(error) => {
+                        tracing::debug!(error, "watch broke, starting over");
+                        if started.elapsed() > WATCH / 2 {
+                            pause = PAUSE.0;
+                        }
+                    }
                 }
             }
             Ok(Err(error)) => tracing::debug!(error = %error, "cannot list, trying again"),
@@ -151,6 +158,7 @@ enum Followed {
 /// Passes events on until the watch ends.
 async fn follow<W: Watched>(watched: &W, mut at: Revision, events: &mpsc::Sender<Event>) -> Followed {
     loop {
+        let opened_at = Instant::now();
         let seconds = u32::try_from(WATCH.as_secs()).unwrap_or(20);
         let params = watched.params().timeout(seconds);
         let opened = timeout(REQUEST, watched.api().watch(&params, &at.to_string())).await;
@@ -165,6 +173,8 @@ async fn follow<W: Watched>(watched: &W, mut at: Revision, events: &mpsc::Sender
                 () = events.closed() => return Followed::NobodyListens,
                 next = timeout(WATCH + REQUEST, stream.next()) => match next {
                     Err(_) => return Followed::Broken("silent for too long".to_owned()),
+                    // A server that ends watches at once is not asked in a hot loop.
+                    Ok(None) if opened_at.elapsed() < PAUSE.1 => return Followed::Broken("ended at once".to_owned()),
                     Ok(None) => break,
                     Ok(Some(Err(error))) => return Followed::Broken(error.to_string()),
                     Ok(Some(Ok(event))) => event,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use flotilla_api::fleet::{SHARD_MAP_NAME, ShardMap};
 use flotilla_k8s::client::{Clients, connect};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Namespace;
@@ -17,8 +18,9 @@ use crate::certs::{CaSecret, authority, gateway_material, write_material};
 use crate::cli::DemoArgs;
 use crate::gateway::Addresses;
 
-/// Where the demo's replicas keep Leases and the CA.
-pub const SYSTEM_NAMESPACE: &str = "avapigw-system";
+/// Where the demo's replicas keep Leases and the CA: a namespace of its own, so
+/// that nothing of it is left when the namespace is deleted.
+pub const SYSTEM_NAMESPACE: &str = "flotilla-demo";
 const CA_SECRET: &str = "flotilla-ca";
 const TRUST_DOMAIN: &str = "cluster.local";
 const START: Duration = Duration::from_secs(60);
@@ -81,6 +83,13 @@ impl Fleet {
         };
         let clients = connect(Some(&kubeconfig)).await?;
         flotilla_k8s::crd::install(&clients.objects, &flotilla_api::crd::crds(), START).await?;
+        // There is one map per cluster: two fleets would take turns with it.
+        let map = Api::<ShardMap>::all(clients.objects.clone()).get_opt(SHARD_MAP_NAME).await?;
+        anyhow::ensure!(
+            map.is_none(),
+            "this cluster has a shard map, so a fleet is or was at work in it; use another cluster, or, if no \
+             replica runs any more, `kubectl delete shardmap {SHARD_MAP_NAME}`"
+        );
         Ok(Fleet {
             folder,
             kubeconfig,
@@ -223,6 +232,10 @@ impl Fleet {
     /// In a cluster that is not the demo's own: deletes the namespaces that the
     /// demo created. The definitions stay, since others may use them.
     async fn clean_up(&self) {
+        let maps = Api::<ShardMap>::all(self.clients.objects.clone());
+        if let Err(error) = maps.delete(SHARD_MAP_NAME, &DeleteParams::default()).await {
+            tracing::warn!(error = %error, "the shard map cannot be deleted, delete it by hand");
+        }
         let api = Api::<Namespace>::all(self.clients.objects.clone());
         for name in &self.created {
             if let Err(error) = api.delete(name, &DeleteParams::default()).await {

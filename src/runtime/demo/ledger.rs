@@ -129,6 +129,17 @@ impl Ledger {
         self.open.values().map(Vec::len).sum()
     }
 
+    /// The gateway that lacks the most changes, and how many.
+    pub fn furthest_behind(&self) -> Option<(&str, usize)> {
+        let mut lacking: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in self.open.values().flatten().filter_map(|index| self.entries.get(*index)) {
+            for gateway in &entry.waiting {
+                *lacking.entry(gateway).or_default() += 1;
+            }
+        }
+        lacking.into_iter().max_by_key(|(_, count)| *count)
+    }
+
     /// Whether the `index`-th change is everywhere, and how long that took in
     /// milliseconds.
     pub fn everywhere(&self, index: usize) -> Option<f64> {

@@ -34,6 +34,8 @@ struct Picture {
     rows: Vec<ReplicaRow>,
     changes: usize,
     open: usize,
+    /// The gateway that lacks the most, and how many changes.
+    behind: Option<(String, usize)>,
     propagation: super::ledger::Quantiles,
     spurious: usize,
     problem: Option<String>,
@@ -117,8 +119,9 @@ async fn picture(round: &Round<'_>) -> Picture {
             patches: metric("flotilla_status_patches_total", "written").await,
         });
     }
-    let (changes, open, propagation, spurious) = with_book(&round.book, |book| {
-        (book.changes(), book.open(), book.propagation(), book.spurious_deletions())
+    let (changes, open, behind, propagation, spurious) = with_book(&round.book, |book| {
+        let behind = book.furthest_behind().map(|(gateway, count)| (gateway.to_owned(), count));
+        (book.changes(), book.open(), behind, book.propagation(), book.spurious_deletions())
     });
     Picture {
         epoch: map.as_ref().map_or_else(|| "-".to_owned(), |map| map.epoch.to_string()),
@@ -126,6 +129,7 @@ async fn picture(round: &Round<'_>) -> Picture {
         rows,
         changes,
         open,
+        behind,
         propagation,
         spurious,
         problem: None,
@@ -134,11 +138,12 @@ async fn picture(round: &Round<'_>) -> Picture {
 
 impl Picture {
     fn summary(&self) -> String {
-        if let Some(problem) = &self.problem {
-            return problem.clone();
-        }
+        let behind = match &self.behind {
+            None => "none behind".to_owned(),
+            Some((gateway, count)) => format!("{gateway} is {count} behind"),
+        };
         format!(
-            "{} changes, {} not everywhere yet; to the last gateway p50 {:.0} ms, p99 {:.0} ms; unasked deletions {}",
+            "{} changes, {} not everywhere yet, {behind}; to the last gateway p50 {:.0} ms, p99 {:.0} ms; unasked deletions {}",
             self.changes, self.open, self.propagation.p50, self.propagation.p99, self.spurious
         )
     }

@@ -1,6 +1,8 @@
 //! The adapters against API servers: the embedded one and a real
 //! kube-apiserver answer the same questions.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod ca;
 mod coordination;
 mod server;
