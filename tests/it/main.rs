@@ -1,1 +1,20 @@
 //! End-to-end tests over the built binary.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod api_errors;
+mod chart;
+mod cli;
+mod demo;
+mod fleet;
+mod kubectl;
+mod lagging;
+mod layout;
+mod outage;
+mod ownership;
+mod program;
+mod rejection;
+mod resume;
+mod schema_cases;
+mod standalone;
+mod strangers;

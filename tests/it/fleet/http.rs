@@ -1,0 +1,59 @@
+//! A small HTTP client: gateways and replicas are asked over their public
+//! ports, like by anybody else.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks for one path on a connection of its own, which ends with the body.
+///
+/// # Errors
+/// Why there is no answer, in words.
+pub async fn open(address: SocketAddr, path: &str) -> Result<(StatusCode, Incoming), String> {
+    let ask = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        tokio::spawn(async move { connection.await.ok() });
+        let request = Request::get(path).header("host", address.to_string()).body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        Ok((response.status(), response.into_body()))
+    };
+    let answer: Result<_, String> =
+        timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err("no answer".to_owned()));
+    answer.map_err(|error| format!("http://{address}{path}: {error}"))
+}
+
+/// Status and text of one path.
+///
+/// # Errors
+/// Why there is no answer, in words.
+pub async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, String), String> {
+    let (status, body) = open(address, path).await?;
+    let read =
+        timeout(PATIENCE, body.collect()).await.map_err(|_| format!("{path}: the body did not end"))?;
+    let bytes = read.map_err(|error| format!("{path}: {error}"))?.to_bytes();
+    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The text of one path that answers with success.
+///
+/// # Errors
+/// Any other answer, in words.
+pub async fn text(address: SocketAddr, path: &str) -> Result<String, String> {
+    match get(address, path).await? {
+        (status, text) if status.is_success() => Ok(text),
+        (status, text) => Err(format!("http://{address}{path} answered {status}: {}", text.trim())),
+    }
+}

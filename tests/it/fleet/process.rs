@@ -1,0 +1,112 @@
+//! Children: the built binary with arguments, each with a log of its own. They
+//! end with the test: by `Drop` when it ends, by the end of their standard
+//! input when the test process is killed.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::program::flotilla;
+
+/// How many lines of a log say enough about how a process ended.
+const TAIL: usize = 15;
+
+/// One child.
+pub struct Process {
+    /// For messages, and the name of its log.
+    pub name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts the binary; what it logs is appended to `folder/name.log`, what
+    /// it prints goes to `folder/name.out`.
+    pub fn start(folder: &Path, name: &str, arguments: &[String]) -> Process {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let log = folder.join(format!("{name}.log"));
+        let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
+        let mut command = Command::from(flotilla(&arguments));
+        command
+            .arg("--exit-with-stdin")
+            .stdin(Stdio::piped())
+            .stdout(append(&folder.join(format!("{name}.out"))))
+            .stderr(append(&log))
+            .kill_on_drop(true);
+        let child = command.spawn().unwrap();
+        Process { name: name.to_owned(), child, log }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When the process has ended.
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.id().unwrap_or_else(|| panic!("{} has ended", self.name));
+        kill(Pid::from_raw(i32::try_from(id).unwrap()), signal).unwrap();
+    }
+
+    /// SIGKILL, and the proof that it is gone.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end within the time.
+    pub async fn ended(&mut self, within: Duration) -> ExitStatus {
+        match timeout(within, self.child.wait()).await {
+            Ok(status) => status.unwrap(),
+            Err(_) => panic!("{} did not end within {within:?}", self.name),
+        }
+    }
+
+    /// An error with its last words when it has ended.
+    pub fn check(&mut self) -> Result<(), String> {
+        match self.child.try_wait().unwrap() {
+            None => Ok(()),
+            Some(status) => Err(format!("{} ended with {status}:\n{}", self.name, self.tail())),
+        }
+    }
+
+    /// Everything it logged, over all its starts.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What it logged last.
+    pub fn tail(&self) -> String {
+        tail(&self.log)
+    }
+}
+
+/// The end of a log.
+pub fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL)..].join("\n")
+}
+
+/// A loopback port that is free now and that no other test of this process is
+/// given. From below the range of outgoing connections, so that no client that
+/// is reconnecting can take it while its server is away.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for _ in 0..1000 {
+        let port = rand::random_range(10_000..15_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+            return port;
+        }
+    }
+    panic!("no free port on 127.0.0.1")
+}

@@ -1,0 +1,227 @@
+//! Replicas come and go: who owns what before and after, and how long it takes
+//! until the new owner acts.
+//!
+//! "Acts" is seen from outside: a route in a namespace that moved is changed,
+//! and its status then says so. There is no gateway here, since a gateway that
+//! looks for another replica at the same moment would be part of the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use flotilla_core::ids::Kind;
+use futures::future::join_all;
+use serde_json::json;
+
+use crate::fleet::objects::answering;
+use crate::fleet::replica::Replica;
+use crate::fleet::waiting::{SOON, figure, within};
+use crate::fleet::{Against, Fleet, shards};
+
+const NAMESPACES: usize = 200;
+/// Enough of a namespace's tenants to see that all of them are looked after.
+const TRIED: usize = 5;
+/// The default of `--member-lease-duration`.
+const LEASE: Duration = Duration::from_secs(5);
+
+type Owners = BTreeMap<String, String>;
+
+struct Scenario {
+    fleet: Fleet,
+    against: Against,
+    namespaces: Vec<String>,
+    epoch: u64,
+    changes: u32,
+}
+
+/// How a replica leaves.
+#[derive(Debug, Clone, Copy)]
+enum Leaving {
+    Terminated,
+    Killed,
+}
+
+impl Scenario {
+    /// The owners by the map of exactly the replicas that run.
+    async fn owners(&mut self) -> Owners {
+        let map = self.fleet.map_of_running().await;
+        assert!(map.epoch.0 >= self.epoch, "epoch {} after {}", map.epoch.0, self.epoch);
+        self.epoch = map.epoch.0;
+        shards::owners(&map, &self.namespaces)
+    }
+
+    /// Changes the routes of these namespaces and waits until each status says
+    /// so. Returns the times since `start` of the first and of the last.
+    async fn act_in(&mut self, namespaces: &[String], start: Instant) -> (Duration, Duration) {
+        self.changes += 1;
+        let timeout = format!("{}s", self.changes);
+        let tenants = &self.fleet.tenants;
+        let spec = json!({ "timeout": timeout });
+        let changed =
+            namespaces.iter().map(|name| tenants.change(Kind::ApiRoute, name, "route", spec.clone()));
+        join_all(changed).await;
+        let seen = join_all(namespaces.iter().map(|namespace| {
+            within(SOON, "the owner of a namespace acts", async move || {
+                let status = tenants.status(Kind::ApiRoute, namespace, "route").await?;
+                status.is_current().then(|| start.elapsed()).ok_or_else(|| format!("{namespace}: {status:?}"))
+            })
+        }))
+        .await;
+        (*seen.iter().min().unwrap(), *seen.iter().max().unwrap())
+    }
+
+    /// Compares owners before and after, by what is allowed to move.
+    fn check(&self, step: &str, before: &Owners, after: &Owners, ideal: usize) {
+        let members = |owners: &Owners| owners.values().cloned().collect::<BTreeSet<_>>();
+        let (old, new) = (members(before), members(after));
+        let moved: Vec<_> = self.namespaces.iter().filter(|name| before[*name] != after[*name]).collect();
+        for name in &moved {
+            let (from, to) = (&before[*name], &after[*name]);
+            let must = !new.contains(from) || !old.contains(to);
+            assert!(must, "{step}: {name} went from {from} to {to}, which both were there all the time");
+        }
+        let mut load: BTreeMap<&str, usize> = BTreeMap::new();
+        after.values().for_each(|owner| *load.entry(owner).or_default() += 1);
+        figure(&format!(
+            "ownership, {:?} API server, {step} replicas: {} of {NAMESPACES} namespaces moved, ideal {ideal}, now {:?}",
+            self.against,
+            moved.len(),
+            load.values().collect::<Vec<_>>(),
+        ));
+        assert!(moved.len() * 2 <= ideal * 3, "{step}: {} moved, ideal is {ideal}", moved.len());
+    }
+
+    /// Each replica acts on what it owns, and on nothing else: their counts of
+    /// written statuses rise by what they own.
+    async fn only_owners_act(&mut self, owners: &Owners) {
+        let chosen: Vec<String> = self.namespaces.iter().step_by(7).cloned().collect();
+        let before = self.written().await;
+        self.act_in(&chosen, Instant::now()).await;
+        // A patch counts when its answer has come, which is after everybody can see it.
+        within(SOON, "every owner has written once for each change", async || {
+            let after = self.written().await;
+            let mut missing = Vec::new();
+            for (replica, count) in &after {
+                let owned = chosen.iter().filter(|namespace| &owners[*namespace] == replica).count() as u64;
+                let wrote = count - before[replica];
+                assert!(wrote <= owned, "{replica} wrote {wrote} statuses and owns {owned} of the changed");
+                if wrote < owned {
+                    missing.push(format!("{replica} wrote {wrote} of {owned}"));
+                }
+            }
+            if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) }
+        })
+        .await;
+    }
+
+    /// Who wrote the current status of a namespace's route, by the replicas' logs.
+    async fn writer(&self, namespace: &str) -> String {
+        let generation =
+            self.fleet.tenants.status(Kind::ApiRoute, namespace, "route").await.unwrap().generation;
+        let of = format!(r#""namespace":"{namespace}""#);
+        let generation = format!(r#""generation":{generation},"#);
+        within(SOON, "the writer of a status says so", async || {
+            let wrote =
+                |replica: &&Replica| !replica.log_lines(&["status written", &of, &generation]).is_empty();
+            let writer = self.fleet.replicas.iter().find(wrote).map(|replica| replica.name.clone());
+            writer.ok_or_else(|| format!("nobody wrote it in {namespace}"))
+        })
+        .await
+    }
+
+    async fn written(&self) -> BTreeMap<String, u64> {
+        let mut written = BTreeMap::new();
+        for replica in self.fleet.replicas.iter().filter(|replica| replica.runs()) {
+            let count = replica.metric("flotilla_status_patches_total", r#"result="written""#).await.unwrap();
+            written.insert(replica.name.clone(), count as u64);
+        }
+        written
+    }
+
+    /// The replica that owns the most leaves; its namespaces are acted on by
+    /// others within the time.
+    async fn leave(&mut self, leaving: Leaving, at_most: Duration) {
+        let owners = self.owners().await;
+        let mut load: BTreeMap<&String, Vec<String>> = BTreeMap::new();
+        for (namespace, owner) in &owners {
+            load.entry(owner).or_default().push(namespace.clone());
+        }
+        let (victim, owned) = load.into_iter().max_by_key(|(_, owned)| owned.len()).unwrap();
+        let tried: Vec<String> = owned.iter().take(TRIED).cloned().collect();
+        let victim = self.fleet.replica(victim);
+        let start = Instant::now();
+        match leaving {
+            Leaving::Terminated => victim.terminate(),
+            Leaving::Killed => victim.kill().await,
+        }
+        let name = victim.name.clone();
+        let (first, last) = self.act_in(&tried, start).await;
+        figure(&format!(
+            "ownership, {:?} API server, {name} {leaving:?}: first action of a new owner after {} ms, \
+             of {TRIED} namespaces after {} ms",
+            self.against,
+            first.as_millis(),
+            last.as_millis()
+        ));
+        assert!(first <= at_most, "first action after {first:?}, at most {at_most:?} is allowed");
+        if matches!(leaving, Leaving::Terminated) {
+            self.fleet.replica(&name).ended(SOON).await;
+        }
+        let owners = self.owners().await;
+        for namespace in &tried {
+            let writer = self.writer(namespace).await;
+            assert_eq!(writer, owners[namespace], "who acted in {namespace}, which {name} had owned");
+        }
+    }
+}
+
+async fn ownership_moves(against: Against) {
+    let Some(mut fleet) = Fleet::start(against).await else { return };
+    let namespaces: Vec<String> = (0..NAMESPACES).map(|number| format!("team-{number:03}")).collect();
+    fleet.tenants.namespaces(namespaces.clone()).await;
+    let route = |name: &String| (name.clone(), "route".to_owned(), answering(name, "route", "x"));
+    fleet.tenants.create_all(Kind::ApiRoute, namespaces.iter().map(route)).await;
+    fleet.add_replicas(1).await;
+    let mut scenario = Scenario { fleet, against, namespaces, epoch: 0, changes: 0 };
+
+    let one = scenario.owners().await;
+    scenario.fleet.add_replicas(2).await;
+    let three = scenario.owners().await;
+    scenario.check("1 to 3", &one, &three, NAMESPACES * 2 / 3);
+    scenario.fleet.add_replicas(2).await;
+    let five = scenario.owners().await;
+    scenario.check("3 to 5", &three, &five, NAMESPACES * 2 / 5);
+    scenario.nothing_is_left_undone().await;
+    scenario.only_owners_act(&five).await;
+
+    scenario.leave(Leaving::Terminated, Duration::from_millis(1500)).await;
+    scenario.leave(Leaving::Killed, LEASE + Duration::from_secs(2)).await;
+    scenario.leave(Leaving::Terminated, Duration::from_millis(1500)).await;
+    let two = scenario.owners().await;
+    scenario.check("5 to 2", &five, &two, NAMESPACES * 3 / 5);
+    scenario.nothing_is_left_undone().await;
+    scenario.only_owners_act(&two).await;
+}
+
+impl Scenario {
+    /// Every status is about its object as it is.
+    async fn nothing_is_left_undone(&self) {
+        within(SOON, "every status is current", async || {
+            let objects = self.fleet.tenants.all().await?;
+            match objects.iter().find(|object| !crate::fleet::ready(object).is_current()) {
+                None => Ok(()),
+                Some(object) => Err(format!("{}: {:?}", object.key, crate::fleet::ready(object))),
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ownership_moves_only_what_it_must() {
+    ownership_moves(Against::Inside).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ownership_moves_only_what_it_must_on_a_real_api_server() {
+    ownership_moves(Against::Real).await;
+}
