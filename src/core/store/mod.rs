@@ -74,6 +74,15 @@ pub struct Store {
     tombstone_bound: usize,
 }
 
+/// What a list shows was not seen to happen.
+#[derive(Debug, Clone, Copy)]
+struct Unseen {
+    /// How far events had been seen before the list.
+    from: Revision,
+    /// The list's revision.
+    listed: Revision,
+}
+
 impl Store {
     /// An empty store. Resources that do not fit into a message of
     /// `message_limit` bytes compile to nothing; at most `tombstone_bound`
@@ -134,7 +143,7 @@ impl Store {
         let mut gone: BTreeSet<ObjectKey> = state.entries.keys().cloned().collect();
         for object in objects {
             gone.remove(&object.key);
-            self.upsert(compiler, object, Some(seen));
+            self.upsert(compiler, object, Some(Unseen { from: seen, listed: revision }));
         }
         for key in gone {
             self.remove(compiler, kind, &key, revision, false);
@@ -354,10 +363,12 @@ impl Store {
         self.dependents.get(&(kind, key.clone())).into_iter().flatten().cloned().collect()
     }
 
-    /// `unseen_from` is set for objects of a list: what happened between that
-    /// revision and the list was not seen.
-    fn upsert(&mut self, compiler: &dyn Compiler, object: RawObject, unseen_from: Option<Revision>) {
+    /// `unseen` is set for objects of a list: what happened before it was not seen.
+    fn upsert(&mut self, compiler: &dyn Compiler, object: RawObject, unseen: Option<Unseen>) {
         let (kind, key, revision) = (object.kind, object.key.clone(), object.revision);
+        // A list that shows what no event told although we were beyond it: to
+        // positions that were reached meanwhile it is news as of the list.
+        let at = unseen.filter(|unseen| revision <= unseen.from).map_or(revision, |unseen| unseen.listed);
         let replaced;
         let existed = match self.kinds[kind.index()].entries.get_mut(&key) {
             Some(entry) => {
@@ -381,7 +392,7 @@ impl Store {
                 if state.tombstones.get(&key).is_some_and(|grave| grave.revision >= revision) {
                     return;
                 }
-                self.adopt(&object, unseen_from.is_none());
+                self.adopt(&object, unseen.is_none());
                 replaced = true;
                 false
             }
@@ -389,29 +400,29 @@ impl Store {
         let exists = !object.deleting;
         if let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key) {
             entry.hash = content_hash(&object.uid, object.generation);
-            entry.content = revision;
+            entry.content = at;
             if existed != exists || replaced {
-                entry.existence = revision;
+                entry.existence = at;
             }
             entry.object = object;
-            if unseen_from.is_some() {
+            if unseen.is_some() {
                 // Between two invalid contents there may have been a valid one.
-                entry.absent_since.iter_mut().for_each(|absent| absent.advance(kind, revision));
+                entry.absent_since.iter_mut().for_each(|absent| absent.advance(kind, at));
             }
         }
-        self.recompile(compiler, kind, &key, kind, revision);
+        self.recompile(compiler, kind, &key, kind, at);
         if let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key)
             && let Some(previous) = &mut entry.previous
-            && previous.revision == revision
+            && previous.revision == at
         {
-            previous.seen_until = unseen_from;
+            previous.seen_until = unseen.map(|unseen| unseen.from);
         }
         if existed != exists {
-            self.existence_changed(compiler, kind, &key, revision);
+            self.existence_changed(compiler, kind, &key, at);
         } else if replaced {
             // It was gone, or there, for a while, which nobody told us.
             for (dependent, dependent_key) in self.dependents_of(kind, &key) {
-                self.note(dependent, &dependent_key, kind, revision);
+                self.note(dependent, &dependent_key, kind, at);
             }
         }
     }

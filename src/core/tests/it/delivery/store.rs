@@ -42,6 +42,23 @@ fn what_a_list_lacks_is_deleted_at_its_revision() {
 }
 
 #[test]
+fn what_a_list_shows_is_news_although_its_event_never_came() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/r", "v1");
+    bench.connected("g");
+    // The API server owes these two events; a later one moves everybody on.
+    bench.log.put(Kind::ApiRoute, &key("a/r"), "v2");
+    bench.log.put(Kind::ApiRoute, &key("a/s"), "v1");
+    bench.route("b/r", "v1");
+    bench.settle();
+    assert!(bench.holds("g", Kind::ApiRoute, "a/s").is_none(), "nobody can know of it yet");
+    bench.log.revision += 1;
+    bench.list_all();
+    bench.settle();
+    bench.assert_equal("g");
+}
+
+#[test]
 fn old_events_are_ignored() {
     let mut bench = Bench::new(plain());
     bench.route("a/r", "v1");
