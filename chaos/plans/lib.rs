@@ -1,0 +1,1 @@
+//! A proxy that plays planned faults between a replica and its API server.

@@ -1,0 +1,1 @@
+//! The adapters, with their real IO, over a simulated network.
