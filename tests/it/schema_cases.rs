@@ -11,46 +11,21 @@ use futures::stream::{self, StreamExt as _};
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt as _};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::fleet::waiting::figure;
 use crate::fleet::{Against, Fleet};
 
+// The type tests of the schemas read the same table.
+#[path = "../../src/api/tests/it/table.rs"]
+mod table;
+
+use table::{Case, Table, Verdict, read};
+
 const NAMESPACE: &str = "default";
 
-#[derive(Deserialize)]
-struct Table {
-    kind: String,
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    verdict: Verdict,
-    path: String,
-    expected: Option<Value>,
-    spec: Value,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Verdict {
-    Accept,
-    Deny,
-    Default,
-    Prune,
-}
-
 fn tables() -> Vec<Table> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/tests/cases");
-    let read = |file: std::fs::DirEntry| {
-        let text = std::fs::read_to_string(file.path()).unwrap();
-        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.path().display()))
-    };
-    std::fs::read_dir(folder).unwrap().map(|file| read(file.unwrap())).collect()
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/tests/cases"))
 }
 
 /// What a server made of a case: the spec it would have stored, or the fields

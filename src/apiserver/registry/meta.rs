@@ -66,14 +66,7 @@ pub(super) fn shape(
     dropped: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     let wrong = |found: &Value, field: &str, wanted: &str| {
-        let found = match found {
-            Value::Null => "null",
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-        };
+        let found = super::shape::go_json_type(found);
         ApiError::bad_request(format!(
             "{kind} in version \"{version}\" cannot be handled as a {kind}: json: cannot unmarshal {found} into Go \
              struct field ObjectMeta.{field} of type {wanted}"

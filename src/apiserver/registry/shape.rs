@@ -86,14 +86,7 @@ impl Shaper<'_> {
     }
 
     fn wrong(&self, value: &Value, schema: &Value, path: &str) -> ApiError {
-        let found = match value {
-            Value::Null => "null",
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-        };
+        let found = go_json_type(value);
         let wanted = schema["type"].as_str().unwrap_or("IntOrString");
         self.refuse(&format!(
             "json: cannot unmarshal {found} into Go struct field {}.{path} of type {wanted}",
@@ -109,6 +102,18 @@ impl Shaper<'_> {
 
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// What Go's decoder calls the type of a JSON value.
+pub(super) fn go_json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 #[cfg(test)]

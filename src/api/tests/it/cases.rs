@@ -4,55 +4,19 @@
 //! server. Here it is checked that the table fits the types and the schemas.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 
 use flotilla_api::avapigw::{ApiRouteSpec, BackendSpec, GrpcBackendSpec, GrpcRouteSpec};
 use flotilla_api::fleet::ShardMapSpec;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::schema::{field, object_schema, pointer};
-
-#[derive(Deserialize)]
-struct Table {
-    kind: String,
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    verdict: Verdict,
-    path: String,
-    expected: Option<Value>,
-    spec: Value,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(rename_all = "camelCase")]
-enum Verdict {
-    Accept,
-    Deny,
-    Default,
-    Prune,
-}
+use super::table::{Case, Table, Verdict, read};
 
 fn tables() -> Vec<Table> {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let mut files: Vec<_> = std::fs::read_dir(directory)
-        .expect("the table is part of the crate")
-        .map(|entry| entry.expect("a readable entry").path())
-        .collect();
-    files.sort();
-    files
-        .iter()
-        .map(|file| {
-            let text = std::fs::read_to_string(file).expect("readable");
-            serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
-        })
-        .collect()
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases"))
 }
 
 fn for_each_case(mut check: impl FnMut(&str, &Value, &Case)) {

@@ -8,4 +8,5 @@ mod published;
 mod samples;
 mod schema;
 mod splice;
+mod table;
 mod validation;

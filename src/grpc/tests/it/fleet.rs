@@ -257,11 +257,8 @@ impl Replica {
     }
 }
 
-/// Dials a replica over TLS; errors are those of the handshake.
-pub async fn dial(
-    address: SocketAddr,
-    tls: &ClientTls,
-) -> Result<ConfigurationServiceClient<Channel>, tonic::transport::Error> {
+/// A connection over TLS; errors are those of the handshake.
+pub async fn channel(address: SocketAddr, tls: &ClientTls) -> Result<Channel, tonic::transport::Error> {
     let tls = tls.clone();
     let connector = tower::service_fn(move |_| {
         let tls = tls.clone();
@@ -271,7 +268,15 @@ pub async fn dial(
             TlsConnector::from(tls.config()).connect(name, stream).await.map(TokioIo::new)
         }
     });
-    let channel = Endpoint::from_static("http://replica").connect_with_connector(connector).await?;
+    Endpoint::from_static("http://replica").connect_with_connector(connector).await
+}
+
+/// Dials a replica over TLS; errors are those of the handshake.
+pub async fn dial(
+    address: SocketAddr,
+    tls: &ClientTls,
+) -> Result<ConfigurationServiceClient<Channel>, tonic::transport::Error> {
+    let channel = channel(address, tls).await?;
     Ok(ConfigurationServiceClient::new(channel).max_decoding_message_size(4 * 1024 * 1024))
 }
 

@@ -10,14 +10,12 @@ use flotilla_grpc::peers::{PeerAddress, PeerEvent};
 use flotilla_proto::peer::peer_message::Message;
 use flotilla_proto::peer::peer_service_client::PeerServiceClient;
 use flotilla_proto::peer::{Hello, HistoryRequest, PeerMessage};
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
-use crate::fleet::{Fleet, Gateway, Options, Replica, TRUST_DOMAIN, ack_request, dial, route, until, within};
+use crate::fleet::{
+    Fleet, Gateway, Options, Replica, TRUST_DOMAIN, ack_request, channel, dial, route, until, within,
+};
 
 fn table(gateways: u32) -> Arc<AppliedTable> {
     let row = AppliedRow {
@@ -233,18 +231,7 @@ async fn peer_client(
     certificate: &flotilla_certs::CertificatePem,
 ) -> PeerServiceClient<Channel> {
     let tls = fleet.peer_client(certificate);
-    let address = replica.address;
-    let connector = tower::service_fn(move |_| {
-        let tls = tls.clone();
-        async move {
-            let stream = TcpStream::connect(address).await?;
-            let name = ServerName::from(address.ip());
-            TlsConnector::from(tls.config()).connect(name, stream).await.map(TokioIo::new)
-        }
-    });
-    PeerServiceClient::new(
-        Endpoint::from_static("http://peer").connect_with_connector(connector).await.unwrap(),
-    )
+    PeerServiceClient::new(channel(replica.address, &tls).await.unwrap())
 }
 
 #[tokio::test]
