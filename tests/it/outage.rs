@@ -11,7 +11,7 @@ use crate::fleet::gateways::Gateways;
 use crate::fleet::objects::{answering, backend, leading};
 use crate::fleet::proxy::Proxy;
 use crate::fleet::waiting::{SOON, figure, full_length, throughout, within};
-use crate::fleet::{Against, Fleet, shards};
+use crate::fleet::{Against, Fleet, program, shards};
 
 fn namespaces() -> impl Iterator<Item = String> {
     (0..10).map(|number| format!("team-{number}"))
@@ -45,7 +45,7 @@ async fn an_api_server_is_away(against: Against) {
     proxy.close();
     proxy.lead_to(fleet.replicas[1].grpc);
     fleet.add_replica(&[]).start();
-    let newcomer = Gateways::start(&authority, fleet.path(), "newcomer", 1, &operators).await;
+    let newcomer = Gateways::start(program(), &authority, fleet.path(), "newcomer", 1, &operators).await;
     fleet.gateways.push(newcomer);
     proxy.open().await;
     let digest = &before[0].digest;

@@ -15,7 +15,7 @@ use crate::fleet::kubectl::Kubectl;
 use crate::fleet::objects::{Tenants, answering, backend, leading};
 use crate::fleet::process::Process;
 use crate::fleet::waiting::{SOON, within};
-use crate::fleet::{ready, turn};
+use crate::fleet::{program, ready, turn};
 use crate::program::{outcome, run};
 
 /// Waits until a line that it prints begins with this; returns the rest.
@@ -41,7 +41,7 @@ async fn standalone_serves_gateways_and_kubectl() {
         "--gateways=3".to_owned(),
         format!("--kubeconfig-out={}", kubeconfig.display()),
     ];
-    let mut process = Process::start(folder.path(), "standalone", &arguments);
+    let mut process = Process::start(program(), folder.path(), "standalone", &arguments);
     let exported = printed(folder.path(), &mut process, "export KUBECONFIG=").await;
     assert_eq!(exported, [kubeconfig.display().to_string()]);
     let operators = printed(folder.path(), &mut process, "gateways connect to ").await;
@@ -82,7 +82,7 @@ async fn standalone_serves_gateways_and_kubectl() {
         format!("--operator-key-file={}", text(&out.join("tls.key"))),
         format!("--address-file={}", text(&out.join("addresses.json"))),
     ];
-    let mut outside = Process::start(folder.path(), "outside", &arguments);
+    let mut outside = Process::start(program(), folder.path(), "outside", &arguments);
     let (admin, http) = addresses(&out.join("addresses.json"), &mut outside).await;
     applied_to(&mut process, &tenants, 4).await;
     holds_what_was_written(&tenants, admin).await;

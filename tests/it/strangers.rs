@@ -19,7 +19,7 @@ use crate::fleet::mute::Mute;
 use crate::fleet::objects::answering;
 use crate::fleet::process::Process;
 use crate::fleet::waiting::{SOON, figure, within};
-use crate::fleet::{Against, Fleet};
+use crate::fleet::{Against, Fleet, program};
 
 fn namespace(number: usize) -> String {
     format!("team-{number}")
@@ -131,7 +131,7 @@ fn gateway_process(fleet: &Fleet, folder: &std::path::Path, name: &str) -> Proce
         format!("--operator-cert-file={}", file("tls.crt")),
         format!("--operator-key-file={}", file("tls.key")),
     ];
-    Process::start(fleet.path(), "stranger", &arguments)
+    Process::start(program(), fleet.path(), "stranger", &arguments)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

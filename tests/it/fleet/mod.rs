@@ -1,279 +1,54 @@
-//! A fleet of real processes for the scenarios: an API server, replicas,
-//! gateways. What a scenario knows of it, it knows from outside, as users do.
+//! Fleets of the built binary for the scenarios, with what only tests need
+//! around them.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-pub mod events;
-pub mod gateways;
-pub mod http;
 pub mod kubectl;
 pub mod mute;
-pub mod objects;
-pub mod process;
-pub mod proxy;
-pub mod replica;
-pub mod server;
-pub mod shards;
 mod turn;
-pub mod waiting;
 
-use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
-use flotilla_avapigw::AvapigwCompiler;
-use flotilla_certs::{Authority, CertificatePem};
-use flotilla_core::compile::Compiler as _;
-use flotilla_core::ids::{Kind, ObjectKey};
-use flotilla_core::object::RawObject;
-use flotilla_core::shardmap::PublishedMap;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
 use tokio::sync::SemaphorePermit;
 
-use gateways::{Gateways, Shown};
-use objects::{Ready, Tenants};
-use replica::Replica;
-pub use server::{Against, Server};
+pub use flotilla_testing::fleet::{
+    Against, Server, events, expected_digest, gateways, http, objects, process, proxy, ready, replica,
+    server, shards, waiting,
+};
 pub use turn::turn;
-use waiting::{SOON, within};
 
-/// Namespace of the replicas' Leases and of the CA's Secret.
-pub const SYSTEM_NAMESPACE: &str = "avapigw-system";
+/// The built binary.
+pub fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_flotilla"))
+}
 
-/// Everything that a scenario runs. Dropped in this order: gateways and
-/// replicas before the API server, and all before the folder of their files.
+/// A fleet that has its turn.
 pub struct Fleet {
-    /// Processes of gateways.
-    pub gateways: Vec<Gateways>,
-    /// Replicas.
-    pub replicas: Vec<Replica>,
-    /// The API server.
-    pub server: Server,
-    /// An administrator's hands.
-    pub tenants: Tenants,
-    /// Logs, kubeconfigs, certificates.
-    pub folder: tempfile::TempDir,
+    fleet: flotilla_testing::fleet::Fleet,
     _turn: SemaphorePermit<'static>,
 }
 
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.show_logs();
-            if std::env::var_os("FLOTILLA_KEEP_LOGS").is_some_and(|value| value == "1") {
-                self.folder.disable_cleanup(true);
-                eprintln!("all of them are in {}", self.folder.path().display());
-            }
-        }
-    }
-}
-
 impl Fleet {
-    /// Starts an API server and installs the definitions; `None` when there is
-    /// no server of that sort on this machine.
+    /// Starts an API server and installs the definitions, when it is its turn;
+    /// `None` when there is no server of that sort on this machine.
     pub async fn start(against: Against) -> Option<Fleet> {
         let turn = turn().await;
-        let folder = tempfile::Builder::new().prefix("flotilla-it-").tempdir().unwrap();
-        let server = Server::start(against, folder.path()).await?;
-        let client = server.client(folder.path()).await;
-        flotilla_k8s::crd::install(&client, &flotilla_api::crd::crds(), SOON).await.unwrap();
-        let tenants = Tenants { client };
-        tenants.namespaces([SYSTEM_NAMESPACE.to_owned()]).await;
-        Some(Fleet { gateways: Vec::new(), replicas: Vec::new(), server, tenants, folder, _turn: turn })
-    }
-
-    /// A client of an administrator.
-    pub fn client(&self) -> Client {
-        self.tenants.client.clone()
-    }
-
-    /// Where everything's files are.
-    pub fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Adds replicas, starts them at the same moment, and waits until all are
-    /// ready and in the map.
-    pub async fn add_replicas(&mut self, count: usize) {
-        self.add_replicas_with(count, &[]).await;
-    }
-
-    /// The same with more flags.
-    pub async fn add_replicas_with(&mut self, count: usize, flags: &[&str]) {
-        for _ in 0..count {
-            self.add_replica(flags).start();
-        }
-        for replica in &mut self.replicas {
-            if replica.runs() {
-                replica.ready().await;
-            }
-        }
-        self.map_of_running().await;
-    }
-
-    /// Adds one replica without starting it.
-    pub fn add_replica(&mut self, flags: &[&str]) -> &mut Replica {
-        let number = self.replicas.len();
-        let kubeconfig = self.server.kubeconfig(self.folder.path(), number);
-        self.replicas.push(Replica::new(number, kubeconfig, self.folder.path(), flags));
-        &mut self.replicas[number]
-    }
-
-    /// The replica of this name.
-    pub fn replica(&mut self, name: &str) -> &mut Replica {
-        self.replicas
-            .iter_mut()
-            .find(|replica| replica.name == name)
-            .unwrap_or_else(|| panic!("no replica {name}"))
-    }
-
-    /// Waits until the published map has exactly the replicas that run.
-    pub async fn map_of_running(&self) -> PublishedMap {
-        let running: BTreeSet<&str> = self
-            .replicas
-            .iter()
-            .filter(|replica| replica.runs())
-            .map(|replica| replica.name.as_str())
-            .collect();
-        within(SOON, &format!("a shard map of {running:?}"), async || {
-            let map = shards::published(&self.tenants.client).await?;
-            let members = shards::members(&map);
-            let same = members.iter().map(String::as_str).collect::<BTreeSet<_>>() == running;
-            same.then_some(map).ok_or_else(|| format!("it has {members:?}"))
-        })
-        .await
-    }
-
-    /// The fleet's CA, from its Secret.
-    pub async fn authority(&self) -> Authority {
-        let secrets = Api::<Secret>::namespaced(self.client(), SYSTEM_NAMESPACE);
-        let secret = within(SOON, "the CA's Secret", async || {
-            secrets.get("flotilla-ca").await.map_err(|error| error.to_string())
-        })
-        .await;
-        let data = secret.data.unwrap();
-        let text = |key: &str| String::from_utf8(data[key].0.clone()).unwrap();
-        let pem = CertificatePem { certificate: text("ca.crt"), private_key: text("ca.key") };
-        Authority::from_pem("the CA's Secret", pem, SystemTime::now()).unwrap()
-    }
-
-    /// Where gateways connect to: every replica.
-    pub fn operators(&self) -> Vec<String> {
-        self.replicas.iter().map(|replica| format!("127.0.0.1:{}", replica.grpc)).collect()
-    }
-
-    /// Starts a process of gateways that connect to all replicas in turn.
-    pub async fn add_gateways(&mut self, name: &str, count: usize) -> &Gateways {
-        let operators = self.operators();
-        self.add_gateways_to(name, count, &operators).await
-    }
-
-    /// Starts a process of gateways that connect to these addresses in turn.
-    pub async fn add_gateways_to(&mut self, name: &str, count: usize, operators: &[String]) -> &Gateways {
-        let authority = self.authority().await;
-        let started = Gateways::start(&authority, self.folder.path(), name, count, operators).await;
-        self.gateways.push(started);
-        &self.gateways[self.gateways.len() - 1]
-    }
-
-    /// How many gateways there are.
-    pub fn gateway_count(&self) -> usize {
-        self.gateways.iter().map(|process| process.count).sum()
-    }
-
-    /// What all gateways say about themselves.
-    pub async fn show(&self) -> Result<Vec<Shown>, String> {
-        let mut all = Vec::new();
-        for process in &self.gateways {
-            all.extend(process.show().await?);
-        }
-        Ok(all)
-    }
-
-    /// Waits until every gateway holds exactly what the API server holds and
-    /// every status says so; returns how long it took.
-    pub async fn settled(&mut self) -> Duration {
-        self.settled_within(SOON).await
-    }
-
-    /// The same with a deadline of its own.
-    pub async fn settled_within(&mut self, time: Duration) -> Duration {
-        let started = std::time::Instant::now();
-        within(time, "everything is equal", async || {
-            self.check()?;
-            let objects = self.tenants.all().await?;
-            self.digests_equal(&objects).await?;
-            let count = self.gateway_count();
-            match objects.iter().find(|object| !ready(object).applied_to(count)) {
-                None => Ok(()),
-                Some(object) => Err(format!("{} {}: {:?}", object.kind, object.key, ready(object))),
-            }
-        })
-        .await;
-        started.elapsed()
-    }
-
-    /// An error when a gateway does not hold exactly these objects.
-    pub async fn digests_equal(&self, objects: &[RawObject]) -> Result<(), String> {
-        let expected = expected_digest(objects);
-        match self.show().await?.into_iter().find(|gateway| gateway.digest != expected) {
-            None => Ok(()),
-            Some(gateway) => Err(format!(
-                "{} ({}) holds {} resources and not what the API server holds",
-                gateway.name, gateway.phase, gateway.held
-            )),
-        }
-    }
-
-    /// An error when something died that nobody ended.
-    pub fn check(&mut self) -> Result<(), String> {
-        self.replicas.iter_mut().try_for_each(Replica::check)?;
-        self.gateways.iter_mut().try_for_each(|gateways| gateways.process.check())
-    }
-
-    /// What must hold at the end of every scenario, whatever happened in it:
-    /// no gateway ever went back, or got something again that it had removed.
-    pub async fn nothing_went_back(&self) {
-        for gateway in self.show().await.unwrap() {
-            let stats = gateway.stats;
-            assert_eq!((stats.regressions, stats.reappeared), (0, 0), "{}: {stats:?}", gateway.name);
-        }
-    }
-
-    /// The keys of everything that was removed from any gateway so far.
-    pub fn removed(&self) -> Vec<String> {
-        self.gateways.iter().flat_map(|gateways| gateways.events.removed()).collect()
-    }
-
-    fn show_logs(&self) {
-        let show = |name: &str, tail: &str| eprintln!("--- the last lines of {name}\n{tail}\n");
-        show("the API server", &self.server.tail());
-        for replica in &self.replicas {
-            show(&replica.name, &replica.tail());
-        }
-        for gateways in &self.gateways {
-            show(&gateways.name, &gateways.process.tail());
-        }
+        let fleet = flotilla_testing::fleet::Fleet::start(program(), against).await?;
+        Some(Fleet { fleet, _turn: turn })
     }
 }
 
-/// What the status of an object says.
-pub fn ready(object: &RawObject) -> Ready {
-    let status = serde_json::from_slice(&object.status).unwrap_or_default();
-    Ready::of(object.generation, &status)
+impl Deref for Fleet {
+    type Target = flotilla_testing::fleet::Fleet;
+
+    fn deref(&self) -> &Self::Target {
+        &self.fleet
+    }
 }
 
-/// The digest of a gateway that holds exactly these objects.
-pub fn expected_digest(objects: &[RawObject]) -> String {
-    let living = || objects.iter().filter(|object| !object.deleting);
-    let known: BTreeSet<(Kind, &ObjectKey)> = living().map(|object| (object.kind, &object.key)).collect();
-    let exists = |kind: Kind, key: &ObjectKey| known.contains(&(kind, key));
-    let compiled: Vec<_> = living()
-        .filter_map(|object| {
-            let compiled = AvapigwCompiler.compile(object, &exists).outcome.ok()?;
-            Some((object.kind, &object.key, compiled.spec_json))
-        })
-        .collect();
-    flotilla_core::digest::digest_of(compiled.iter().map(|(kind, key, spec)| (*kind, *key, spec.as_ref())))
+impl DerefMut for Fleet {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.fleet
+    }
 }

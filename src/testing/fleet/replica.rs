@@ -21,6 +21,7 @@ pub struct Replica {
     peer: u16,
     metrics: SocketAddr,
     probes: SocketAddr,
+    program: PathBuf,
     kubeconfig: PathBuf,
     folder: PathBuf,
     flags: Vec<String>,
@@ -30,7 +31,7 @@ pub struct Replica {
 
 impl Replica {
     /// A replica that is not started yet. `flags` come after the usual ones.
-    pub fn new(number: usize, kubeconfig: PathBuf, folder: &Path, flags: &[&str]) -> Replica {
+    pub fn new(program: &Path, number: usize, kubeconfig: PathBuf, folder: &Path, flags: &[&str]) -> Replica {
         let port = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         Replica {
             name: format!("flotilla-{number}"),
@@ -38,6 +39,7 @@ impl Replica {
             peer: free_port(),
             metrics: port(),
             probes: port(),
+            program: program.to_owned(),
             kubeconfig,
             folder: folder.to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
@@ -59,7 +61,7 @@ impl Replica {
             format!("--health-probe-bind-address={}", self.probes),
         ];
         arguments.extend(self.flags.iter().cloned());
-        self.process = Some(Process::start(&self.folder, &self.name, &arguments));
+        self.process = Some(Process::start(&self.program, &self.folder, &self.name, &arguments));
     }
 
     /// Whether it was started and not ended by the test.

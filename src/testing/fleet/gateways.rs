@@ -99,6 +99,7 @@ impl Gateways {
     /// `operators` in turn, and listens to what they apply from the first
     /// moment on.
     pub async fn start(
+        program: &Path,
         authority: &Authority,
         folder: &Path,
         name: &str,
@@ -127,7 +128,7 @@ impl Gateways {
             format!("--address-file={}", file("addresses.json")),
             format!("--count={count}"),
         ];
-        let mut process = Process::start(folder, name, &arguments);
+        let mut process = Process::start(program, folder, name, &arguments);
         let (admin, http) = addresses(&own.join("addresses.json"), &mut process).await;
         let events = Events::listen(admin).await;
         Gateways { name: name.to_owned(), count, process, admin, http, events }

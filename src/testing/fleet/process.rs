@@ -14,8 +14,6 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::program::flotilla;
-
 /// How many lines of a log say enough about how a process ended.
 const TAIL: usize = 15;
 
@@ -28,14 +26,18 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the binary; what it logs is appended to `folder/name.log`, what
-    /// it prints goes to `folder/name.out`.
-    pub fn start(folder: &Path, name: &str, arguments: &[String]) -> Process {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    /// Starts the binary `program`; what it logs is appended to
+    /// `folder/name.log`, what it prints goes to `folder/name.out`. Of the
+    /// environment it gets what every program needs and nothing else.
+    pub fn start(program: &Path, folder: &Path, name: &str, arguments: &[String]) -> Process {
         let log = folder.join(format!("{name}.log"));
         let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
-        let mut command = Command::from(flotilla(&arguments));
+        let kept = ["PATH", "HOME", "TMPDIR"].into_iter();
+        let mut command = Command::new(program);
         command
+            .args(arguments)
+            .env_clear()
+            .envs(kept.filter_map(|name| Some((name, std::env::var_os(name)?))))
             .arg("--exit-with-stdin")
             .stdin(Stdio::piped())
             .stdout(append(&folder.join(format!("{name}.out"))))
@@ -43,6 +45,11 @@ impl Process {
             .kill_on_drop(true);
         let child = command.spawn().unwrap();
         Process { name: name.to_owned(), child, log }
+    }
+
+    /// Its process id; `None` once it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Sends a signal.

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use flotilla_apiserver::{ApiServer, Faults, Identity, Options};
 use flotilla_k8s::client::connect;
-use flotilla_testing::real_kube::{self, RealKube};
 use kube::Client;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::process::{Process, tail};
 use super::waiting::{SOON, within};
+use crate::real_kube::{self, RealKube};
 
 /// Which API server a scenario runs against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Server {
 
 impl Server {
     /// Starts one; `None`, after a line that says why, when there is no real one.
-    pub async fn start(against: Against, folder: &Path) -> Option<Server> {
+    pub async fn start(program: &Path, against: Against, folder: &Path) -> Option<Server> {
         match against {
             Against::Inside => {
                 let users = (0..10).map(replica_user);
@@ -48,7 +48,7 @@ impl Server {
             Against::Embedded => {
                 let file = folder.join("kubeconfig");
                 let arguments = ["apiserver".to_owned(), format!("--kubeconfig-out={}", file.display())];
-                let mut process = Process::start(folder, "apiserver", &arguments);
+                let mut process = Process::start(program, folder, "apiserver", &arguments);
                 within(SOON, "an API server that writes its kubeconfig", async || {
                     process.check().unwrap();
                     file.exists().then_some(()).ok_or_else(|| "there is no file yet".to_owned())
