@@ -14,7 +14,8 @@ pub enum Event<'a> {
     /// A tenant's write of an object's spec has landed at the API server: its
     /// creation or a change.
     Written(Write<'a>),
-    /// A tenant's deletion has landed: the object is gone.
+    /// A tenant's deletion has landed: the object is gone, or is being deleted and
+    /// only waits for a finalizer. Its end thereafter is no event.
     Deleted {
         /// Which object.
         object: ObjectId,
@@ -167,8 +168,10 @@ pub struct Write<'a> {
     /// The objects whose presence it asks about, at most 32, each once: a route's
     /// destinations that name Backends of its namespace.
     pub references: &'a [ObjectId],
-    /// What it claims for itself alone, if anything.
+    /// What it claims for itself alone, if anything: of several, the oldest gets it.
     pub claim: Option<u32>,
+    /// `metadata.creationTimestamp`, in seconds.
+    pub created: u64,
 }
 
 /// Which gateways refuse a content.

@@ -59,3 +59,18 @@ pub struct About {
     /// The instance.
     pub instance: Option<InstanceId>,
 }
+
+/// A violation whose time is not said yet.
+#[derive(Debug)]
+pub(crate) struct Fault(Box<(Invariant, String, About)>);
+
+impl Fault {
+    pub(crate) fn new(invariant: Invariant, text: String, about: About) -> Self {
+        Fault(Box::new((invariant, text, about)))
+    }
+
+    pub(crate) fn at(self, at: At) -> Violation {
+        let (invariant, text, about) = *self.0;
+        Violation { invariant, at, text, about }
+    }
+}
