@@ -24,6 +24,7 @@ use std::time::Duration;
 use super::config::LeaseTiming;
 use super::lease::{LeaseContent, LeaseRecord, LeaseWrite, Precondition, RequestError};
 use crate::backoff::{Backoff, BackoffConfig, Jitter};
+use crate::breakage::{Breakage, Breakages};
 use crate::ids::{Epoch, Instance, Revision};
 use crate::time::Mono;
 
@@ -92,10 +93,16 @@ pub(super) struct Claim {
     retry_at: Mono,
     /// Renew without waiting for the interval to pass.
     renew_soon: bool,
+    breakage: Breakages,
 }
 
 impl Claim {
-    pub(super) fn new(timing: LeaseTiming, backoff: BackoffConfig, base: Instance) -> Self {
+    pub(super) fn new(
+        timing: LeaseTiming,
+        backoff: BackoffConfig,
+        base: Instance,
+        breakage: Breakages,
+    ) -> Self {
         Claim {
             timing,
             base,
@@ -107,12 +114,14 @@ impl Claim {
             conflicts: Backoff::new(backoff),
             retry_at: Mono(0),
             renew_soon: false,
+            breakage,
         }
     }
 
     /// Until when the Lease is ours; `None` when it is not.
     pub(super) fn valid_until(&self) -> Option<Mono> {
-        self.held.as_ref().map(|held| held.valid_until)
+        let for_ever = self.breakage.is(Breakage::SelfFencingOff);
+        self.held.as_ref().map(|held| if for_ever { Mono(u64::MAX) } else { held.valid_until })
     }
 
     /// The instance that holds it, if it is ours.
@@ -129,7 +138,7 @@ impl Claim {
 
     /// Ends a hold whose validity has passed.
     pub(super) fn expire(&mut self, now: Mono) {
-        if self.held.as_ref().is_some_and(|held| now >= held.valid_until) {
+        if self.valid_until().is_some_and(|valid_until| now >= valid_until) {
             self.forget();
         }
     }
@@ -243,7 +252,8 @@ impl Claim {
         {
             return;
         }
-        let valid_until = sent_at + self.timing.validity();
+        let from = if self.breakage.is(Breakage::ValidFromAnswer) { now } else { sent_at };
+        let valid_until = from + self.timing.validity();
         if now < valid_until {
             self.held = Some(Held { instance: holder, sent_at, valid_until });
         }
@@ -253,7 +263,12 @@ impl Claim {
     /// the answer to [`Claim::answer`].
     pub(super) fn poll(&mut self, now: Mono, want: &Want) -> Option<ClaimRequest> {
         self.due(want).filter(|due| *due <= now)?;
-        let request = self.request(want)?;
+        let mut request = self.request(want)?;
+        if let ClaimRequest::Write(write) = &mut request
+            && self.breakage.is(Breakage::WallClock)
+        {
+            write.content.transitions = now.wall();
+        }
         self.in_flight = Some(match (&request, want) {
             (ClaimRequest::Read, _) => InFlight::Read { sent_at: now },
             (ClaimRequest::Write(_), Want::Hold { holder, .. }) => {
@@ -284,7 +299,11 @@ impl Claim {
                     }
                 }
                 _ => match &record.content.holder {
-                    Some(other) if !self.is_own(other) => *seen_at + record.patience(self.timing.duration),
+                    Some(other) if !self.is_own(other) => {
+                        let wall = self.breakage.is(Breakage::WallClock);
+                        let since = if wall { record.written_at() } else { *seen_at };
+                        since + record.patience(self.timing.duration)
+                    }
                     _ => Mono(0),
                 },
             },
@@ -371,7 +390,12 @@ mod tests {
 
     impl Candidate {
         fn new() -> Self {
-            let claim = Claim::new(LeaseTiming::default(), BackoffConfig::default(), "b/1".into());
+            let claim = Claim::new(
+                LeaseTiming::default(),
+                BackoffConfig::default(),
+                "b/1".into(),
+                Breakages::default(),
+            );
             Candidate { claim, jitter: Jitter::seeded(1), now: Mono::from_origin(SECOND * 100) }
         }
 

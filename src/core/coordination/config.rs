@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::backoff::BackoffConfig;
+use crate::breakage::Breakages;
 use crate::ids::{Instance, MemberName};
 use std::sync::Arc;
 
@@ -73,6 +74,8 @@ pub struct CoordinationConfig {
     /// first map need not wait until one of whom nothing is known would have
     /// stopped. True for an embedded API server that has just been started.
     pub assume_new_cluster: bool,
+    /// What is wrong on purpose: see [`crate::breakage`].
+    pub breakage: Breakages,
 }
 
 impl Default for CoordinationConfig {
@@ -84,6 +87,7 @@ impl Default for CoordinationConfig {
             backoff: BackoffConfig::default(),
             lease_retention: Duration::from_secs(600),
             assume_new_cluster: false,
+            breakage: Breakages::default(),
         }
     }
 }

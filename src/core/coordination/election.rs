@@ -23,7 +23,12 @@ impl Election {
     pub(super) fn new(config: &CoordinationConfig, identity: &Identity) -> Self {
         Election {
             identity: identity.clone(),
-            claim: Claim::new(config.leader_lease, config.backoff, identity.instance.clone()),
+            claim: Claim::new(
+                config.leader_lease,
+                config.backoff,
+                identity.instance.clone(),
+                config.breakage,
+            ),
             resigned: false,
         }
     }

@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::roster::Roster;
+use crate::breakage::{Breakage, Breakages};
 use crate::ids::{Epoch, Instance, MemberName};
 use crate::shardmap::Ownership;
 use crate::time::Mono;
@@ -49,18 +50,19 @@ pub struct Acting {
     /// Usually one: more while the barrier for the last one is still closed.
     maps: Arc<[Arc<Ownership>]>,
     until: Mono,
+    breakage: Breakages,
 }
 
 impl Acting {
     /// Acting on nothing.
     pub fn nothing(member: MemberName) -> Self {
-        Acting { member, maps: Arc::new([]), until: Mono(0) }
+        Acting { member, maps: Arc::new([]), until: Mono(0), breakage: Breakages::default() }
     }
 
     /// Whether `namespace` may be acted on at `now`. Ask immediately before
     /// each write: the answer holds until [`Acting::until`] at most.
     pub fn may_act(&self, now: Mono, namespace: &str) -> bool {
-        now < self.until && self.covers(namespace)
+        (now < self.until || self.breakage.is(Breakage::FencingOff)) && self.covers(namespace)
     }
 
     /// Whether `namespace` is among what is acted on, whatever the time.
@@ -90,10 +92,11 @@ pub(super) struct Handover {
     /// The epoch that becomes settled when `ticket` is drained.
     draining: bool,
     settled: Option<Epoch>,
+    breakage: Breakages,
 }
 
 impl Handover {
-    pub(super) fn new(member: MemberName) -> Self {
+    pub(super) fn new(member: MemberName, breakage: Breakages) -> Self {
         Handover {
             member,
             tenure: None,
@@ -103,6 +106,7 @@ impl Handover {
             ticket: DrainTicket(0),
             draining: false,
             settled: None,
+            breakage,
         }
     }
 
@@ -129,7 +133,10 @@ impl Handover {
 
     pub(super) fn acting(&self, until: Option<Mono>) -> Acting {
         match until {
-            Some(until) => Acting { member: self.member.clone(), maps: self.maps.clone(), until },
+            Some(until) => {
+                let (member, maps) = (self.member.clone(), self.maps.clone());
+                Acting { member, maps, until, breakage: self.breakage }
+            }
             None => Acting::nothing(self.member.clone()),
         }
     }
@@ -159,7 +166,7 @@ impl Handover {
         let mut maps = self.maps.to_vec();
         if !self.is_listed() || maps.len() >= MAX_PENDING_MAPS {
             maps.clear();
-        } else if let Some(last) = maps.last_mut() {
+        } else if let Some(last) = maps.last_mut().filter(|_| !self.breakage.is(Breakage::LossIgnored)) {
             if last.owns_alike(&map) {
                 *last = map;
             } else {
@@ -189,11 +196,13 @@ impl Handover {
             return false;
         }
         let epoch = current.epoch();
-        let open = current.map().members.iter().all(|member| {
-            member.name == self.member
-                || roster.settled(&member.instance) == Some(epoch)
-                || roster.has_ended(&member.instance)
-        });
+        let skipped = self.breakage.is(Breakage::BarrierSkipped);
+        let open = skipped
+            || current.map().members.iter().all(|member| {
+                member.name == self.member
+                    || roster.settled(&member.instance) == Some(epoch)
+                    || roster.has_ended(&member.instance)
+            });
         if open {
             self.maps = Arc::new([current.clone()]);
             self.passed = true;

@@ -22,6 +22,7 @@ use super::config::CoordinationConfig;
 use super::roster::Roster;
 use super::{MapRecord, MapWrite};
 use crate::backoff::{Backoff, Jitter};
+use crate::breakage::{Breakage, Breakages};
 use crate::ids::{Epoch, MemberName, Revision};
 use crate::shardmap::{LiveMember, Ownership, PublishedMap, plan_map};
 use crate::time::Mono;
@@ -43,6 +44,7 @@ pub(super) struct Leader {
     join_debounce: Duration,
     first_map_wait: Duration,
     assume_new_cluster: bool,
+    breakage: Breakages,
     writing: bool,
     retry_at: Mono,
     backoff: Backoff,
@@ -60,6 +62,7 @@ impl Leader {
             join_debounce: config.join_debounce,
             first_map_wait: config.member_lease.duration,
             assume_new_cluster: config.assume_new_cluster,
+            breakage: config.breakage,
             writing: false,
             retry_at: Mono(0),
             backoff: Backoff::new(config.backoff),
@@ -146,10 +149,15 @@ impl Leader {
         let previous = record.published.as_ref();
         let has_predecessor = previous.is_some_and(|map| map.epoch >= roster.highest());
         let mut floor = roster.highest();
+        if self.breakage.is(Breakage::EpochForgotten) {
+            floor = Epoch(0);
+        }
         if has_predecessor {
             self.first_map = None;
         } else {
-            floor = floor.max(Epoch(record.revision.0));
+            if !self.breakage.is(Breakage::EpochForgotten) {
+                floor = floor.max(Epoch(record.revision.0));
+            }
             if !self.first_map_is_due(now, record, roster) {
                 return None;
             }
@@ -266,7 +274,7 @@ mod tests {
         fn new(config: &CoordinationConfig) -> Self {
             Bench {
                 leader: Leader::new(config, "a".into()),
-                roster: Roster::new(SECOND * 5),
+                roster: Roster::new(SECOND * 5, config.breakage),
                 record: MapRecord {
                     uid: "u".into(),
                     revision: Revision(700),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::config::MAX_LEASE_DURATION;
 use crate::ids::{Epoch, Instance, MemberName, Revision};
+use crate::time::Mono;
 
 /// Name of the leader's Lease.
 pub const LEADER_LEASE: &str = "flotilla-leader";
@@ -80,6 +81,22 @@ impl LeaseRecord {
     /// gone.
     pub fn patience(&self, own: Duration) -> Duration {
         if self.content.duration.is_zero() { own } else { self.content.duration.min(MAX_LEASE_DURATION) }
+    }
+}
+
+/// What [`Breakage::WallClock`](crate::breakage::Breakage::WallClock) needs: Leases
+/// that say when they were written, in the one field that is for people only.
+impl LeaseRecord {
+    /// When the holder wrote it, by the holder's clock.
+    pub(super) fn written_at(&self) -> Mono {
+        Mono::from_origin(Duration::from_secs(self.content.transitions.into()))
+    }
+}
+
+impl Mono {
+    /// What a writer puts there.
+    pub(super) fn wall(self) -> u32 {
+        u32::try_from(self.0 / 1_000_000_000).unwrap_or(u32::MAX)
     }
 }
 

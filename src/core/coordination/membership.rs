@@ -21,6 +21,7 @@ use super::config::{CoordinationConfig, Identity};
 use super::handover::DrainTicket;
 use super::lease::{LeaseRecord, RequestError};
 use crate::backoff::Jitter;
+use crate::breakage::{Breakage, Breakages};
 use crate::ids::{Epoch, Instance};
 use crate::time::Mono;
 
@@ -45,13 +46,20 @@ pub(super) struct Membership {
     /// How long no map may name us before we try as a new instance: the leader
     /// may have concluded that this one has ended.
     unlisted_patience: Duration,
+    breakage: Breakages,
 }
 
 impl Membership {
     pub(super) fn new(config: &CoordinationConfig, identity: &Identity) -> Self {
         Membership {
             identity: identity.clone(),
-            claim: Claim::new(config.member_lease, config.backoff, identity.instance.clone()),
+            claim: Claim::new(
+                config.member_lease,
+                config.backoff,
+                identity.instance.clone(),
+                config.breakage,
+            ),
+            breakage: config.breakage,
             phase: Phase::Seeking,
             ended: 0,
             unlisted_since: None,
@@ -100,7 +108,7 @@ impl Membership {
         let ended = self.instance();
         match self.phase {
             Phase::Fencing(waiting) if ticket >= waiting => {
-                self.ended += 1;
+                self.ended += u64::from(!self.breakage.is(Breakage::InstanceReused));
                 self.phase = Phase::Seeking;
                 Some(ended)
             }

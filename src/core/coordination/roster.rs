@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lease::{LeaseName, LeaseRecord};
+use crate::breakage::{Breakage, Breakages};
 use crate::ids::{Epoch, Instance, MemberName, Revision};
 use crate::shardmap::{LiveMember, PublishedMap};
 use crate::time::Mono;
@@ -72,6 +73,7 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Roster {
     duration: Duration,
+    breakage: Breakages,
     /// Keyed by member; mirrors the API server's Leases as far as seen.
     leases: BTreeMap<MemberName, Known>,
     /// Revisions at which Leases were deleted, until a list is newer, so that
@@ -90,9 +92,10 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    pub(super) fn new(duration: Duration) -> Self {
+    pub(super) fn new(duration: Duration, breakage: Breakages) -> Self {
         Roster {
             duration,
+            breakage,
             leases: BTreeMap::new(),
             deleted: BTreeMap::new(),
             traces: BTreeMap::new(),
@@ -129,6 +132,9 @@ impl Roster {
     }
 
     pub(super) fn note_settled(&mut self, instance: &Instance, epoch: Epoch) {
+        if self.breakage.is(Breakage::ReleaseUnheard) {
+            return;
+        }
         let room = self.settled.len() < MAX_SETTLED || self.settled.contains_key(instance);
         if epoch <= PLAUSIBLE && room && !self.ended.contains(instance) {
             let known = self.settled.entry(instance.clone()).or_default();
@@ -203,7 +209,9 @@ impl Roster {
             && !self.ended.contains(holder)
         {
             let standing = Standing::Holding(record.revision);
-            let trace = Trace { standing, since: now, patience };
+            let wall = self.breakage.is(Breakage::WallClock);
+            let since = if wall { record.written_at() } else { now };
+            let trace = Trace { standing, since, patience };
             self.traces.insert(holder.clone(), trace);
             if let Some(settled) = content.settled {
                 self.note_settled(holder, settled);
@@ -375,7 +383,7 @@ mod tests {
 
     /// Knows since second 10 that `a/1` holds its Lease at revision 1.
     fn roster() -> Roster {
-        let mut roster = Roster::new(DURATION);
+        let mut roster = Roster::new(DURATION, Breakages::default());
         roster.observe_list(at(10), &list(9, 1, Some(record(1, Some("a/1"), None))));
         roster
     }
@@ -451,7 +459,7 @@ mod tests {
 
     #[test]
     fn a_member_of_the_map_without_a_lease_ends_a_duration_after_the_list_that_shows_it() {
-        let mut roster = Roster::new(DURATION);
+        let mut roster = Roster::new(DURATION, Breakages::default());
         roster.observe_list(at(1), &list(1, 1, None));
         let map = PublishedMap {
             epoch: Epoch(4),

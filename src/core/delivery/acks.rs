@@ -7,6 +7,7 @@ use super::engine::{Engine, Registration, Slot};
 use super::position::Base;
 use super::session::{Flight, Purpose, Session};
 use super::{Ack, AckVerdict, Change, Notice};
+use crate::breakage::Breakage;
 use crate::ids::{GatewayId, Kind, ObjectKey, SessionId};
 use crate::time::Mono;
 
@@ -22,7 +23,9 @@ impl Engine {
             return self.unexpected(ack.gateway, ack.version);
         }
         session.heard = now;
-        let Some(index) = session.flight.as_ref().and_then(|flight| flight.awaited(&ack.version)) else {
+        let any = self.config.breakage.is(Breakage::OtherAckCounted);
+        let counts = |flight: &Flight| flight.awaited(&ack.version).or(any.then_some(flight.next));
+        let Some(index) = session.flight.as_ref().and_then(counts) else {
             if session.heartbeats.iter().any(|version| **version == *ack.version) {
                 return AckVerdict::Taken;
             }

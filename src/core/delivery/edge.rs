@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::plan::{Difference, Item, What, fill};
 use super::position::{Base, Position, Positions};
 use super::{Batch, Change, DeliveryConfig, Snapshot, Update, size};
+use crate::breakage::Breakage;
 use crate::digest::digest;
 use crate::ids::{Frontier, Kind, ObjectKey};
 use crate::object::Resource;
@@ -253,7 +254,8 @@ impl Builder<'_> {
         let mut updates = Vec::with_capacity(last);
         for (number, part) in (1u32..).zip(parts) {
             let is_last = number == count;
-            let version = if is_last && plain_end {
+            let hasty = self.config.breakage.is(Breakage::VersionTooEarly);
+            let version = if is_last && plain_end || hasty {
                 target.version.clone()
             } else {
                 self.positions.version(&base, base.low, high, base.step.saturating_add(number))

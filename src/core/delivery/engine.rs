@@ -112,7 +112,7 @@ pub(super) struct Engine {
 impl Engine {
     pub fn new(config: DeliveryConfig) -> Self {
         Engine {
-            store: Store::new(config.message_limit, config.tombstones),
+            store: Store::new(config.message_limit, config.tombstones, config.breakage),
             positions: Positions::new(config.cluster.clone()),
             sessions: BTreeMap::new(),
             by_id: BTreeMap::new(),

@@ -13,9 +13,10 @@ use super::edge::{Edge, snapshot_bytes, snapshot_order};
 use super::engine::{Engine, Plan, Slot};
 use super::plan::{Difference, difference};
 use super::position::{Base, Position};
-use super::session::{Flight, Purpose, Session};
+use super::session::{Flight, Origin, Purpose, Session};
 use super::{Action, EndReason, Limits, Notice};
-use crate::ids::{Kind, ObjectKey};
+use crate::breakage::Breakage;
+use crate::ids::{Frontier, Kind, ObjectKey};
 use crate::object::Resource;
 use crate::store::{Mark, Totals};
 use crate::time::Mono;
@@ -118,21 +119,30 @@ impl Engine {
         if !self.store.ready() {
             return Verdict::Watch(None);
         }
-        if let Some(high) = session.origin.as_ref().map(|origin| origin.high()) {
+        if let Some(origin) = &session.origin {
+            let high = match origin {
+                Origin::At(version) if self.config.breakage.is(Breakage::LowForHigh) => version.low,
+                _ if self.config.breakage.is(Breakage::FrontierIgnored) => Frontier::default(),
+                origin => origin.high(),
+            };
             if !self.store.frontier().reached(&high) {
                 return Verdict::Watch(Some(self.warn_ahead(now, session)));
             }
             self.resolve(now, session);
         }
         if session.trouble.is_some() {
+            if self.config.breakage.is(Breakage::RejectionBlocks) {
+                return Verdict::Watch(None);
+            }
             return self.treat(now, session, limits);
         }
         let wait = session.pause_until.max(session.ask_after);
         if now < wait {
             return Verdict::Sleep(wait);
         }
+        let guarded = !self.config.breakage.is(Breakage::GuardIgnored);
         match session.position.base {
-            Base::Unknown if now < session.guard_until => Verdict::Sleep(session.guard_until),
+            Base::Unknown if guarded && now < session.guard_until => Verdict::Sleep(session.guard_until),
             Base::Unknown | Base::Nothing(None) => self.send_full(now, session, limits),
             _ if session.full_required && now >= session.guard_until => self.send_full(now, session, limits),
             Base::Log | Base::Nothing(Some(_)) => self.send_difference(now, session, limits),
@@ -157,11 +167,16 @@ impl Engine {
             self.plans.clear();
         }
         let store = &self.store;
+        let silent = self.config.breakage.is(Breakage::DeletionNotSent);
         self.plans.entry(position.id).or_insert_with(|| {
+            let mut difference = difference(store, position);
+            if silent {
+                difference.items.retain(|item| !item.is_delete());
+            }
             let since = position.since().unwrap_or_default();
             Plan {
                 position: position.clone(),
-                difference: Arc::new(difference(store, position)),
+                difference: Arc::new(difference),
                 covered: Kind::ALL.into_iter().all(|kind| store.covers(kind, &since, &position.high)),
                 increments: [None, None],
                 full: [None, None, None, None],
@@ -333,9 +348,11 @@ impl Engine {
             return edge;
         }
         let scope = position.scope.clone();
+        let lacking = self.config.breakage.is(Breakage::KindOmitted).then_some(Kind::GrpcBackend);
         let mut list: Vec<_> = self
             .store
             .entries(&scope.scope)
+            .filter(|(_, resource)| Some(resource.kind) != lacking)
             .filter(|(entry, resource)| !difference.excluded.contains_key(&(resource.kind, entry.hash)))
             .map(|(entry, resource)| (resource.clone(), entry.mark))
             .chain(held.iter().map(|resource| (resource.clone(), Mark::default())))

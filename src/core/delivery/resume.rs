@@ -8,6 +8,7 @@ use super::engine::{Engine, Registration};
 use super::position::{Base, Position, ScopeInfo};
 use super::session::{Origin, Rejected, Session};
 use super::{Connect, EndReason, Notice, Tombstone};
+use crate::breakage::Breakage;
 use crate::ids::{Frontier, GatewayId, Kind, ObjectKey, Revision, SessionId};
 use crate::store::Store;
 use crate::time::Mono;
@@ -107,7 +108,11 @@ impl Engine {
             Origin::Unknown { high } => self.positions.unknown(&session.scope, high),
             Origin::At(version) => {
                 let excluded = match &version.excluded {
-                    Exclusions::Known(known) if !known.is_empty() => owners(&self.store, known),
+                    Exclusions::Known(known)
+                        if !known.is_empty() && !self.config.breakage.is(Breakage::ExclusionsForgotten) =>
+                    {
+                        owners(&self.store, known)
+                    }
                     _ => BTreeMap::new(),
                 };
                 for (content, key) in &excluded {

@@ -7,6 +7,7 @@ use super::engine::Engine;
 use super::position::Base;
 use super::session::Session;
 use super::{AppliedRow, AppliedTable, Footprint, Rejection, Scope, SessionState, SessionView};
+use crate::breakage::Breakage;
 use crate::ids::{Frontier, GatewayId, Kind};
 
 /// Up to this many gateways are named.
@@ -20,7 +21,7 @@ impl Engine {
         let mut rows: BTreeMap<Key<'_>, Vec<&GatewayId>> = BTreeMap::new();
         let mut rejections = Vec::new();
         for session in self.sessions.values() {
-            let applied = applied(session);
+            let applied = self.applied(session);
             let unknown = applied.is_none();
             let (low, excluded) = applied.unwrap_or_default();
             for ((kind, key), rejected) in &session.rejected {
@@ -54,9 +55,31 @@ impl Engine {
         Footprint {
             plans: self.plans.len(),
             batch_bytes: edges.flatten().map(|edge| edge.batch.bytes).sum(),
-            ahead: self.sessions.values().map(|session| session.position.ahead.len()).sum(),
+            ahead: self
+                .sessions
+                .values()
+                .map(|session| session.position.ahead.len() + self.queue(session))
+                .sum(),
             previous: self.store.previous_count(),
             tombstones: Kind::ALL.into_iter().map(|kind| self.store.tombstone_count(kind).0).sum(),
+        }
+    }
+
+    /// With a queue per gateway: every revision that it has not seen.
+    fn queue(&self, session: &Session) -> usize {
+        let (frontier, low) = (self.store.frontier(), session.position.low);
+        let unseen = |kind: Kind| frontier.get(kind).0.saturating_sub(low.get(kind).0);
+        let queued = self.config.breakage.is(Breakage::QueuePerGateway) && session.flight.is_some();
+        if queued { Kind::ALL.into_iter().map(unseen).sum::<u64>() as usize } else { 0 }
+    }
+
+    /// What counts as applied.
+    fn applied(&self, session: &Session) -> Option<(Frontier, Vec<(Kind, u32)>)> {
+        match &session.flight {
+            Some(flight) if self.config.breakage.is(Breakage::SentCounted) => {
+                Some((flight.edge.target.low, Vec::new()))
+            }
+            _ => applied(session),
         }
     }
 

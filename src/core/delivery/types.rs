@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::breakage::Breakages;
 use crate::ids::{Frontier, GatewayId, Kind, ObjectKey, Revision, SessionId};
 use crate::object::Resource;
 use crate::time::Mono;
@@ -312,6 +313,8 @@ pub struct DeliveryConfig {
     pub version_refresh: Duration,
     /// How many tombstones are kept per kind.
     pub tombstones: usize,
+    /// What is wrong on purpose: see [`crate::breakage`].
+    pub breakage: Breakages,
 }
 
 impl DeliveryConfig {
@@ -330,6 +333,7 @@ impl DeliveryConfig {
             concurrent_full_syncs: 16,
             version_refresh: Duration::from_secs(5),
             tombstones: 100_000,
+            breakage: Breakages::default(),
         }
     }
 }

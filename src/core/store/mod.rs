@@ -20,6 +20,7 @@ pub use entry::ContentView;
 pub(crate) use entry::{Born, Entry, Mark, Stamp};
 pub(crate) use tombstones::Grave;
 
+use crate::breakage::{Breakage, Breakages};
 use crate::compile::Compiler;
 use crate::delivery::{Scope, Tombstone};
 use crate::ids::{Frontier, Kind, ObjectKey, Revision};
@@ -72,6 +73,7 @@ pub struct Store {
     changes: u64,
     message_limit: u64,
     tombstone_bound: usize,
+    breakage: Breakages,
 }
 
 /// What a list shows was not seen to happen.
@@ -87,7 +89,7 @@ impl Store {
     /// An empty store. Resources that do not fit into a message of
     /// `message_limit` bytes compile to nothing; at most `tombstone_bound`
     /// deletions are kept per kind.
-    pub fn new(message_limit: u64, tombstone_bound: usize) -> Self {
+    pub fn new(message_limit: u64, tombstone_bound: usize, breakage: Breakages) -> Self {
         Store {
             kinds: Default::default(),
             frontier: Frontier::default(),
@@ -99,6 +101,7 @@ impl Store {
             changes: 0,
             message_limit,
             tombstone_bound,
+            breakage,
         }
     }
 
@@ -128,7 +131,7 @@ impl Store {
         objects: Vec<RawObject>,
     ) -> Listed {
         let seen = self.frontier.get(kind);
-        if revision < seen {
+        if revision < seen && !self.breakage.is(Breakage::StaleListTaken) {
             return Listed::Stale { seen };
         }
         self.changes += 1;
@@ -499,7 +502,13 @@ impl Store {
             self.news.remove(kind, older.revision, kind, &key);
         }
         self.news.insert(kind, revision, kind, &key);
-        for (revision, key) in tombstones.bury(key, grave, self.tombstone_bound) {
+        let forgetful = self.breakage.is(Breakage::TombstonesForgotten);
+        let (floor, bound) = (tombstones.floor(), if forgetful { 1 } else { self.tombstone_bound });
+        let dropped = tombstones.bury(key, grave, bound);
+        if forgetful {
+            tombstones.extend(floor);
+        }
+        for (revision, key) in dropped {
             self.news.remove(kind, revision, kind, &key);
         }
     }

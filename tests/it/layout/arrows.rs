@@ -208,6 +208,35 @@ fn packages_use_only_what_the_table_allows() {
     hold("Dependencies follow the table of ARCHITECTURE.md", &broken);
 }
 
+/// Features that only harnesses may ask for, and which of these.
+const BROKEN_ON_PURPOSE: (&str, &[&str]) = ("breakage", &["flotilla-sim"]);
+
+#[test]
+fn what_is_wrong_on_purpose_is_in_no_shipped_package() {
+    let metadata = metadata(&["--no-deps"]);
+    let (feature, allowed) = BROKEN_ON_PURPOSE;
+    let mut broken = Vec::new();
+    let mut offered = false;
+    for package in each(&metadata, "packages") {
+        let name = word(package, "name");
+        let asks = |list: &Value| {
+            list.as_array().unwrap().iter().any(|one| one.as_str().is_some_and(|one| one.contains(feature)))
+        };
+        for (own, implied) in package["features"].as_object().unwrap() {
+            offered |= name == "flotilla-core" && own == feature;
+            if asks(implied) {
+                broken.push(format!("{name}: its feature {own} asks for {feature}: leave it to {allowed:?}"));
+            }
+        }
+        let asking = each(package, "dependencies").iter().filter(|dependency| asks(&dependency["features"]));
+        broken.extend(asking.filter(|_| !allowed.contains(&name)).map(|dependency| {
+            format!("{name} asks for {feature} of {}: leave it to {allowed:?}", word(dependency, "name"))
+        }));
+    }
+    assert!(offered, "flotilla-core has no feature {feature}: remove this test with it");
+    hold("What breaks promises on purpose is built into the simulator only", &broken);
+}
+
 #[test]
 fn pure_packages_reach_no_io_by_any_way() {
     let metadata = resolved();
