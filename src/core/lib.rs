@@ -15,6 +15,7 @@ pub mod delivery;
 pub mod digest;
 pub mod ids;
 pub mod object;
+pub mod placement;
 pub mod report;
 pub mod ring;
 pub mod shardmap;

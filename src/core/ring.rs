@@ -9,16 +9,20 @@
 //! Its `get_with_replicas` copies the whole ring and may name one member twice:
 //! it is not used.
 //!
+//! A key is placed by its [`Position`], which is also all that loads and
+//! exceptions say of a namespace: whoever knows the position needs no name.
+//!
 //! A lookup is a binary search. Building costs one hash per virtual node and a
 //! sort: about 0.5 ms for 5 members and 10 ms for 50, each with 512 virtual
 //! nodes, so a ring is built once per published map and never per lookup.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use hashring::HashRing;
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use crate::ids::MemberName;
 
@@ -43,21 +47,73 @@ impl Hash for VirtualNode {
     }
 }
 
-/// A name to be placed on the ring.
-struct Key<'a>(&'a str);
+/// Where a name lies on the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(pub u64);
 
-impl Hash for Key<'_> {
-    /// Part of the agreement between replicas: never change what is written.
+impl Position {
+    /// The position of a namespace. Part of the agreement between replicas:
+    /// never change what is hashed.
+    pub fn of(key: &str) -> Self {
+        let mut bytes = Vec::with_capacity(4 + key.len());
+        bytes.extend_from_slice(b"key\0");
+        bytes.extend_from_slice(key.as_bytes());
+        Position(xxh3_64(&bytes))
+    }
+
+    /// The slot that it falls into.
+    pub fn slot(self) -> Slot {
+        Slot((self.0 >> 32) as u32)
+    }
+}
+
+impl Hash for Position {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(b"key\0");
-        state.write(self.0.as_bytes());
+        state.write_u64(self.0);
+    }
+}
+
+/// The upper half of a [`Position`]: what a published map names when it makes
+/// an exception of a namespace. Namespaces that share a slot share exceptions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slot(pub u32);
+
+/// XXH3 of bytes; a single number stands for itself, as it is a hash already.
+struct PointHasher {
+    bytes: Xxh3Default,
+    number: Option<u64>,
+}
+
+impl Hasher for PointHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.bytes.write(bytes);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.number = Some(number);
+    }
+
+    fn finish(&self) -> u64 {
+        self.number.unwrap_or_else(|| self.bytes.finish())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct PointHasherBuilder;
+
+impl BuildHasher for PointHasherBuilder {
+    type Hasher = PointHasher;
+
+    fn build_hasher(&self) -> PointHasher {
+        PointHasher { bytes: Xxh3Default::new(), number: None }
     }
 }
 
 /// An immutable ring over a set of members.
 #[derive(Clone)]
 pub struct Ring {
-    points: HashRing<VirtualNode, Xxh3DefaultBuilder>,
+    points: HashRing<VirtualNode, PointHasherBuilder>,
     members: usize,
     virtual_nodes: u32,
 }
@@ -68,7 +124,7 @@ impl Ring {
     pub fn new<'a>(members: impl IntoIterator<Item = &'a MemberName>, virtual_nodes: u32) -> Self {
         let members: BTreeSet<&MemberName> = members.into_iter().collect();
         let virtual_nodes = virtual_nodes.max(1);
-        let mut points = HashRing::with_hasher(Xxh3DefaultBuilder::new());
+        let mut points = HashRing::with_hasher(PointHasherBuilder);
         points.batch_add(
             members
                 .iter()
@@ -82,7 +138,49 @@ impl Ring {
 
     /// The member that owns `key`; `None` only if the ring has no members.
     pub fn owner(&self, key: &str) -> Option<&MemberName> {
-        self.points.get(&Key(key)).map(|point| &point.member)
+        self.owner_at(Position::of(key))
+    }
+
+    /// The member that owns what lies at `position`.
+    pub fn owner_at(&self, position: Position) -> Option<&MemberName> {
+        self.points.get(&position).map(|point| &point.member)
+    }
+}
+
+/// The points of a ring in order: whom to ask next when an owner is full.
+pub struct Walk {
+    /// Sorted by hash; the second part is an index into the members.
+    points: Vec<(u64, usize)>,
+    members: usize,
+}
+
+impl Walk {
+    /// The points of the ring of `members`, which must differ from each other.
+    pub fn new(members: &[MemberName], virtual_nodes: u32) -> Self {
+        let hashes = PointHasherBuilder;
+        let point = |member: &MemberName, index| VirtualNode { member: member.clone(), index };
+        let mut points: Vec<(u64, usize)> = members
+            .iter()
+            .enumerate()
+            .flat_map(|(at, member)| {
+                (0..virtual_nodes.max(1)).map(move |index| (hashes.hash_one(point(member, index)), at))
+            })
+            .collect();
+        points.sort_unstable();
+        Walk { points, members: members.len() }
+    }
+
+    /// The members in the order in which the ring comes to them from
+    /// `position` on, each once, by their index. The first is the owner.
+    pub fn from(&self, position: Position) -> impl Iterator<Item = usize> {
+        let start = self.points.partition_point(|(hash, _)| *hash < position.0);
+        let mut met = vec![false; self.members];
+        self.points[start..]
+            .iter()
+            .chain(&self.points[..start])
+            .map(|(_, member)| *member)
+            .filter(move |member| !std::mem::replace(&mut met[*member], true))
+            .take(self.members)
     }
 }
 
@@ -100,7 +198,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
-    use xxhash_rust::xxh3::xxh3_64;
 
     use super::*;
 
@@ -197,6 +294,20 @@ mod tests {
             let ring = Ring::new(&members, virtual_nodes);
             for key in keys {
                 prop_assert_eq!(ring.owner(&key), brute_force(&members, virtual_nodes, &key));
+            }
+        }
+
+        #[test]
+        fn a_walk_begins_with_the_owner_and_comes_to_everyone_once(
+            members in names(), keys in prop::collection::vec(".{0,12}", 1..20), virtual_nodes in 1u32..40,
+        ) {
+            let ring = Ring::new(&members, virtual_nodes);
+            let walk = Walk::new(&members, virtual_nodes);
+            for key in keys {
+                let met: Vec<usize> = walk.from(Position::of(&key)).collect();
+                prop_assert_eq!(met.first().map(|first| &members[*first]), ring.owner(&key));
+                prop_assert_eq!(met.iter().collect::<BTreeSet<_>>().len(), members.len());
+                prop_assert_eq!(met.len(), members.len());
             }
         }
 

@@ -4,6 +4,14 @@
 //! included, computes owners from the published map alone ([`Ownership`]), so
 //! that all who have seen an epoch agree about it. Pins are therefore part of
 //! what is published and not read from the operators' wishes.
+//!
+//! A namespace has a *home*: the member it is pinned to, or else the one that
+//! an exception names (see `crate::placement`), or else the ring's. Homes are
+//! found among all *seats*: the members that are there and those that are
+//! *away*, which are gone and expected back under the same name. What is at
+//! home with a member that is away is owned by a stand-in, the ring's owner
+//! among those that are there. So while a member restarts, its namespaces go to
+//! others and come back, and nobody else's move at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,7 +20,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, Instance, MemberName};
-use crate::ring::{DEFAULT_VIRTUAL_NODES, Ring};
+use crate::ring::{DEFAULT_VIRTUAL_NODES, Position, Ring, Slot};
 
 /// The most virtual nodes per member that a map may ask for: beyond that the
 /// ring costs more to build than it gains in balance.
@@ -30,7 +38,23 @@ pub struct MapMember {
     pub address: Arc<str>,
     /// Whether operators took it out of ownership.
     pub drained: bool,
+    /// What it owned when the map was published; for people, and of no
+    /// influence on who owns what.
+    pub share: Share,
 }
+
+/// How much a member owns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Namespaces with objects.
+    pub namespaces: u32,
+    /// Their weights' sum, see [`Weight`](crate::placement::Weight).
+    pub load: u64,
+}
+
+/// Namespaces that are at home elsewhere than the ring says, by slot. An
+/// exception in favour of a member without a seat counts for nothing.
+pub type Exceptions = BTreeMap<Slot, MemberName>;
 
 /// What the leader published: enough to compute every owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +69,11 @@ pub struct PublishedMap {
     pub pins: BTreeMap<Arc<str>, MemberName>,
     /// Points per member on the ring.
     pub virtual_nodes: u32,
+    /// Members that are gone and whose place is kept for them; none of them is
+    /// in `members`.
+    pub away: BTreeSet<MemberName>,
+    /// Who is at home elsewhere than the ring says.
+    pub exceptions: Exceptions,
 }
 
 impl PublishedMap {
@@ -66,7 +95,39 @@ impl PublishedMap {
                 .map(|member| (member.name.clone(), member.instance.clone(), member.drained))
                 .collect::<BTreeSet<_>>()
         };
-        self.virtual_nodes == other.virtual_nodes && self.pins == other.pins && key(self) == key(other)
+        self.placed_alike(other) && key(self) == key(other)
+    }
+
+    /// Whether both were made of the same parameters, members aside.
+    fn placed_alike(&self, other: &PublishedMap) -> bool {
+        self.virtual_nodes == other.virtual_nodes
+            && self.pins == other.pins
+            && self.away == other.away
+            && self.exceptions == other.exceptions
+    }
+
+    /// Whether both say the same, apart from their epochs and shares.
+    fn says_the_same(&self, other: &PublishedMap) -> bool {
+        let shareless = |member: &MapMember| MapMember { share: Share::default(), ..member.clone() };
+        self.leader == other.leader
+            && self.placed_alike(other)
+            && self.members.iter().map(shareless).eq(other.members.iter().map(shareless))
+    }
+
+    /// The members that are there and may own something: those not drained, or
+    /// all, if all are drained.
+    pub fn eligible(&self) -> BTreeSet<MemberName> {
+        let names = |drained_too: bool| -> BTreeSet<MemberName> {
+            let taken = self.members.iter().filter(|member| drained_too || !member.drained);
+            taken.map(|member| member.name.clone()).collect()
+        };
+        let eligible = names(false);
+        if eligible.is_empty() { names(true) } else { eligible }
+    }
+
+    /// All at whom namespaces can be at home.
+    pub fn seats(&self) -> BTreeSet<MemberName> {
+        self.eligible().into_iter().chain(self.away.iter().cloned()).collect()
     }
 }
 
@@ -77,30 +138,59 @@ impl PublishedMap {
 /// namespace without an owner would stand still.
 pub struct Ownership {
     map: PublishedMap,
-    ring: Ring,
+    /// Among all seats.
+    homes: Ring,
+    /// Among those that are there, while somebody is away.
+    stand_ins: Option<Ring>,
     eligible: BTreeSet<MemberName>,
+    /// The pins that count, by the position of the namespace.
+    pinned: BTreeMap<Position, MemberName>,
 }
 
 impl Ownership {
     /// Builds the ring of `map`.
     pub fn new(map: PublishedMap) -> Self {
-        let of = |members: &mut dyn Iterator<Item = &MapMember>| {
-            members.map(|member| member.name.clone()).collect::<BTreeSet<_>>()
-        };
-        let mut eligible = of(&mut map.members.iter().filter(|member| !member.drained));
-        if eligible.is_empty() {
-            eligible = of(&mut map.members.iter());
-        }
-        let ring = Ring::new(&eligible, map.virtual_nodes);
-        Ownership { map, ring, eligible }
+        let eligible = map.eligible();
+        let homes = Ring::new(&map.seats(), map.virtual_nodes);
+        let stand_ins = (!map.away.is_empty()).then(|| Ring::new(&eligible, map.virtual_nodes));
+        let has_seat = |member: &MemberName| eligible.contains(member) || map.away.contains(member);
+        let pins = map.pins.iter().filter(|(_, member)| has_seat(member));
+        let pinned = pins.map(|(name, member)| (Position::of(name), member.clone())).collect();
+        Ownership { map, homes, stand_ins, eligible, pinned }
     }
 
     /// The member that owns `namespace`; `None` only if the map has no members.
     pub fn owner(&self, namespace: &str) -> Option<&MemberName> {
-        match self.map.pins.get(namespace) {
-            Some(pinned) if self.eligible.contains(pinned) => Some(pinned),
-            _ => self.ring.owner(namespace),
+        self.owner_at(Position::of(namespace))
+    }
+
+    /// The member that owns the namespace at `position`.
+    pub fn owner_at(&self, position: Position) -> Option<&MemberName> {
+        let home = self.home_at(position)?;
+        match &self.stand_ins {
+            Some(stand_ins) if !self.eligible.contains(home) => stand_ins.owner_at(position),
+            _ => Some(home),
         }
+    }
+
+    /// The seat at which the namespace at `position` is at home.
+    pub fn home_at(&self, position: Position) -> Option<&MemberName> {
+        let excepted = || self.map.exceptions.get(&position.slot()).filter(|home| self.has_seat(home));
+        self.pinned_at(position).or_else(excepted).or_else(|| self.homes.owner_at(position))
+    }
+
+    /// The seat to which operators pinned the namespace at `position`.
+    pub fn pinned_at(&self, position: Position) -> Option<&MemberName> {
+        self.pinned.get(&position)
+    }
+
+    /// The seat to which the ring alone would give `position`.
+    pub fn ring_owner_at(&self, position: Position) -> Option<&MemberName> {
+        self.homes.owner_at(position)
+    }
+
+    fn has_seat(&self, member: &MemberName) -> bool {
+        self.eligible.contains(member) || self.map.away.contains(member)
     }
 
     /// The map it was built from.
@@ -154,15 +244,26 @@ pub struct LiveMember {
     pub address: Arc<str>,
 }
 
+/// What a map is to say beyond its members and the operators' wishes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Whose place is kept. Members that are there or drained are passed over.
+    pub away: BTreeSet<MemberName>,
+    /// Who is at home elsewhere than the ring says.
+    pub exceptions: Exceptions,
+}
+
 /// Plans the map that follows `previous`; `None` when nothing would change.
 ///
 /// `live` names each member once (of a repeated name the last counts). The new
 /// epoch lies above both `previous` and `floor`; `floor` alone is no reason to
-/// publish. The result does not depend on the order of `live`.
+/// publish. The result does not depend on the order of `live`. Shares are left
+/// empty: they are known only when the owners are.
 pub fn plan_map(
     previous: Option<&PublishedMap>,
     spec: &OperatorSpec,
     live: &[LiveMember],
+    placement: &Placement,
     leader: &MemberName,
     floor: Epoch,
 ) -> Option<PublishedMap> {
@@ -171,19 +272,21 @@ pub fn plan_map(
         .map(|member| {
             let drained = spec.drained.contains(&member.name);
             let LiveMember { name, instance, address } = member.clone();
-            (&member.name, MapMember { name, instance, address, drained })
+            (&member.name, MapMember { name, instance, address, drained, share: Share::default() })
         })
         .collect();
     let last = previous.map_or(Epoch(0), |map| map.epoch).max(floor);
+    let away = |name: &&MemberName| !members.contains_key(*name) && !spec.drained.contains(*name);
     let planned = PublishedMap {
         epoch: Epoch(last.0.checked_add(1)?),
         leader: leader.clone(),
+        away: placement.away.iter().filter(away).cloned().collect(),
         members: members.into_values().collect(),
         pins: spec.pins.clone(),
         virtual_nodes: spec.virtual_nodes.clamp(1, MAX_VIRTUAL_NODES),
+        exceptions: placement.exceptions.clone(),
     };
-    let unchanged =
-        previous.is_some_and(|map| PublishedMap { epoch: planned.epoch, ..map.clone() } == planned);
+    let unchanged = previous.is_some_and(|map| map.says_the_same(&planned));
     (!unchanged).then_some(planned)
 }
 
@@ -203,7 +306,7 @@ mod tests {
 
     fn plan(previous: Option<&PublishedMap>, spec: &OperatorSpec, names: &[&str]) -> Option<PublishedMap> {
         let members: Vec<_> = names.iter().map(|name| live(name)).collect();
-        plan_map(previous, spec, &members, &"a".into(), Epoch(0))
+        plan_map(previous, spec, &members, &Placement::default(), &"a".into(), Epoch(0))
     }
 
     fn spec(pins: &[(&str, &str)], drained: &[&str]) -> OperatorSpec {
@@ -221,7 +324,10 @@ mod tests {
         assert_eq!(plan(Some(&first), &spec(&[], &[]), &["b", "a"]), None);
         let floor = Epoch(90);
         let members = [live("a"), live("b")];
-        assert_eq!(plan_map(Some(&first), &spec(&[], &[]), &members, &"a".into(), floor), None);
+        assert_eq!(
+            plan_map(Some(&first), &spec(&[], &[]), &members, &Placement::default(), &"a".into(), floor),
+            None
+        );
     }
 
     #[test]
@@ -235,9 +341,17 @@ mod tests {
         let wider = OperatorSpec { virtual_nodes: 65, ..spec(&[], &[]) };
         assert_eq!(next(wider, &["a", "b"]), Some(Epoch(2)), "virtual nodes");
         let restarted = [live("a"), LiveMember { instance: "b/2".into(), ..live("b") }];
-        let map = plan_map(Some(&first), &spec(&[], &[]), &restarted, &"a".into(), Epoch(0));
+        let map =
+            plan_map(Some(&first), &spec(&[], &[]), &restarted, &Placement::default(), &"a".into(), Epoch(0));
         assert_eq!(map.map(|map| map.epoch), Some(Epoch(2)), "a restart");
-        let map = plan_map(Some(&first), &spec(&[], &[]), &[live("a"), live("b")], &"b".into(), Epoch(0));
+        let map = plan_map(
+            Some(&first),
+            &spec(&[], &[]),
+            &[live("a"), live("b")],
+            &Placement::default(),
+            &"b".into(),
+            Epoch(0),
+        );
         assert_eq!(map.map(|map| map.epoch), Some(Epoch(2)), "another leader");
     }
 
@@ -245,9 +359,18 @@ mod tests {
     fn the_epoch_lies_above_the_floor_and_never_wraps() {
         let first = plan(None, &spec(&[], &[]), &["a"]).unwrap();
         let members = [live("a"), live("b")];
-        let map = plan_map(Some(&first), &spec(&[], &[]), &members, &"a".into(), Epoch(77)).unwrap();
+        let map =
+            plan_map(Some(&first), &spec(&[], &[]), &members, &Placement::default(), &"a".into(), Epoch(77))
+                .unwrap();
         assert_eq!(map.epoch, Epoch(78));
-        let at_the_end = plan_map(Some(&first), &spec(&[], &[]), &members, &"a".into(), Epoch(u64::MAX));
+        let at_the_end = plan_map(
+            Some(&first),
+            &spec(&[], &[]),
+            &members,
+            &Placement::default(),
+            &"a".into(),
+            Epoch(u64::MAX),
+        );
         assert_eq!(at_the_end, None);
     }
 

@@ -3,7 +3,8 @@
 mod shard_map;
 
 pub use shard_map::{
-    DEFAULT_VIRTUAL_NODES, MemberStatus, Ring, SHARD_MAP_NAME, ShardMap, ShardMapSpec, ShardMapStatus,
+    AwayStatus, DEFAULT_VIRTUAL_NODES, MemberStatus, Ring, SHARD_MAP_NAME, ShardMap, ShardMapSpec,
+    ShardMapStatus,
 };
 
 /// API group of the fleet's own resources.

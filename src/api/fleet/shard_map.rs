@@ -36,6 +36,10 @@ pub const DEFAULT_VIRTUAL_NODES: u16 = 512;
     printcolumn = r#"{"name":"Epoch","type":"integer","jsonPath":".status.epoch"}"#,
     printcolumn = r#"{"name":"Leader","type":"string","jsonPath":".status.leader"}"#,
     printcolumn = r#"{"name":"Members","type":"integer","jsonPath":".status.memberCount"}"#,
+    printcolumn = r#"{"name":"Away","type":"integer","jsonPath":".status.awayCount"}"#,
+    printcolumn = r#"{"name":"Imbalance","type":"string","description":"The largest share of the load as a multiple of the mean.","jsonPath":".status.imbalance"}"#,
+    printcolumn = r#"{"name":"Exceptions","type":"integer","description":"Namespaces at home elsewhere than the ring says.","priority":1,"jsonPath":".status.exceptionCount"}"#,
+    printcolumn = r#"{"name":"Shares","type":"string","description":"Per member its namespaces and its part of the load.","priority":1,"jsonPath":".status.shares"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     crates(
         kube_core = "::kube_core",
@@ -93,10 +97,28 @@ pub struct ShardMapStatus {
     /// How many members there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member_count: Option<i32>,
-    /// The members, sorted by name. Owners are computed from these and from the
-    /// pins and virtual nodes below, and from nothing else.
+    /// The members, sorted by name. Owners are computed from these, from their
+    /// exceptions, and from the away members, pins and virtual nodes below, and
+    /// from nothing else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberStatus>,
+    /// Members that are gone and expected back under the same name, sorted by it.
+    /// Their place is kept: others act in their namespaces meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<AwayStatus>,
+    /// How many members are away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_count: Option<i32>,
+    /// The largest share of the load as a multiple of the mean when this epoch
+    /// was published, for example `1.08`; for people to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imbalance: Option<String>,
+    /// How many namespaces are at home elsewhere than the ring says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exception_count: Option<i32>,
+    /// Namespaces and part of the load of every member; for people to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<String>,
     /// The pins of this epoch, copied from the spec of `observedGeneration`: a
     /// pin that operators have just set counts from the next epoch on, so that
     /// all replicas agree within one. Keyed by namespace.
@@ -130,6 +152,30 @@ pub struct MemberStatus {
     /// Whether it owns nothing because operators drained it.
     #[serde(default)]
     pub drained: bool,
+    /// How many namespaces with objects it owned when this epoch was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<i64>,
+    /// What these weighed together: one for each namespace, for each of its
+    /// objects, and for each change per minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<i64>,
+    /// Namespaces that are at home with this member although the ring gives them
+    /// to another: for each the upper 32 bits of the XXH3 hash of its name (behind
+    /// `key` and a zero byte), big-endian, ascending, all in base64. Namespaces
+    /// whose names agree in these bits go together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exceptions: Option<String>,
+}
+
+/// Exceptions in favour of a member that is away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AwayStatus {
+    /// The member's name.
+    pub name: String,
+    /// As in the members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exceptions: Option<String>,
 }
 
 impl JsonSchema for ShardMap {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::balancing::BalanceConfig;
 use crate::backoff::BackoffConfig;
 use crate::breakage::Breakages;
 use crate::ids::{Instance, MemberName};
@@ -76,6 +77,8 @@ pub struct CoordinationConfig {
     pub assume_new_cluster: bool,
     /// What is wrong on purpose: see [`crate::breakage`].
     pub breakage: Breakages,
+    /// Times of balancing.
+    pub balance: BalanceConfig,
 }
 
 impl Default for CoordinationConfig {
@@ -88,6 +91,7 @@ impl Default for CoordinationConfig {
             lease_retention: Duration::from_secs(600),
             assume_new_cluster: false,
             breakage: Breakages::default(),
+            balance: BalanceConfig::default(),
         }
     }
 }

@@ -18,13 +18,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::balancing::Balancing;
 use super::config::CoordinationConfig;
 use super::roster::Roster;
 use super::{MapRecord, MapWrite};
 use crate::backoff::{Backoff, Jitter};
 use crate::breakage::{Breakage, Breakages};
 use crate::ids::{Epoch, MemberName, Revision};
-use crate::shardmap::{LiveMember, Ownership, PublishedMap, plan_map};
+use crate::shardmap::{LiveMember, Ownership, Placement, PublishedMap, plan_map};
 use crate::time::Mono;
 
 /// A map that has no predecessor to be checked against.
@@ -40,6 +41,7 @@ struct FirstMap {
 
 #[derive(Debug)]
 pub(super) struct Leader {
+    pub(super) balancing: Balancing,
     member: MemberName,
     join_debounce: Duration,
     first_map_wait: Duration,
@@ -58,6 +60,7 @@ pub(super) struct Leader {
 impl Leader {
     pub(super) fn new(config: &CoordinationConfig, member: MemberName) -> Self {
         Leader {
+            balancing: Balancing::new(config.balance),
             member,
             join_debounce: config.join_debounce,
             first_map_wait: config.member_lease.duration,
@@ -108,6 +111,7 @@ impl Leader {
         self.first_map = None;
         self.joins_since = None;
         self.deadline = None;
+        self.balancing.rest();
     }
 
     /// What to write now, while we lead. `map`: the object as last seen, `None`
@@ -130,7 +134,11 @@ impl Leader {
         let write = match map {
             None => MapWrite::Create,
             Some(record) => {
-                let map = self.plan(now, record, accepted, roster)?;
+                let Some(map) = self.plan(now, record, accepted, roster) else {
+                    self.deadline = [self.deadline, self.balancing.deadline(now)].into_iter().flatten().min();
+                    return None;
+                };
+                let map = self.balancing.fill_shares(map);
                 MapWrite::Publish { uid: record.uid.clone(), revision: record.revision, map }
             }
         };
@@ -164,10 +172,10 @@ impl Leader {
         }
 
         // Whoever may still be acting stays, as it is.
-        let accepted = accepted.map(Ownership::map).filter(|_| !has_predecessor);
+        let forgotten = accepted.map(Ownership::map).filter(|_| !has_predecessor);
         let mut names = BTreeSet::new();
         let mut staying: Vec<LiveMember> = Vec::new();
-        for member in [previous, accepted].into_iter().flatten().flat_map(|map| &map.members) {
+        for member in [previous, forgotten].into_iter().flatten().flat_map(|map| &map.members) {
             if !roster.has_ended(&member.instance) && names.insert(member.name.clone()) {
                 let address = roster.address(&member.name, &member.instance);
                 staying.push(LiveMember {
@@ -190,7 +198,9 @@ impl Leader {
         let wishes = match previous {
             Some(map) => {
                 let unmoved: Vec<LiveMember> = map.members.iter().map(as_live).collect();
-                !record.in_step || plan_map(previous, &record.spec, &unmoved, &self.member, floor).is_some()
+                let placement = Placement { away: map.away.clone(), exceptions: map.exceptions.clone() };
+                !record.in_step
+                    || plan_map(previous, &record.spec, &unmoved, &placement, &self.member, floor).is_some()
             }
             None => false,
         };
@@ -200,7 +210,17 @@ impl Leader {
         if joining.is_empty() {
             self.joins_since = None;
         }
-        if !(leaves || wishes || moved || !has_predecessor && previous.is_some()) {
+        let present: BTreeSet<MemberName> =
+            names.iter().chain(joining.iter().map(|member| &member.name)).cloned().collect();
+        let away = self.balancing.away(now, previous, &present, &record.spec.drained);
+        // A member that comes back takes its place with its join; one that was
+        // waited for long enough loses it at once.
+        let given_up = previous
+            .is_some_and(|map| map.away.iter().any(|name| !away.contains(name) && !present.contains(name)));
+        let current = accepted.filter(|accepted| previous.is_some_and(|map| map.epoch == accepted.epoch()));
+        let better = current.and_then(|current| self.balancing.look(now, current));
+        let rebalance = better.is_some();
+        if !(leaves || wishes || moved || given_up || rebalance || !has_predecessor && previous.is_some()) {
             if joining.is_empty() {
                 return None;
             }
@@ -211,7 +231,17 @@ impl Leader {
             }
         }
         staying.extend(joining);
-        let planned = plan_map(previous, &record.spec, &staying, &self.member, floor);
+        let mut placement = Placement { away, exceptions: better.unwrap_or_default() };
+        if let Some(previous) = previous.filter(|_| !rebalance) {
+            placement.exceptions.clone_from(&previous.exceptions);
+        }
+        let planned = plan_map(previous, &record.spec, &staying, &placement, &self.member, floor);
+        let planned = planned.map(|draft| {
+            let unplanned = !rebalance || previous.is_some_and(|map| map.seats() != draft.seats());
+            let exceptions =
+                if unplanned { self.balancing.exceptions(previous, &draft) } else { placement.exceptions };
+            PublishedMap { exceptions, ..draft }
+        });
         if planned.is_some() || record.in_step && has_predecessor {
             return planned;
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::handover::DrainTicket;
 use super::lease::{LeaseName, LeaseRecord, LeaseWrite, RequestError};
 use super::roster::LeaseList;
-use crate::ids::{Epoch, Instance, Revision};
+use crate::ids::{Epoch, Instance, MemberName, Revision};
+use crate::placement::LoadReport;
 use crate::shardmap::{OperatorSpec, PublishedMap};
 use crate::time::Mono;
 
@@ -85,6 +86,14 @@ pub enum Event {
     PeerHello {
         /// That epoch.
         highest: Epoch,
+    },
+    /// A member, ourselves included, says what the namespaces that it owns
+    /// weigh; it replaces what it said before.
+    Loads {
+        /// The member.
+        member: MemberName,
+        /// Its report.
+        report: Arc<LoadReport>,
     },
     /// All writes for namespaces that are not acted on any more have ended.
     Drained(DrainTicket),

@@ -12,6 +12,7 @@
 //! have the preconditions they ask for, lists are consistent reads, and nothing
 //! is written for a namespace without asking [`Acting::may_act`] just before.
 
+mod balancing;
 mod claim;
 mod config;
 mod election;
@@ -24,6 +25,7 @@ mod roster;
 
 use std::sync::Arc;
 
+pub use balancing::BalanceConfig;
 pub use config::{ConfigError, CoordinationConfig, Identity, LeaseTiming, MAX_LEASE_DURATION};
 pub use handover::{Acting, DrainTicket};
 pub use lease::{
@@ -35,6 +37,7 @@ pub use roster::LeaseList;
 
 use crate::backoff::{Backoff, Jitter};
 use crate::ids::{Epoch, Instance, MemberName, Revision};
+use crate::placement::{Loads, Moves, moves};
 use crate::shardmap::{Ownership, PublishedMap};
 use crate::time::Mono;
 use claim::ClaimRequest;
@@ -104,6 +107,7 @@ pub struct Coordinator {
     must_read_map: bool,
     listing: Reading,
     next_garbage_check: Mono,
+    moves: Moves,
     phase: Phase,
     /// The latest time seen; time never goes back.
     now: Mono,
@@ -134,6 +138,7 @@ impl Coordinator {
             must_read_map: true,
             listing: reading(),
             next_garbage_check: Mono(0),
+            moves: Moves::default(),
             phase: Phase::Running,
             now: Mono(0),
             config,
@@ -185,6 +190,17 @@ impl Coordinator {
     /// The members whose Leases are live, as far as seen.
     pub fn live_members(&self) -> Vec<MemberName> {
         self.roster.live().map(|member| member.name).collect()
+    }
+
+    /// What all members told of their loads.
+    pub fn loads(&self) -> &Arc<Loads> {
+        self.leader.balancing.loads()
+    }
+
+    /// How many namespaces changed their owner with the maps accepted so far, by
+    /// what was known of them at the time.
+    pub fn moves(&self) -> Moves {
+        self.moves
     }
 
     /// When the next [`Event::Tick`] is due, if nothing else happens before.
@@ -324,6 +340,7 @@ impl Coordinator {
             Event::PeerSettled { instance, epoch } => self.roster.note_settled(&instance, epoch),
             Event::PeerDeparted { instance } => self.roster.end(&instance),
             Event::PeerHello { highest } => self.roster.heard_of(highest),
+            Event::Loads { member, report } => self.leader.balancing.report(now, member, report),
             Event::Drained(ticket) => self.drained(ticket, actions),
             Event::Shutdown => {
                 if self.phase == Phase::Running {
@@ -380,7 +397,7 @@ impl Coordinator {
         if let Some(map) = &record.published {
             self.roster.observe_map(now, map);
             if map.epoch > self.handover.epoch() {
-                self.accept(map.clone(), actions);
+                self.accept(now, map.clone(), actions);
             }
             let maps: Vec<&PublishedMap> =
                 self.handover.current().map(|current| current.map()).into_iter().chain([map]).collect();
@@ -389,8 +406,13 @@ impl Coordinator {
         self.map = KnownMap::Present(Box::new(record));
     }
 
-    fn accept(&mut self, map: PublishedMap, actions: &mut Vec<Action>) {
-        let ticket = self.handover.accept(Arc::new(Ownership::new(map)));
+    fn accept(&mut self, now: Mono, map: PublishedMap, actions: &mut Vec<Action>) {
+        self.leader.balancing.observe_map(now, &map);
+        let ownership = Arc::new(Ownership::new(map));
+        if let Some(before) = self.handover.current() {
+            self.moves.add(&moves(before, &ownership, self.leader.balancing.loads()));
+        }
+        let ticket = self.handover.accept(ownership);
         actions.push(Action::StopActing(ticket));
         let listed = self.handover.is_listed();
         if self.membership.observe_map(listed) {

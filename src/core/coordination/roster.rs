@@ -348,7 +348,7 @@ impl Roster {
 mod tests {
     use super::super::lease::LeaseContent;
     use super::*;
-    use crate::shardmap::MapMember;
+    use crate::shardmap::{MapMember, Share};
 
     const DURATION: Duration = Duration::from_secs(5);
 
@@ -469,9 +469,12 @@ mod tests {
                 instance: "a/1".into(),
                 address: "a:1".into(),
                 drained: false,
+                share: Share::default(),
             }],
             pins: BTreeMap::new(),
             virtual_nodes: 1,
+            away: BTreeSet::new(),
+            exceptions: BTreeMap::new(),
         };
         roster.observe_map(at(10), &map);
         assert_eq!(roster.list_due(), Some(Mono(0)), "its Lease may not have been seen yet");

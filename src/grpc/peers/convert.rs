@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use flotilla_core::delivery::{Ack, AppliedRow, AppliedTable, Rejection, Scope, Tombstone};
 use flotilla_core::ids::{Frontier, GatewayId, Kind, ObjectKey, Revision, SessionId};
+use flotilla_core::placement::{LoadReport, MAX_ENTRIES, Weight};
+use flotilla_core::ring::Position;
+use flotilla_core::shardmap::Share;
 use flotilla_proto::peer as wire;
 use tonic::Status;
 
@@ -135,6 +138,28 @@ pub(super) fn table_in(table: wire::Applied) -> Result<AppliedTable, Status> {
     })
 }
 
+pub(super) fn loads_out(report: &LoadReport) -> wire::Loads {
+    wire::Loads {
+        positions: report.entries.iter().map(|(position, _)| position.0).collect(),
+        weights: report.entries.iter().map(|(_, weight)| weight.0).collect(),
+        rest_namespaces: report.rest.namespaces,
+        rest_load: report.rest.load,
+    }
+}
+
+pub(super) fn loads_in(loads: wire::Loads) -> Result<LoadReport, Status> {
+    let (positions, weights) = (loads.positions, loads.weights);
+    if positions.len() != weights.len() || positions.len() > MAX_ENTRIES || !positions.is_sorted() {
+        return Err(Status::invalid_argument(format!(
+            "loads need one weight for each position, ascending, at most {MAX_ENTRIES}, not {} for {}",
+            weights.len(),
+            positions.len()
+        )));
+    }
+    let entries = positions.into_iter().map(Position).zip(weights.into_iter().map(Weight)).collect();
+    Ok(LoadReport { entries, rest: Share { namespaces: loads.rest_namespaces, load: loads.rest_load } })
+}
+
 pub(super) fn ack_out(ack: &Ack) -> wire::ForwardedAck {
     wire::ForwardedAck {
         session_id: ack.session.to_string(),
@@ -258,6 +283,27 @@ mod tests {
             let back = ack_in(ack_out(&ack)).unwrap();
             assert_eq!((back.session, back.gateway, back.version), (ack.session, ack.gateway, ack.version));
             assert_eq!((back.result, back.apply_duration), (ack.result, ack.apply_duration));
+        }
+    }
+
+    #[test]
+    fn loads_survive_the_wire_and_only_whole() {
+        let entries =
+            [("a", 7), ("b", 0), ("c", 255)].map(|(name, weight)| (Position::of(name), Weight(weight)));
+        let mut report = LoadReport::new(entries.into());
+        report.rest = Share { namespaces: 3, load: 1 << 40 };
+        assert_eq!(loads_in(loads_out(&report)).unwrap(), report);
+        for spoil in [
+            (|loads| loads.weights.truncate(2)) as fn(&mut wire::Loads),
+            |loads| loads.positions.reverse(),
+            |loads| {
+                loads.positions = vec![0; MAX_ENTRIES + 1];
+                loads.weights = vec![0; MAX_ENTRIES + 1].into();
+            },
+        ] {
+            let mut loads = loads_out(&report);
+            spoil(&mut loads);
+            assert!(loads_in(loads).is_err());
         }
     }
 

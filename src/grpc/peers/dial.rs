@@ -316,6 +316,12 @@ impl Speaker {
             self.table_at = Some(Instant::now());
             self.say(Message::Applied(convert::table_out(table))).await;
         }
+        if let Some(loads) = &state.loads
+            && !self.told.loads.as_ref().is_some_and(|told| Arc::ptr_eq(told, loads))
+        {
+            self.told.loads = Some(loads.clone());
+            self.say(Message::Loads(convert::loads_out(loads))).await;
+        }
         if let Some(instance) = &state.departed
             && self.told.departed != state.departed
         {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use flotilla_certs::{ClientTls, Identity};
 use flotilla_core::delivery::{Ack, AppliedTable, Tombstone};
 use flotilla_core::ids::{Epoch, Frontier, GatewayId, Instance, Kind, MemberName, Revision, SessionId};
+use flotilla_core::placement::LoadReport;
 use flotilla_proto::peer::peer_message::Message;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -125,6 +126,13 @@ pub enum PeerEvent {
         /// The table.
         table: AppliedTable,
     },
+    /// What the namespaces that it owns weigh; replaces what it said before.
+    Loads {
+        /// The member.
+        member: MemberName,
+        /// Its report.
+        report: Arc<LoadReport>,
+    },
     /// An acknowledgement for a session that may be ours.
     ForwardedAck(Ack),
     /// A heartbeat for a session that may be ours.
@@ -165,6 +173,7 @@ struct Outbox {
     departed: Option<Instance>,
     frontier: Frontier,
     table: Option<Arc<AppliedTable>>,
+    loads: Option<Arc<LoadReport>>,
 }
 
 /// A member that we are connected to.
@@ -237,6 +246,11 @@ impl Peers {
             outbox.table = Some(table);
             news
         });
+    }
+
+    /// Sets what the namespaces that we own weigh.
+    pub fn set_loads(&self, loads: Arc<LoadReport>) {
+        self.outbox.send_modify(|outbox| outbox.loads = Some(loads));
     }
 
     /// Sets how far we have read; told with the next Hello.

@@ -1,6 +1,7 @@
 //! Gauges and counters of coordination.
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use flotilla_core::placement::MoveReason;
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// Metrics of coordination; clones share them.
 #[derive(Debug, Clone)]
@@ -19,6 +20,18 @@ pub struct CoordinationMetrics {
     pub lease_requests: IntCounterVec,
     /// `flotilla_stop_acting_total`
     pub stopped: prometheus::IntCounter,
+    /// `flotilla_member_load{member}`
+    pub member_load: IntGaugeVec,
+    /// `flotilla_member_namespaces{member}`
+    pub member_namespaces: IntGaugeVec,
+    /// `flotilla_load_imbalance`
+    pub imbalance: Gauge,
+    /// `flotilla_members_away`
+    pub away: IntGauge,
+    /// `flotilla_placement_exceptions`
+    pub exceptions: IntGauge,
+    /// `flotilla_namespace_moves_total{reason}`
+    pub moves: IntCounterVec,
 }
 
 impl CoordinationMetrics {
@@ -47,7 +60,40 @@ impl CoordinationMetrics {
                 "flotilla_stop_acting_total",
                 "Times this replica was told to stop acting on namespaces.",
             )?,
+            member_load: IntGaugeVec::new(
+                Opts::new("flotilla_member_load", "What the namespaces that a member owns weigh together."),
+                &["member"],
+            )?,
+            member_namespaces: IntGaugeVec::new(
+                Opts::new("flotilla_member_namespaces", "Namespaces with objects that a member owns."),
+                &["member"],
+            )?,
+            imbalance: Gauge::new(
+                "flotilla_load_imbalance",
+                "The largest load of a member as a multiple of the mean.",
+            )?,
+            away: IntGauge::new("flotilla_members_away", "Members that are gone and expected back.")?,
+            exceptions: IntGauge::new(
+                "flotilla_placement_exceptions",
+                "Namespaces at home elsewhere than the ring says.",
+            )?,
+            moves: IntCounterVec::new(
+                Opts::new(
+                    "flotilla_namespace_moves_total",
+                    "Namespaces that got another owner, by reason, as this replica saw it.",
+                ),
+                &["reason"],
+            )?,
         };
+        for reason in MoveReason::ALL {
+            metrics.moves.with_label_values(&[reason.name()]).inc_by(0);
+        }
+        registry.register(Box::new(metrics.member_load.clone()))?;
+        registry.register(Box::new(metrics.member_namespaces.clone()))?;
+        registry.register(Box::new(metrics.imbalance.clone()))?;
+        registry.register(Box::new(metrics.away.clone()))?;
+        registry.register(Box::new(metrics.exceptions.clone()))?;
+        registry.register(Box::new(metrics.moves.clone()))?;
         registry.register(Box::new(metrics.leader.clone()))?;
         registry.register(Box::new(metrics.epoch.clone()))?;
         registry.register(Box::new(metrics.leadership_changes.clone()))?;

@@ -19,6 +19,8 @@ use arc_swap::ArcSwap;
 use flotilla_core::coordination::{
     Acting, Action, ConfigError, CoordinationConfig, Coordinator, Event, Identity, LeaseName, RequestError,
 };
+use flotilla_core::placement::{Loads, MoveReason, Moves, imbalance};
+use flotilla_core::shardmap::Ownership;
 use flotilla_core::time::Mono;
 use kube::Client;
 use rand::Rng as _;
@@ -50,12 +52,20 @@ pub struct Coordination {
     origin: Instant,
     acting: Arc<ArcSwap<Acting>>,
     view: watch::Sender<Arc<OwnershipView>>,
+    /// What the gauges of balance were made of.
+    balance: ShownBalance,
     /// What the view was made of.
     shown: (u64, u64, bool, bool),
     peers: mpsc::Receiver<PeerNews>,
     announcements: mpsc::Sender<Announcement>,
     drains: mpsc::Sender<Drain>,
     metrics: CoordinationMetrics,
+}
+
+#[derive(Default)]
+struct ShownBalance {
+    moves: Moves,
+    of: Option<(Arc<Ownership>, Arc<Loads>)>,
 }
 
 /// A request to finish or abandon what is being written for namespaces that
@@ -111,6 +121,7 @@ impl Coordination {
             origin,
             acting,
             view,
+            balance: ShownBalance::default(),
             shown: (0, 0, false, false),
             peers,
             announcements,
@@ -159,6 +170,7 @@ impl Coordination {
                     PeerNews::Hello { highest } => Event::PeerHello { highest },
                     PeerNews::Settled { instance, epoch } => Event::PeerSettled { instance, epoch },
                     PeerNews::Departed { instance } => Event::PeerDeparted { instance },
+                    PeerNews::Loads { member, report } => Event::Loads { member, report },
                 },
                 () = wait_until(due) => Event::Tick,
                 () = wait_until(stop_at) => {
@@ -184,6 +196,7 @@ impl Coordination {
             self.act(now, action, requests);
         }
         self.show(now);
+        self.show_balance();
         finished
     }
 
@@ -274,6 +287,41 @@ impl Coordination {
             metrics.lease_requests.with_label_values(&[result]).inc();
             Some(Event::LeaseAnswered(name, answer))
         });
+    }
+
+    /// Shows the loads as far as they are known here; every replica shows the
+    /// same, give or take what is on its way.
+    fn show_balance(&mut self) {
+        let moves = self.coordinator.moves();
+        if moves != self.balance.moves {
+            for reason in MoveReason::ALL {
+                let more = moves.get(reason) - self.balance.moves.get(reason);
+                self.metrics.moves.with_label_values(&[reason.name()]).inc_by(more);
+            }
+            self.balance.moves = moves;
+        }
+        let Some(ownership) = self.coordinator.ownership() else { return };
+        let loads = self.coordinator.loads();
+        let known = self.balance.of.as_ref();
+        if known.is_some_and(|(map, seen)| Arc::ptr_eq(map, ownership) && Arc::ptr_eq(seen, loads)) {
+            return;
+        }
+        self.balance.of = Some((ownership.clone(), loads.clone()));
+        let shares = loads.shares(ownership);
+        self.metrics.member_load.reset();
+        self.metrics.member_namespaces.reset();
+        for (member, share) in &shares {
+            let label = [member.as_str()];
+            self.metrics
+                .member_load
+                .with_label_values(&label)
+                .set(i64::try_from(share.load).unwrap_or(i64::MAX));
+            self.metrics.member_namespaces.with_label_values(&label).set(i64::from(share.namespaces));
+        }
+        self.metrics.imbalance.set(imbalance(shares.values()) as f64 / 100.0);
+        self.metrics.away.set(i64::try_from(ownership.map().away.len()).unwrap_or(i64::MAX));
+        let exceptions = ownership.map().exceptions.len();
+        self.metrics.exceptions.set(i64::try_from(exceptions).unwrap_or(i64::MAX));
     }
 
     /// Shows what changed.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use flotilla_core::coordination::Acting;
 use flotilla_core::ids::{Epoch, Instance, MemberName};
+use flotilla_core::placement::LoadReport;
 use flotilla_core::shardmap::{Ownership, PublishedMap};
 use flotilla_core::time::Mono;
 use tokio::time::Instant;
@@ -101,5 +102,12 @@ pub enum PeerNews {
     Departed {
         /// The peer's instance.
         instance: Instance,
+    },
+    /// A member, ourselves included, says what its namespaces weigh.
+    Loads {
+        /// The member.
+        member: MemberName,
+        /// Its report.
+        report: Arc<LoadReport>,
     },
 }

@@ -79,6 +79,10 @@ pub struct ControllerArgs {
     /// How often a replica renews its Lease
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub member_lease_renew: Duration,
+    /// How long the place of a replica that is gone is kept for it: others act in
+    /// its namespaces meanwhile and give them back; 0s: not at all
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    pub member_return_patience: Duration,
     /// How long the leader may be silent before another takes over
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub leader_lease_duration: Duration,

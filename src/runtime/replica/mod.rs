@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use flotilla_avapigw::AvapigwCompiler;
 use flotilla_certs::Identity;
-use flotilla_core::coordination::{CoordinationConfig, Identity as Candidate, LeaseTiming};
+use flotilla_core::coordination::{BalanceConfig, CoordinationConfig, Identity as Candidate, LeaseTiming};
 use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig};
 use flotilla_core::ids::{Instance, Kind, MemberName};
 use flotilla_core::report::ReportConfig;
@@ -91,6 +91,10 @@ impl Settings {
             member_lease: timing(args.member_lease_duration, args.member_lease_renew),
             leader_lease: timing(args.leader_lease_duration, args.leader_lease_renew),
             assume_new_cluster: args.new_cluster,
+            balance: BalanceConfig {
+                return_patience: args.member_return_patience,
+                ..BalanceConfig::default()
+            },
             ..CoordinationConfig::default()
         };
         coordination.check().context("--member-lease-…, --leader-lease-…")?;
@@ -360,6 +364,7 @@ async fn assemble(
         reporting: inputs_in,
         readiness: readiness.clone(),
         metrics: voices::Metrics::new(&registry)?,
+        weighing: voices::Weighing::default(),
     };
     supervisor.spawn("voices", voices.run(delivering.clone()));
     let reporting = reporting::Reporting {

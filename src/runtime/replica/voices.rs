@@ -1,18 +1,20 @@
 //! Carries what the parts of a replica have to say to each other and to the
 //! peers: applied tables, settled epochs, addresses, readiness, gauges.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::delivery::Notice;
-use flotilla_core::ids::{Kind, MemberName};
+use flotilla_core::ids::{Epoch, Kind, MemberName};
+use flotilla_core::placement::{LoadReport, Meter, Sample};
+use flotilla_core::time::Mono;
 use flotilla_grpc::gateway::DeliveryView;
 use flotilla_grpc::peers::{PeerAddress, PeerEvent, Peers};
 use flotilla_k8s::coordination::{Announcement, OwnershipView, PeerNews};
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
@@ -20,6 +22,9 @@ use super::reporting::Input;
 use crate::web::Readiness;
 
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
+
+/// Least time between two reports of weights under the same map.
+const LOADS_EVERY: Duration = Duration::from_secs(10);
 
 /// Gauges about this replica's share.
 #[derive(Clone)]
@@ -47,6 +52,28 @@ impl Metrics {
         registry.register(Box::new(metrics.owned.clone()))?;
         registry.register(Box::new(metrics.objects.clone()))?;
         Ok(metrics)
+    }
+}
+
+/// Measures what our namespaces weigh, and remembers what was told of it.
+pub struct Weighing {
+    meter: Meter,
+    origin: Instant,
+    told: Option<(Instant, Epoch, Arc<LoadReport>)>,
+}
+
+impl Default for Weighing {
+    fn default() -> Self {
+        Weighing { meter: Meter::default(), origin: Instant::now(), told: None }
+    }
+}
+
+impl Weighing {
+    /// News are told at once after a new map, otherwise at a bounded rate.
+    fn is_due(&self, epoch: Epoch, report: &LoadReport) -> bool {
+        self.told
+            .as_ref()
+            .is_none_or(|(at, of, told)| **told != *report && (*of != epoch || at.elapsed() >= LOADS_EVERY))
     }
 }
 
@@ -78,6 +105,8 @@ pub struct Voices {
     pub readiness: Readiness,
     /// Gauges.
     pub metrics: Metrics,
+    /// Weights of our namespaces.
+    pub weighing: Weighing,
 }
 
 impl Voices {
@@ -128,6 +157,7 @@ impl Voices {
                 self.reporting.send(Input::Applied(member, table)).await.is_ok()
             }
             PeerEvent::Lost { member, .. } => self.reporting.send(Input::Lost(member)).await.is_ok(),
+            PeerEvent::Loads { member, report } => self.coordinate(PeerNews::Loads { member, report }).await,
             PeerEvent::ForwardedAck(ack) => self.delivery.forwarded_ack(ack).await.is_ok(),
             PeerEvent::ForwardedHeartbeat { session, gateway, version } => {
                 self.delivery.forwarded_heartbeat(session, gateway, version).await.is_ok()
@@ -172,24 +202,43 @@ impl Voices {
     }
 
     /// Looks at every object, so not with every change.
-    async fn gauges(&self) -> bool {
+    async fn gauges(&mut self) -> bool {
         let view = self.ownership.borrow().clone();
-        let member = self.member.clone();
         let metrics = self.metrics.clone();
         let look = move |engine: &flotilla_core::delivery::Delivery<_>| {
-            let mut namespaces = BTreeSet::new();
+            let mut samples: BTreeMap<Arc<str>, Sample> = BTreeMap::new();
             for kind in Kind::ALL {
                 let mut count = 0;
                 for object in engine.objects(kind) {
-                    namespaces.insert(&object.key.namespace);
                     count += 1;
+                    if !samples.contains_key(&object.key.namespace) {
+                        samples.insert(object.key.namespace.clone(), Sample::default());
+                    }
+                    if let Some(sample) = samples.get_mut(&object.key.namespace) {
+                        sample.objects += 1;
+                        sample.changes += u64::try_from(object.generation).unwrap_or(0);
+                    }
                 }
                 metrics.objects.with_label_values(&[&kind.name().to_lowercase()]).set(count);
             }
-            let owned =
-                namespaces.into_iter().filter(|namespace| view.owner(namespace) == Some(&member)).count();
-            metrics.owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
+            samples
         };
-        self.delivery.inspect(look).await.is_ok()
+        let Ok(samples) = self.delivery.inspect(look).await else { return false };
+        let own = |namespace: &str| view.owner(namespace) == Some(&self.member);
+        let owned = samples.keys().filter(|namespace| own(namespace)).count();
+        self.metrics.owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
+        // What is half listed says nothing about weights.
+        if !self.view.borrow().ready {
+            return true;
+        }
+        self.weighing.meter.observe(Mono::from_origin(self.weighing.origin.elapsed()), &samples);
+        let report = self.weighing.meter.report(own);
+        if self.weighing.is_due(view.epoch(), &report) {
+            let report = Arc::new(report);
+            self.weighing.told = Some((Instant::now(), view.epoch(), report.clone()));
+            self.peers.set_loads(report.clone());
+            return self.coordinate(PeerNews::Loads { member: self.member.clone(), report }).await;
+        }
+        true
     }
 }

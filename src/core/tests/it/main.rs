@@ -1,5 +1,6 @@
 //! Tests of the core through its public interface.
 
+mod balance;
 mod coordination;
 mod delivery;
 mod version;

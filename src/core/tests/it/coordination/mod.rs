@@ -11,6 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flotilla_core::coordination::LeaseName;
 use flotilla_core::ids::MemberName;
+use flotilla_core::placement::{AIM, LoadReport, Loads, TOLERATED, Weight};
+use flotilla_core::ring::Position;
+use flotilla_core::shardmap::{Ownership, PublishedMap};
 
 use simulation::{NAMESPACES, World, namespace};
 
@@ -25,6 +28,10 @@ fn mischief(world: &mut World, replicas: usize) {
     let lease = LeaseName::Member(MemberName::from(format!("r{slot}")));
     let long = 200 + world.below(9_000);
     let pid = world.process_of(slot);
+    if world.one_in(6) {
+        let index = world.below(NAMESPACES as u64) as usize;
+        world.weights[index] = Weight::nearest(1 + world.below(200));
+    }
     match (world.below(20), pid) {
         (0 | 1, Some(pid)) => {
             world.crash(pid);
@@ -161,9 +168,39 @@ fn check_agreement(world: &World, replicas: usize) {
         assert_eq!(ownership.map(), map, "process {pid} has the newest map");
         assert!(coordinator.has_taken_over(), "process {pid} acts on all it owns");
     }
+    check_balance(world, map);
     for index in 0..NAMESPACES {
         let actors = world.actors(index);
         assert_eq!(actors.len(), 1, "{} is acted on by {actors:?}", namespace(index));
+    }
+}
+
+/// Nobody's place is kept who is there; everybody knows the same loads; and
+/// nobody has more than is tolerated unless a large namespace is the cause.
+fn check_balance(world: &World, map: &PublishedMap) {
+    assert_eq!(map.away.len(), 0, "all are back: {map:?}");
+    let ownership = Ownership::new(map.clone());
+    let mut loads = Loads::default();
+    let unpinned = (0..NAMESPACES).map(|index| (Position::of(&namespace(index)), world.weights[index]));
+    loads.add(&LoadReport::new(unpinned.collect()));
+    for (pid, process) in world.live() {
+        assert_eq!(**process.coordinator.loads(), loads, "process {pid} knows the loads");
+    }
+    let total: u64 = loads.weights.values().map(|weight| weight.value()).sum();
+    let seats = ownership.map().seats().len() as u64;
+    let movable = loads.weights.iter().filter(|(position, _)| ownership.pinned_at(**position).is_none());
+    let largest = movable.map(|(_, weight)| weight.value()).max().unwrap_or(0);
+    let bound = total * AIM / (100 * seats);
+    for (seat, share) in loads.homes(&ownership) {
+        let pinned =
+            loads.weights.iter().filter(|(position, _)| ownership.pinned_at(**position) == Some(&seat));
+        let pinned: u64 = pinned.map(|(_, weight)| weight.value()).sum();
+        // Whoever is above the bound would give away what fits to one below the mean.
+        // What betters the balance by next to nothing is not done.
+        let slight = (total * 3).div_ceil(100 * seats);
+        let most =
+            (total * TOLERATED).div_ceil(100 * seats).max(bound + largest).max(pinned + largest) + slight;
+        assert!(share.load <= most, "{seat} has {share:?}, at most {most}: {map:?}");
     }
 }
 

@@ -6,14 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::backoff::Jitter;
 use flotilla_core::coordination::{
-    Acting, Action, CoordinationConfig, Coordinator, DrainTicket, Event, Identity, LeaseName, LeaseRecord,
-    MapRecord, RequestError,
+    Acting, Action, BalanceConfig, CoordinationConfig, Coordinator, DrainTicket, Event, Identity, LeaseName,
+    LeaseRecord, MapRecord, RequestError,
 };
-use flotilla_core::ids::{Epoch, Instance};
+use flotilla_core::ids::{Epoch, Instance, MemberName};
+use flotilla_core::placement::{LoadReport, Weight};
+use flotilla_core::ring::Position;
 use flotilla_core::time::Mono;
 
 use super::server::{Change, Server};
@@ -73,6 +76,8 @@ enum Occurrence {
     Drained(Pid, DrainTicket),
     /// A replica wants to write something.
     Write(Pid),
+    /// A replica measures what its namespaces weigh.
+    Weigh(Pid),
     Start(usize),
     GiveUp(Pid),
 }
@@ -82,6 +87,7 @@ enum PeerMessage {
     Settled(Instance, Epoch),
     Departed(Instance),
     Hello(Epoch),
+    Loads(MemberName, Arc<LoadReport>),
 }
 
 #[derive(Debug)]
@@ -129,6 +135,8 @@ pub struct World {
     pub outage_until: u64,
     /// Peer messages from the first to the second are lost until then.
     pub peers_cut_until: BTreeMap<(usize, usize), u64>,
+    /// What each namespace weighs.
+    pub weights: [Weight; NAMESPACES],
     config: CoordinationConfig,
     queue: BTreeMap<(u64, u64), Occurrence>,
     sequence: u64,
@@ -152,6 +160,16 @@ impl World {
     pub fn new(seed: u64, tell: bool) -> Self {
         let mut random = Jitter::seeded(seed);
         let revision = random.next_u64() % 1000;
+        let weights = std::array::from_fn(|_| Weight::nearest(1 + random.next_u64() % 60));
+        // Everything that has to do with balance happens within one run: also
+        // that a place is given up, or is not kept at all.
+        let seconds = |below: u64, random: &mut Jitter| Duration::from_secs(random.next_u64() % below);
+        let balance = BalanceConfig {
+            return_patience: seconds(8, &mut random),
+            imbalance_patience: seconds(4, &mut random),
+            interval: seconds(6, &mut random),
+        };
+        let config = CoordinationConfig { balance, ..CoordinationConfig::default() };
         World {
             now: 10_000,
             server: Server::new(revision),
@@ -161,7 +179,8 @@ impl World {
             delay: 20,
             outage_until: 0,
             peers_cut_until: BTreeMap::new(),
-            config: CoordinationConfig::default(),
+            weights,
+            config,
             queue: BTreeMap::new(),
             sequence: 0,
             story: tell.then(String::new),
@@ -239,6 +258,7 @@ impl World {
         self.break_watch(pid);
         self.schedule(self.now, Occurrence::Timer(pid));
         self.schedule(self.now, Occurrence::Write(pid));
+        self.schedule(self.now, Occurrence::Weigh(pid));
     }
 
     pub fn crash(&mut self, pid: Pid) {
@@ -335,6 +355,7 @@ impl World {
             | Occurrence::Watch { pid, .. }
             | Occurrence::Peer { pid, .. }
             | Occurrence::Drained(pid, _)
+            | Occurrence::Weigh(pid)
             | Occurrence::Write(pid) => Some(*pid),
             Occurrence::Arrive { .. }
             | Occurrence::Relist { .. }
@@ -396,11 +417,13 @@ impl World {
                     PeerMessage::Settled(instance, epoch) => Event::PeerSettled { instance, epoch },
                     PeerMessage::Departed(instance) => Event::PeerDeparted { instance },
                     PeerMessage::Hello(highest) => Event::PeerHello { highest },
+                    PeerMessage::Loads(member, report) => Event::Loads { member, report },
                 };
                 self.step(pid, event);
             }
             Occurrence::Drained(pid, ticket) => self.step(pid, Event::Drained(ticket)),
             Occurrence::Write(pid) => self.write(pid),
+            Occurrence::Weigh(pid) => self.weigh(pid),
             Occurrence::Start(slot) => self.start_now(slot),
             Occurrence::GiveUp(pid) => self.processes[pid].alive = false,
         }
@@ -418,6 +441,21 @@ impl World {
         }
         let pause = 50 + self.below(300);
         self.schedule(now + pause, Occurrence::Write(pid));
+    }
+
+    /// A replica tells everybody what its namespaces weigh, and itself.
+    fn weigh(&mut self, pid: Pid) {
+        let process = &self.processes[pid];
+        let member = MemberName::from(format!("r{}", process.slot));
+        if let Some(ownership) = process.coordinator.ownership() {
+            let own = (0..NAMESPACES).map(|index| (Position::of(&namespace(index)), self.weights[index]));
+            let own = own.filter(|(position, _)| ownership.owner_at(*position) == Some(&member));
+            let report = Arc::new(LoadReport::new(own.collect()));
+            self.tell_peers(pid, &PeerMessage::Loads(member.clone(), report.clone()));
+            self.step(pid, Event::Loads { member, report });
+        }
+        let pause = 300 + self.below(700);
+        self.schedule(self.now + pause, Occurrence::Weigh(pid));
     }
 
     fn relist(&mut self, pid: Pid, watch: u64) {

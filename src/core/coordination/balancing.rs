@@ -1,0 +1,208 @@
+//! What the leader knows and decides about balance: whose place is kept, and
+//! when namespaces change their homes. Where to, `crate::placement` says.
+//!
+//! Homes are planned anew when seats, pins or the ring change, and when one seat
+//! has carried more than is tolerated for a while. Everything else, restarts
+//! above all, leaves them alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::MemberName;
+use crate::placement::{LoadReport, Loads, TOLERATED, imbalance, plan};
+use crate::shardmap::{Exceptions, Ownership, PublishedMap, Share};
+use crate::time::Mono;
+
+/// Looks at the balance are at least this far apart: each costs a lookup per
+/// namespace.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The report of a member that is in no map any more counts for so long: until
+/// then those who took over have reported.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// A plan must lower the largest share by so many percent of the mean to be
+/// worth moving anything.
+const WORTHWHILE: u64 = 2;
+
+/// Times of balancing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BalanceConfig {
+    /// How long the place of a member that is gone is kept for it; zero: not at
+    /// all. A restart should be over by then.
+    pub return_patience: Duration,
+    /// How long a member must carry more than is tolerated before namespaces
+    /// move for it.
+    pub imbalance_patience: Duration,
+    /// Least time between two plans that were made for balance alone.
+    pub interval: Duration,
+}
+
+impl Default for BalanceConfig {
+    fn default() -> Self {
+        BalanceConfig {
+            return_patience: Duration::from_secs(120),
+            imbalance_patience: Duration::from_secs(30),
+            interval: Duration::from_secs(120),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Balancing {
+    config: BalanceConfig,
+    /// Keyed by member; with the time at which it came.
+    reports: BTreeMap<MemberName, (Mono, Arc<LoadReport>)>,
+    /// The sum of `reports`.
+    loads: Arc<Loads>,
+    /// Since when this leader knows that a member is away.
+    away_since: BTreeMap<MemberName, Mono>,
+    /// Something has changed since the last look.
+    unseen: bool,
+    next_look: Mono,
+    above_since: Option<Mono>,
+    /// No plan for balance alone before this.
+    not_before: Mono,
+}
+
+impl Balancing {
+    pub(super) fn new(config: BalanceConfig) -> Self {
+        Balancing {
+            config,
+            reports: BTreeMap::new(),
+            loads: Arc::default(),
+            away_since: BTreeMap::new(),
+            unseen: false,
+            next_look: Mono(0),
+            above_since: None,
+            not_before: Mono(0),
+        }
+    }
+
+    pub(super) fn loads(&self) -> &Arc<Loads> {
+        &self.loads
+    }
+
+    /// A member told what its namespaces weigh.
+    pub(super) fn report(&mut self, now: Mono, member: MemberName, report: Arc<LoadReport>) {
+        let known = self.reports.insert(member, (now, report.clone()));
+        if known.is_none_or(|(_, known)| known != report) {
+            self.sum_up();
+        }
+    }
+
+    /// A map was accepted.
+    pub(super) fn observe_map(&mut self, now: Mono, map: &PublishedMap) {
+        let count = self.reports.len();
+        self.reports.retain(|member, (at, _)| {
+            map.member(member).is_some() || map.away.contains(member) || now.since(*at) < REMEMBERED
+        });
+        self.unseen = true;
+        if self.reports.len() != count {
+            self.sum_up();
+        }
+    }
+
+    fn sum_up(&mut self) {
+        let mut loads = Loads::default();
+        self.reports.values().for_each(|(_, report)| loads.add(report));
+        self.loads = Arc::new(loads);
+        self.unseen = true;
+    }
+
+    /// We do not lead (any more).
+    pub(super) fn rest(&mut self) {
+        self.away_since.clear();
+        self.above_since = None;
+    }
+
+    /// When, after `now`, something is to be decided although nothing will have
+    /// happened.
+    pub(super) fn deadline(&self, now: Mono) -> Option<Mono> {
+        let given_up = self.away_since.values().map(|since| *since + self.config.return_patience);
+        let looks = self.unseen || self.above_since.is_some();
+        given_up.chain(looks.then_some(self.next_look)).filter(|at| *at > now).min()
+    }
+
+    /// Whose place is kept in the map that follows `previous`, when `present`
+    /// are there.
+    pub(super) fn away(
+        &mut self,
+        now: Mono,
+        previous: Option<&PublishedMap>,
+        present: &BTreeSet<MemberName>,
+        drained: &BTreeSet<MemberName>,
+    ) -> BTreeSet<MemberName> {
+        let Some(previous) = previous else { return BTreeSet::new() };
+        let members = previous.members.iter().map(|member| &member.name);
+        let gone: BTreeSet<&MemberName> = members
+            .chain(&previous.away)
+            .filter(|name| !present.contains(*name) && !drained.contains(*name))
+            .collect();
+        self.away_since.retain(|name, _| gone.contains(name));
+        let patience = self.config.return_patience;
+        let mut away = BTreeSet::new();
+        for name in gone {
+            if now < *self.away_since.entry(name.clone()).or_insert(now) + patience {
+                away.insert(name.clone());
+            }
+        }
+        away
+    }
+
+    /// The exceptions of `draft`, which follows `previous`.
+    pub(super) fn exceptions(&self, previous: Option<&PublishedMap>, draft: &PublishedMap) -> Exceptions {
+        let Some(previous) = previous else { return Exceptions::new() };
+        let same = previous.seats() == draft.seats()
+            && previous.pins == draft.pins
+            && previous.virtual_nodes == draft.virtual_nodes;
+        if same {
+            return previous.exceptions.clone();
+        }
+        plan(Some(&Ownership::new(previous.clone())), draft, &self.loads, self.is_complete(previous))
+    }
+
+    /// Whether every member of `map` has told its loads.
+    fn is_complete(&self, map: &PublishedMap) -> bool {
+        map.members.iter().all(|member| self.reports.contains_key(&member.name))
+    }
+
+    /// Looks at the balance of the map in force; exceptions that better it, if
+    /// it is time for that.
+    pub(super) fn look(&mut self, now: Mono, current: &Ownership) -> Option<Exceptions> {
+        if now < self.next_look || !(self.unseen || self.above_since.is_some()) {
+            return None;
+        }
+        self.next_look = now + LOOK;
+        self.unseen = false;
+        let map = current.map();
+        let before = imbalance(self.loads.homes(current).values());
+        if before <= TOLERATED || !self.is_complete(map) {
+            self.above_since = None;
+            return None;
+        }
+        let due = *self.above_since.get_or_insert(now) + self.config.imbalance_patience;
+        if now < due.max(self.not_before) {
+            self.next_look = due.max(self.not_before);
+            return None;
+        }
+        self.not_before = now + self.config.interval;
+        self.above_since = None;
+        let exceptions = plan(Some(current), map, &self.loads, true);
+        let planned = Ownership::new(PublishedMap { exceptions: exceptions.clone(), ..map.clone() });
+        let after = imbalance(self.loads.homes(&planned).values());
+        (after + WORTHWHILE <= before).then_some(exceptions)
+    }
+
+    /// Writes into `map` what its members own.
+    pub(super) fn fill_shares(&self, map: PublishedMap) -> PublishedMap {
+        let ownership = Ownership::new(map);
+        let shares: BTreeMap<MemberName, Share> = self.loads.shares(&ownership);
+        let mut map = ownership.map().clone();
+        for member in &mut map.members {
+            member.share = shares.get(&member.name).copied().unwrap_or_default();
+        }
+        map
+    }
+}
