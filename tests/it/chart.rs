@@ -152,6 +152,7 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
         let objects = render(&helm, &["--set", "image.repository=registry.example.com/flotilla"]);
         kubectl.give(&["apply", "--server-side", "-f", "-"], &objects);
         rights_are_no_more_than_needed(&kubectl);
+        requests_for_leases_have_their_own_priority(&kubectl);
         rights_are_enough_for_a_replica(&kubectl);
     })
     .await
@@ -190,6 +191,35 @@ fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
     }
     // The question is asked rightly: this one it may.
     assert!(kubectl.may(&replica, &["get", "secrets/flotilla-ca", "-n", NAMESPACE]));
+}
+
+/// The API server tells with each answer which FlowSchema a request fell under.
+fn requests_for_leases_have_their_own_priority(kubectl: &Kubectl) {
+    let schema = kubectl.get(&["get", "flowschema", "flotilla-leases", "-o", "jsonpath={.metadata.uid}"]);
+    let (_folder, kubeconfig) = kubectl.service_account(NAMESPACE, "flotilla");
+    let replica = Kubectl { kubeconfig };
+    let falls_under_it = |arguments: &[&str]| {
+        let output = replica.run(&[arguments, &["-v=8"]].concat(), "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("Flowschema-Uid"), "{said}");
+        said.contains(schema.trim())
+    };
+    // New FlowSchemas take effect when the API server has seen them.
+    let deadline = Instant::now() + PATIENCE;
+    while !falls_under_it(&["get", "leases", "--namespace", NAMESPACE]) {
+        assert!(Instant::now() < deadline, "requests for Leases wait with everybody else's");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(falls_under_it(&[
+        "get",
+        "lease",
+        "flotilla-leader",
+        "--ignore-not-found",
+        "--namespace",
+        NAMESPACE
+    ]));
+    assert!(falls_under_it(&["get", "shardmap", "fleet", "--ignore-not-found"]));
+    assert!(!falls_under_it(&["get", "apiroutes", "--all-namespaces"]), "only what must not wait");
 }
 
 fn rights_are_enough_for_a_replica(kubectl: &Kubectl) {

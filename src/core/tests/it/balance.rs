@@ -179,7 +179,7 @@ fn check_zipf(exponent: f64, seed: u64, print: bool) {
         let Some(step) = step else { continue };
         let fair = 1_000 / count.max(1) as u64;
         if print {
-            println!(
+            eprintln!(
                 "zipf s={exponent} seed {seed}: {count:>2} members, max/mean {percent}% (largest namespace {}%), \
                  moved {} of ideal {} namespaces, {} of ideal {} weight, {} among stayers, {} exceptions",
                 fleet.largest() * 100 * count as u64 / fleet.total(),
@@ -225,7 +225,7 @@ fn zipf_sizes_are_balanced_on_3_5_and_10_members_at_once() {
                     ring.loads.shares(ring.ownership()).into_values().collect()
                 };
                 if seed == 0 {
-                    println!(
+                    eprintln!(
                         "zipf s={exponent}: {members} members, max/mean {}% (ring alone {}%, largest namespace {}%), {} exceptions",
                         fleet.imbalance(),
                         imbalance(&plain),
@@ -247,7 +247,7 @@ fn equal_sizes_move_only_to_newcomers_and_from_leavers() {
     let mut fleet = Fleet::new(loads(vec![3; 200]), 1);
     for count in [3, 5, 2] {
         let step = fleet.change(&(0..count).collect());
-        println!("equal: to {count} members {step:?}, max/mean {}%", fleet.imbalance());
+        eprintln!("equal: to {count} members {step:?}, max/mean {}%", fleet.imbalance());
         assert_eq!(step.among_stayers, 0, "to {count}");
         assert!(step.moved * 2 <= step.ideal * 3, "to {count}: {step:?}");
         assert!(fleet.imbalance() <= TOLERATED, "to {count}: {}%", fleet.imbalance());
