@@ -45,7 +45,12 @@ pub(super) const PACKAGES: &[Package] = &[
     package("flotilla-turmoil", "chaos/turmoil", ABOVE_TESTING),
     package("flotilla-plans", "chaos/plans", ABOVE_TESTING),
     package("flotilla-kills", "chaos/kills", ABOVE_TESTING),
+    package("loadtest", "loadtest", LOADTEST),
 ];
+
+/// The load test starts fleets under its own name; its clients know nothing of
+/// the server.
+const LOADTEST: &[&str] = &["flotilla-certs", "flotilla-k8s", "flotilla-runtime", "flotilla-testing"];
 
 /// The chaos command puts its own packages together.
 const CHAOS: &[&str] = &["flotilla-sim", "flotilla-model", "flotilla-plans", "flotilla-kills"];
@@ -80,7 +85,7 @@ const ABOVE_TESTING: &[&str] = &[
 /// What drives the product from outside. Nothing shipped uses it, so it is free in
 /// what it uses of others.
 const HARNESSES: &[&str] =
-    &["flotilla-testing", "chaos", "flotilla-turmoil", "flotilla-plans", "flotilla-kills"];
+    &["flotilla-testing", "chaos", "flotilla-turmoil", "flotilla-plans", "flotilla-kills", "loadtest"];
 
 /// Packages of others that only some of ours may name in their manifests, and
 /// which these are, without their prefix. What is not listed is free for all

@@ -1,0 +1,166 @@
+//! Flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use flotilla_testing::fleet::Against;
+
+use crate::client::Model;
+use crate::limit;
+
+/// Measures how fast changes reach gateways, and what that costs.
+///
+/// Ends with 0 when nothing went wrong, with 1 when a gateway went back, lost what
+/// nobody deleted, or did not end equal, with 2 when it could not measure.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Scenarios, and the parts that they start.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Changes at a steady rate: how long until every gateway has each.
+    Propagation(Propagation),
+    /// Creations as fast as the API server takes them.
+    Burst(Burst),
+    /// Gateways that come all at once and have nothing.
+    Coldsync(Coldsync),
+    /// The yardstick's server; scenarios start it themselves.
+    #[command(hide = true)]
+    LimitServer(limit::Args),
+}
+
+/// What a scenario runs against.
+#[derive(Debug, Clone, Args)]
+pub struct Fleet {
+    /// What to start: `replicas=N,api=embedded` or `api=real`.
+    #[arg(long, default_value = "replicas=1,api=embedded", conflicts_with = "kubeconfig")]
+    pub start: Start,
+    /// A cluster that is there already, with its controller.
+    #[arg(long, requires = "operators")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Where that controller serves gateways, once per replica.
+    #[arg(long = "operator", value_name = "HOST:PORT", requires = "kubeconfig")]
+    pub operators: Vec<SocketAddr>,
+    /// The CA of that controller.
+    #[arg(long, requires = "kubeconfig")]
+    pub ca: Option<PathBuf>,
+    /// A client certificate for all gateways.
+    #[arg(long, requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// Connect without a client certificate.
+    #[arg(long, conflicts_with = "cert")]
+    pub no_client_cert: bool,
+    /// The name that the controller's certificate must have.
+    #[arg(long, default_value = "localhost")]
+    pub server_name: String,
+    /// What applying costs a gateway.
+    #[arg(long, value_enum, default_value = "instant")]
+    pub gateway_model: Model,
+    /// Writes the result there as JSON; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, Args, serde::Serialize)]
+pub struct Size {
+    /// Gateways.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub gateways: u32,
+    /// Routes.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub routes: u32,
+    /// Namespaces that they are in.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub namespaces: u32,
+}
+
+/// `propagation`
+#[derive(Debug, Clone, Args)]
+pub struct Propagation {
+    /// What it runs against.
+    #[command(flatten)]
+    pub fleet: Fleet,
+    /// How much there is.
+    #[command(flatten)]
+    pub size: Size,
+    /// Changes a second.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+    /// For how many seconds changes are made.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub seconds: u32,
+    /// More gateways that do not read what they are sent.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub slow: u32,
+    /// Bytes a second that these read.
+    #[arg(long, default_value_t = 0, requires = "slow")]
+    pub slow_rate: u32,
+    /// Measures a bare server with the same clients afterwards, and compares.
+    #[arg(long)]
+    pub vs_limit: bool,
+}
+
+/// `burst`
+#[derive(Debug, Clone, Args)]
+pub struct Burst {
+    /// What it runs against.
+    #[command(flatten)]
+    pub fleet: Fleet,
+    /// How much is there before; `--routes` more are created.
+    #[command(flatten)]
+    pub size: Size,
+}
+
+/// `coldsync`
+#[derive(Debug, Clone, Args)]
+pub struct Coldsync {
+    /// What it runs against.
+    #[command(flatten)]
+    pub fleet: Fleet,
+    /// How much there is.
+    #[command(flatten)]
+    pub size: Size,
+}
+
+/// What a run starts for itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// How many replicas.
+    pub replicas: usize,
+    /// Before which API server.
+    pub api: Against,
+}
+
+impl FromStr for Start {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut start = Start { replicas: 1, api: Against::Embedded };
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("replicas", count)) => {
+                    let count: u8 = count.parse().map_err(|_| format!("replicas={count}: use 1 to 9"))?;
+                    if !(1..=9).contains(&count) {
+                        return Err(format!("replicas={count}: use 1 to 9"));
+                    }
+                    start.replicas = usize::from(count);
+                }
+                Some(("api", "embedded")) => start.api = Against::Embedded,
+                Some(("api", "real")) => start.api = Against::Real,
+                _ => return Err(format!("{part}: use replicas=N and api=embedded or api=real")),
+            }
+        }
+        Ok(start)
+    }
+}

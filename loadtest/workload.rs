@@ -1,0 +1,201 @@
+//! What tenants have and change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use flotilla_testing::fleet::objects::Tenants;
+use futures::StreamExt as _;
+use kube::api::{
+    DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::cli::Size;
+use crate::client::{Board, key};
+
+/// ResourceType API_ROUTE on the wire.
+pub const ROUTE: u64 = 1;
+
+/// Writes that may be under way at once.
+const AT_ONCE: usize = 64;
+
+/// Routes, spread over namespaces.
+#[derive(Clone)]
+pub struct Routes {
+    client: Client,
+    api: Api<DynamicObject>,
+    size: Size,
+}
+
+fn resource() -> ApiResource {
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("avapigw.io", "v1alpha1", "APIRoute"),
+        "apiroutes",
+    )
+}
+
+impl Routes {
+    /// So many routes in so many namespaces, none of which is there yet.
+    pub fn new(client: Client, size: Size) -> Self {
+        Routes { api: Api::all_with(client.clone(), &resource()), client, size }
+    }
+
+    /// Namespace and name of the route of this number.
+    pub fn name(&self, number: u32) -> (String, String) {
+        (format!("load-{:04}", number % self.size.namespaces), format!("route-{number:05}"))
+    }
+
+    /// Its key.
+    pub fn key(&self, number: u32) -> u64 {
+        let (namespace, name) = self.name(number);
+        key(ROUTE, &namespace, &name)
+    }
+
+    /// Its spec, of the size that routes of tenants have.
+    pub fn spec(&self, number: u32, turn: u64) -> Value {
+        let (namespace, name) = self.name(number);
+        json!({
+            "match": [{
+                "uri": {"prefix": format!("/{namespace}/{name}")},
+                "methods": ["GET", "POST", "PUT"],
+                "headers": [{"name": "x-tenant", "exact": namespace}],
+            }],
+            "route": [
+                {"destination": {"host": "10.0.0.1", "port": 8080}, "weight": 90},
+                {"destination": {"host": "10.0.0.2", "port": 8080}, "weight": 10},
+            ],
+            "timeout": "30s",
+            "retries": {"attempts": 3, "perTryTimeout": "10s", "retryOn": "5xx,reset,connect-failure"},
+            "headers": {"request": {"set": {"x-turn": turn.to_string()}, "remove": ["x-internal"]}},
+        })
+    }
+
+    /// Creates the namespaces.
+    pub async fn namespaces(&self) {
+        let names = (0..self.size.namespaces).map(|number| format!("load-{number:04}"));
+        Tenants { client: self.client.clone() }.namespaces(names).await;
+    }
+
+    /// Creates the routes of these numbers as fast as the API server takes
+    /// them; `board` is told of each.
+    pub async fn create(&self, numbers: std::ops::Range<u32>, board: Option<&Board>) -> anyhow::Result<()> {
+        let mut writes = futures::stream::iter(numbers)
+            .map(|number| async move {
+                let (namespace, name) = self.name(number);
+                let object = serde_json::from_value(json!({
+                    "apiVersion": "avapigw.io/v1alpha1",
+                    "kind": "APIRoute",
+                    "metadata": {"name": name, "namespace": namespace},
+                    "spec": self.spec(number, 0),
+                }))?;
+                let api = self.of(&namespace);
+                let made: DynamicObject = api.create(&PostParams::default(), &object).await?;
+                anyhow::Ok((number, made.metadata.generation.unwrap_or(1) as u64))
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some(made) = writes.next().await {
+            let (number, generation) = made?;
+            if let Some(board) = board {
+                board.written(self.key(number), generation, board.now(), true);
+            }
+        }
+        Ok(())
+    }
+
+    fn of(&self, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &resource())
+    }
+
+    async fn change(&self, number: u32, turn: u64) -> anyhow::Result<u64> {
+        let (namespace, name) = self.name(number);
+        let patch = Patch::Merge(json!({"spec": self.spec(number, turn)}));
+        let made = self.of(&namespace).patch(&name, &PatchParams::default(), &patch).await?;
+        Ok(made.metadata.generation.context("an object without generation")? as u64)
+    }
+
+    /// Changes routes in turn at a steady rate, whatever becomes of the changes
+    /// before: a slow server must not slow the measurement down.
+    pub async fn keep_changing(&self, board: &Arc<Board>, rate: u32, seconds: u32) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let mut writes = JoinSet::new();
+        for turn in 0..u64::from(rate) * u64::from(seconds) {
+            sleep_until(begun + Duration::from_secs(1).mul_f64(turn as f64 / f64::from(rate))).await;
+            let permit = room.clone().acquire_owned().await?;
+            let (routes, board) = (self.clone(), board.clone());
+            writes.spawn(async move {
+                let number = (turn % u64::from(routes.size.routes)) as u32;
+                let generation = routes.change(number, turn + 1).await?;
+                board.written(routes.key(number), generation, board.now(), true);
+                drop(permit);
+                anyhow::Ok(())
+            });
+            while let Some(done) = writes.try_join_next() {
+                done??;
+            }
+        }
+        while let Some(done) = writes.join_next().await {
+            done??;
+        }
+        Ok(())
+    }
+
+    /// Deletes the routes of these numbers; the board is told before.
+    pub async fn delete(&self, numbers: std::ops::Range<u32>, board: &Board) -> anyhow::Result<()> {
+        for number in numbers {
+            let (namespace, name) = self.name(number);
+            board.deleting(self.key(number));
+            self.of(&namespace).delete(&name, &DeleteParams::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the board of every status that says Ready, for ever.
+    pub async fn follow_statuses(&self, board: &Board) -> anyhow::Result<()> {
+        let listed = self.api.list_metadata(&ListParams::default().limit(1)).await?;
+        let mut revision = listed.metadata.resource_version.context("a list without resourceVersion")?;
+        loop {
+            let mut events = self.api.watch(&WatchParams::default(), &revision).await?.boxed();
+            while let Some(event) = events.next().await {
+                match event? {
+                    WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                        if let Some(generation) = ready(&object) {
+                            let namespace = object.namespace().unwrap_or_default();
+                            board.ready(key(ROUTE, &namespace, &object.name_any()), generation, board.now());
+                        }
+                        revision = object.resource_version().unwrap_or(revision);
+                    }
+                    WatchEvent::Bookmark(bookmark) => revision = bookmark.metadata.resource_version,
+                    WatchEvent::Deleted(_) => {}
+                    WatchEvent::Error(error) => anyhow::bail!("the watch of statuses: {error}"),
+                }
+            }
+        }
+    }
+
+    /// Key, uid and generation of every route that the API server has.
+    pub async fn all(&self) -> anyhow::Result<Vec<(u64, String, u64)>> {
+        let listed = self.api.list_metadata(&ListParams::default()).await?;
+        let each = listed.items.into_iter().map(|object| {
+            let namespace = object.namespace().unwrap_or_default();
+            let generation = object.metadata.generation.unwrap_or_default() as u64;
+            (key(ROUTE, &namespace, &object.name_any()), object.uid().unwrap_or_default(), generation)
+        });
+        Ok(each.collect())
+    }
+}
+
+/// The generation that a status says is on every gateway.
+fn ready(object: &DynamicObject) -> Option<u64> {
+    let status = &object.data["status"];
+    let conditions = status["conditions"].as_array()?;
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
+    let generation = ready["observedGeneration"].as_u64().or(status["observedGeneration"].as_u64())?;
+    (ready["status"] == "True").then_some(generation)
+}
