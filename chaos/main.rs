@@ -1,5 +1,8 @@
 //! `chaos`: looks for violations of the fleet's promises before users do.
 
+mod commands;
+
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -17,9 +20,22 @@ struct Cli {
 
 /// Each has a module of its own under `commands`.
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Explores small models of the protocols exhaustively.
+    Model(commands::model::ModelArgs),
+}
 
-#[expect(unreachable_code, reason = "the first command is not there yet")]
 fn main() -> ExitCode {
-    match Cli::parse().command {}
+    let found = match Cli::parse().command {
+        Command::Model(args) => commands::model::run(&args, &mut std::io::stdout()),
+    };
+    match found {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            // With nothing to write to there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
 }

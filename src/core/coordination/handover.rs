@@ -21,10 +21,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::roster::Roster;
 use crate::breakage::{Breakage, Breakages};
 use crate::ids::{Epoch, Instance, MemberName};
-use crate::shardmap::Ownership;
+use crate::shardmap::{MapMember, Ownership};
 use crate::time::Mono;
 
 /// So many maps may follow each other without the barrier being passed once;
@@ -76,8 +75,23 @@ impl Acting {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Handover {
+/// What is known of a member's word about an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It may still act under an earlier map, as far as is known.
+    Unknown,
+    /// The epoch that it settled last.
+    Settled(Epoch),
+    /// It acts no more and never will again.
+    Ended,
+}
+
+/// The barrier of one replica. See the module's description.
+///
+/// It is public for those who explore it apart from Leases and time; the
+/// product reaches it through [`Coordinator`](super::Coordinator).
+#[derive(Debug, Clone)]
+pub struct Handover {
     member: MemberName,
     /// The running tenure.
     tenure: Option<Instance>,
@@ -96,7 +110,8 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    pub(super) fn new(member: MemberName, breakage: Breakages) -> Self {
+    /// The barrier of a replica that knows no map and has no tenure.
+    pub fn new(member: MemberName, breakage: Breakages) -> Self {
         Handover {
             member,
             tenure: None,
@@ -110,28 +125,31 @@ impl Handover {
         }
     }
 
-    pub(super) fn current(&self) -> Option<&Arc<Ownership>> {
+    /// The newest accepted map.
+    pub fn current(&self) -> Option<&Arc<Ownership>> {
         self.current.as_ref()
     }
 
-    pub(super) fn epoch(&self) -> Epoch {
+    /// The newest accepted map's epoch; zero before the first.
+    pub fn epoch(&self) -> Epoch {
         self.current.as_ref().map_or(Epoch(0), |map| map.epoch())
     }
 
     /// The epoch last settled.
-    pub(super) fn settled(&self) -> Option<Epoch> {
+    pub fn settled(&self) -> Option<Epoch> {
         self.settled
     }
 
     /// Whether `current` names the running tenure.
-    pub(super) fn is_listed(&self) -> bool {
+    pub fn is_listed(&self) -> bool {
         match (&self.current, &self.tenure) {
             (Some(current), Some(tenure)) => current.map().lists(&self.member, tenure),
             _ => false,
         }
     }
 
-    pub(super) fn acting(&self, until: Option<Mono>) -> Acting {
+    /// What may be acted on while the Lease is good until `until`.
+    pub fn acting(&self, until: Option<Mono>) -> Acting {
         match until {
             Some(until) => {
                 let (member, maps) = (self.member.clone(), self.maps.clone());
@@ -147,12 +165,13 @@ impl Handover {
         self.ticket
     }
 
-    pub(super) fn begin_tenure(&mut self, instance: Instance) {
+    /// The member Lease was obtained by `instance`.
+    pub fn begin_tenure(&mut self, instance: Instance) {
         self.tenure = Some(instance);
     }
 
     /// Stops all acting.
-    pub(super) fn fence(&mut self) -> DrainTicket {
+    pub fn fence(&mut self) -> DrainTicket {
         self.tenure = None;
         self.maps = Arc::new([]);
         self.passed = false;
@@ -160,7 +179,7 @@ impl Handover {
     }
 
     /// Takes a map of a later epoch into account.
-    pub(super) fn accept(&mut self, map: Arc<Ownership>) -> DrainTicket {
+    pub fn accept(&mut self, map: Arc<Ownership>) -> DrainTicket {
         self.passed = false;
         self.current = Some(map.clone());
         let mut maps = self.maps.to_vec();
@@ -179,7 +198,7 @@ impl Handover {
 
     /// The writes that `ticket` is about have ended. Returns the epoch that is
     /// settled thereby.
-    pub(super) fn drained(&mut self, ticket: DrainTicket) -> Option<Epoch> {
+    pub fn drained(&mut self, ticket: DrainTicket) -> Option<Epoch> {
         if !self.draining || ticket < self.ticket {
             return None;
         }
@@ -189,8 +208,9 @@ impl Handover {
         Some(epoch)
     }
 
-    /// Passes the barrier if it is open. True if it has just been passed.
-    pub(super) fn try_pass(&mut self, roster: &Roster) -> bool {
+    /// Passes the barrier if it is open, by what `standing` knows of the other
+    /// members. True if it has just been passed.
+    pub fn try_pass(&mut self, standing: impl Fn(&MapMember) -> Standing) -> bool {
         let Some(current) = &self.current else { return false };
         if self.passed || !self.is_listed() {
             return false;
@@ -200,8 +220,11 @@ impl Handover {
         let open = skipped
             || current.map().members.iter().all(|member| {
                 member.name == self.member
-                    || roster.settled(&member.instance) == Some(epoch)
-                    || roster.has_ended(&member.instance)
+                    || match standing(member) {
+                        Standing::Settled(settled) => settled == epoch,
+                        Standing::Ended => true,
+                        Standing::Unknown => false,
+                    }
             });
         if open {
             self.maps = Arc::new([current.clone()]);
@@ -211,7 +234,7 @@ impl Handover {
     }
 
     /// Whether the barrier for the newest map has been passed.
-    pub(super) fn has_passed(&self) -> bool {
+    pub fn has_passed(&self) -> bool {
         self.passed
     }
 }

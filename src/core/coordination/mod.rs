@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 pub use balancing::BalanceConfig;
 pub use config::{ConfigError, CoordinationConfig, Identity, LeaseTiming, MAX_LEASE_DURATION};
-pub use handover::{Acting, DrainTicket};
+pub use handover::{Acting, DrainTicket, Handover, Standing};
 pub use lease::{
     LEADER_LEASE, LeaseContent, LeaseName, LeaseRecord, LeaseWrite, MEMBER_LEASE_PREFIX, Precondition,
     RequestError,
@@ -42,7 +42,6 @@ use crate::shardmap::{Ownership, PublishedMap};
 use crate::time::Mono;
 use claim::ClaimRequest;
 use election::Election;
-use handover::Handover;
 use leader::Leader;
 use membership::Membership;
 use roster::Roster;
@@ -256,7 +255,7 @@ impl Coordinator {
                 actions.push(Action::AnnounceSettled { instance, epoch });
             }
         }
-        self.handover.try_pass(&self.roster);
+        self.handover.try_pass(|member| self.roster.standing(&member.instance));
         self.request(now, &mut actions);
         if self.phase == Phase::Stopping && self.membership.is_done() && self.election.is_done() {
             self.phase = Phase::Finished;

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::handover;
 use super::lease::{LeaseName, LeaseRecord};
 use crate::breakage::{Breakage, Breakages};
 use crate::ids::{Epoch, Instance, MemberName, Revision};
@@ -129,6 +130,14 @@ impl Roster {
 
     pub(super) fn settled(&self, instance: &Instance) -> Option<Epoch> {
         self.settled.get(instance).copied()
+    }
+
+    /// What is known of an instance's word.
+    pub(super) fn standing(&self, instance: &Instance) -> handover::Standing {
+        if self.has_ended(instance) {
+            return handover::Standing::Ended;
+        }
+        self.settled(instance).map_or(handover::Standing::Unknown, handover::Standing::Settled)
     }
 
     pub(super) fn note_settled(&mut self, instance: &Instance, epoch: Epoch) {

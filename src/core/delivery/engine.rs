@@ -18,7 +18,7 @@ use crate::time::Mono;
 pub(super) type Slot = u64;
 
 /// What was computed for a position at the store's present state.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub position: Arc<Position>,
     pub difference: Arc<Difference>,
@@ -62,7 +62,7 @@ impl Plan {
 }
 
 /// A gateway's registration here.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Registration {
     pub session: SessionId,
     pub at: Mono,
@@ -72,7 +72,7 @@ pub(super) struct Registration {
 }
 
 /// See the module's description.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Engine {
     pub config: DeliveryConfig,
     pub store: Store,

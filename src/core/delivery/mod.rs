@@ -32,7 +32,9 @@ use crate::store::{ContentView, Listed, Store};
 use crate::time::Mono;
 use engine::Engine;
 
-/// The engine of one replica. See the module's description.
+/// The engine of one replica. See the module's description. A clone goes its
+/// own way: models try every continuation of a state.
+#[derive(Clone)]
 pub struct Delivery<C> {
     compiler: C,
     engine: Engine,

@@ -86,7 +86,7 @@ type Key = (Arc<ScopeInfo>, Base, [Frontier; 3], u32, Vec<(Kind, u32)>);
 
 /// All positions without `ahead` by what they are; those with it come about
 /// only by an edge and are shared through it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Positions {
     cluster: Arc<str>,
     known: BTreeMap<Key, Weak<Position>>,

@@ -55,13 +55,13 @@ impl Change {
 }
 
 /// What is being done about a rejection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Trouble {
     Repair(Repair),
     Search(Search),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Repair {
     attempt: u8,
     culprits: BTreeSet<(Kind, ObjectKey)>,
@@ -73,7 +73,7 @@ pub(crate) struct Repair {
     message: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Search {
     /// What is to be delivered, without what was found bad.
     list: Vec<(Arc<Resource>, Mark)>,

@@ -62,7 +62,7 @@ pub(crate) enum Purpose {
 }
 
 /// The batch in flight.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Flight {
     pub edge: Arc<Edge>,
     pub purpose: Purpose,
@@ -92,7 +92,7 @@ pub(crate) struct Rejected {
 }
 
 /// See the module's description.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub id: SessionId,
     pub gateway: GatewayId,

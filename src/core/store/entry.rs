@@ -51,7 +51,7 @@ pub(crate) struct Previous {
 }
 
 /// One live object.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entry {
     /// As last seen.
     pub object: RawObject,

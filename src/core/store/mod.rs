@@ -49,7 +49,7 @@ pub(crate) struct Totals {
     pub bytes: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct KindState {
     listed: bool,
     entries: BTreeMap<ObjectKey, Entry>,
@@ -57,7 +57,7 @@ struct KindState {
 }
 
 /// See the module's description.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Store {
     kinds: [KindState; Kind::COUNT],
     frontier: Frontier,

@@ -7,7 +7,7 @@ use crate::ids::{Frontier, Kind, ObjectKey, Revision};
 /// For each causing kind: (revision, kind and key of what changed). The cause
 /// differs from the kind where an outcome depends on another object's
 /// existence. Kept equal to the entries' `caused` and the tombstones.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct News {
     by_cause: [BTreeSet<(Revision, Kind, ObjectKey)>; Kind::COUNT],
 }

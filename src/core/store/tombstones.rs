@@ -26,7 +26,7 @@ pub(crate) struct Grave {
 }
 
 /// Deletions of one kind. `graves` and `by_age` hold the same keys.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Tombstones {
     graves: BTreeMap<ObjectKey, Grave>,
     by_age: BTreeSet<(Revision, ObjectKey)>,
