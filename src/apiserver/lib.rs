@@ -24,6 +24,7 @@ pub mod patch;
 pub mod schema;
 pub mod table;
 
+mod apply;
 mod auth;
 mod faults;
 mod http;
@@ -41,4 +42,5 @@ pub use auth::{Identity, MASTERS, Permission};
 pub use faults::{Effect, Faults, Matcher, Rule, RuleId};
 pub use options::{Error, Options, TlsOptions};
 pub use server::{ApiServer, LocalService};
+pub use store::Backup;
 pub use verb::{RequestKind, Verb};

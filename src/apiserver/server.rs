@@ -23,6 +23,7 @@ use crate::faults::Faults;
 use crate::http::{Body, BoxError, Cut, handle};
 use crate::options::{Error, Options};
 use crate::state::State;
+use crate::store::Backup;
 use crate::tls::Tls;
 use crate::verb::RequestKind;
 
@@ -95,6 +96,17 @@ impl ApiServer {
     /// Forgets all history, as etcd's compaction does: watches and continued lists from before are 410 Gone.
     pub fn compact(&self) {
         self.state.write(|store, _| store.compact());
+    }
+
+    /// Everything that is stored now.
+    pub fn backup(&self) -> Backup {
+        self.state.read(|store| store.backup())
+    }
+
+    /// Goes back to an earlier state, as when etcd is restored from a backup: revisions go back, too, and are used
+    /// again. Watches end.
+    pub fn restore(&self, backup: &Backup) {
+        self.state.write(|store, _| store.restore(backup));
     }
 
     /// Replaces what users outside `system:masters` may do.

@@ -4,7 +4,7 @@
 //! be able to read what any other one wrote, also across releases, so the
 //! hashes are fixed (xxh3) and the first two characters name the format.
 //!
-//! `f1.<cluster>.<scope>.<low>[-<high>][~<step>][!<exclusions>]`, described in
+//! `f1.<cluster>.<incarnation>.<scope>.<low>[-<high>][~<step>][!<exclusions>]`, described in
 //! ARCHITECTURE.md, "Version string".
 
 use std::collections::BTreeSet;
@@ -50,6 +50,9 @@ impl Exclusions {
 pub struct Version {
     /// Which cluster's log: 8 lower-case hex digits, see [`cluster_id`].
     pub cluster: Arc<str>,
+    /// Which history of it: 8 lower-case hex digits. Revisions of another one
+    /// mean nothing here.
+    pub incarnation: Arc<str>,
     /// What part of it, see [`scope_hash`].
     pub scope: u32,
     /// Everything up to here is included.
@@ -70,12 +73,15 @@ pub enum VersionError {
     TooLong,
     /// It does not start with the format's mark, or parts are missing.
     #[error(
-        "version does not have the form f1.<cluster>.<scope>.<position>: it was written by another control plane or release"
+        "version does not have the form f1.<cluster>.<incarnation>.<scope>.<position>: it was written by another control plane or release"
     )]
     Format,
     /// The cluster is not 8 hex digits.
     #[error("version's cluster is not 8 lower-case hex digits")]
     Cluster,
+    /// The incarnation is not 8 hex digits.
+    #[error("version's incarnation is not 8 lower-case hex digits")]
+    Incarnation,
     /// The scope is not 8 hex digits.
     #[error("version's scope is not 8 lower-case hex digits")]
     Scope,
@@ -100,7 +106,7 @@ pub enum VersionError {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "f1.{}.{:08x}.", self.cluster, self.scope)?;
+        write!(f, "f1.{}.{}.{:08x}.", self.cluster, self.incarnation, self.scope)?;
         write_frontier(f, &self.low)?;
         if self.high != self.low {
             f.write_char('-')?;
@@ -133,8 +139,10 @@ impl FromStr for Version {
         }
         let rest = text.strip_prefix("f1.").ok_or(VersionError::Format)?;
         let (cluster, rest) = rest.split_once('.').ok_or(VersionError::Format)?;
+        let (incarnation, rest) = rest.split_once('.').ok_or(VersionError::Format)?;
         let (scope, rest) = rest.split_once('.').ok_or(VersionError::Format)?;
         hex8(cluster).ok_or(VersionError::Cluster)?;
+        hex8(incarnation).ok_or(VersionError::Incarnation)?;
         let scope = hex8(scope).ok_or(VersionError::Scope)?;
         let (rest, excluded) = match rest.split_once('!') {
             Some((rest, text)) => (rest, parse_exclusions(text)?),
@@ -160,7 +168,8 @@ impl FromStr for Version {
         if !high.reached(&low) {
             return Err(VersionError::Order);
         }
-        Ok(Version { cluster: cluster.into(), scope, low, high, step, excluded })
+        let (cluster, incarnation) = (cluster.into(), incarnation.into());
+        Ok(Version { cluster, incarnation, scope, low, high, step, excluded })
     }
 }
 
@@ -280,17 +289,19 @@ mod tests {
         let high = Frontier([Revision(40), Revision(36), Revision(1), Revision(u64::MAX)]);
         let mut version = Version {
             cluster: "0a1b2c3d".into(),
+            incarnation: "00000001".into(),
             scope: 0xff,
             low,
             high: low,
             step: 0,
             excluded: Exclusions::none(),
         };
-        assert_eq!(version.to_string(), "f1.0a1b2c3d.000000ff.z_10_0_3w5e11264sgsf");
+        assert_eq!(version.to_string(), "f1.0a1b2c3d.00000001.000000ff.z_10_0_3w5e11264sgsf");
         version.high = high;
         version.step = 37;
         version.excluded = Exclusions::Known([(Kind::ApiRoute, 1), (Kind::GrpcBackend, 0xabcdef01)].into());
-        let text = "f1.0a1b2c3d.000000ff.z_10_0_3w5e11264sgsf-14_10_1_3w5e11264sgsf~11!a00000001,qabcdef01";
+        let text =
+            "f1.0a1b2c3d.00000001.000000ff.z_10_0_3w5e11264sgsf-14_10_1_3w5e11264sgsf~11!a00000001,qabcdef01";
         assert_eq!(version.to_string(), text);
         assert_eq!(parse(text), Ok(version));
     }
@@ -310,20 +321,21 @@ mod tests {
         for (text, error) in [
             ("", VersionError::Format),
             ("12345", VersionError::Format),
-            ("f2.0a1b2c3d.000000ff.1_1_1_1", VersionError::Format),
-            ("f1.0a1b2c3d.000000ff", VersionError::Format),
-            ("f1.0A1b2c3d.000000ff.1_1_1_1", VersionError::Cluster),
-            ("f1.0a1b2c3d.+00000ff.1_1_1_1", VersionError::Scope),
-            ("f1.0a1b2c3d.000000ff.1_1_1", VersionError::Low),
-            ("f1.0a1b2c3d.000000ff.1_1_1_1_1", VersionError::Low),
-            ("f1.0a1b2c3d.000000ff.1_1_1_3w5e11264sgsg", VersionError::Low),
-            ("f1.0a1b2c3d.000000ff.1_1_1_1-", VersionError::High),
-            ("f1.0a1b2c3d.000000ff.1_1_2_1-1_1_1_1", VersionError::Order),
-            ("f1.0a1b2c3d.000000ff.1_1_1_1~", VersionError::Step),
-            ("f1.0a1b2c3d.000000ff.1_1_1_1~1z141z4", VersionError::Step),
-            ("f1.0a1b2c3d.000000ff.1_1_1_1!", VersionError::Exclusions),
-            ("f1.0a1b2c3d.000000ff.1_1_1_1!x00000000", VersionError::Exclusions),
-            ("f1.0a1b2c3d.000000ff.1_1_1_1!é0000000", VersionError::Exclusions),
+            ("f2.0a1b2c3d.00000001.000000ff.1_1_1_1", VersionError::Format),
+            ("f1.0a1b2c3d.00000001.000000ff", VersionError::Format),
+            ("f1.0A1b2c3d.00000001.000000ff.1_1_1_1", VersionError::Cluster),
+            ("f1.0a1b2c3d.1.000000ff.1_1_1_1", VersionError::Incarnation),
+            ("f1.0a1b2c3d.00000001.+00000ff.1_1_1_1", VersionError::Scope),
+            ("f1.0a1b2c3d.00000001.000000ff.1_1_1", VersionError::Low),
+            ("f1.0a1b2c3d.00000001.000000ff.1_1_1_1_1", VersionError::Low),
+            ("f1.0a1b2c3d.00000001.000000ff.1_1_1_3w5e11264sgsg", VersionError::Low),
+            ("f1.0a1b2c3d.00000001.000000ff.1_1_1_1-", VersionError::High),
+            ("f1.0a1b2c3d.00000001.000000ff.1_1_2_1-1_1_1_1", VersionError::Order),
+            ("f1.0a1b2c3d.00000001.000000ff.1_1_1_1~", VersionError::Step),
+            ("f1.0a1b2c3d.00000001.000000ff.1_1_1_1~1z141z4", VersionError::Step),
+            ("f1.0a1b2c3d.00000001.000000ff.1_1_1_1!", VersionError::Exclusions),
+            ("f1.0a1b2c3d.00000001.000000ff.1_1_1_1!x00000000", VersionError::Exclusions),
+            ("f1.0a1b2c3d.00000001.000000ff.1_1_1_1!é0000000", VersionError::Exclusions),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
         }
@@ -336,6 +348,7 @@ mod tests {
         let frontier = Frontier::default();
         let version = Version {
             cluster: "00000000".into(),
+            incarnation: "00000000".into(),
             scope: 0,
             low: frontier,
             high: frontier,

@@ -23,6 +23,11 @@ impl MonoClock {
         Mono::from_origin(self.origin.elapsed())
     }
 
+    /// The moment of an instant; one before the origin counts as the origin.
+    pub fn moment(&self, instant: Instant) -> Mono {
+        Mono::from_origin(instant.saturating_duration_since(self.origin))
+    }
+
     /// The instant of a moment, for timers.
     pub fn instant(&self, moment: Mono) -> Instant {
         // A moment beyond what the clock can hold never comes; a day is as good.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use flotilla_core::ids::Revision;
+
 /// What went wrong while talking to the API server. The variants differ in
 /// what to do next; `what` names the request for people.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,19 @@ pub enum Error {
     NotFound {
         /// The request.
         what: String,
+    },
+    /// An answer that should be the newest is older than what was seen.
+    #[error(
+        "{what}: the API server ends at {newest}, but {seen} was seen: it answers from an old cache, or its etcd was \
+         restored from a backup"
+    )]
+    Behind {
+        /// The request.
+        what: String,
+        /// The newest revision that it tells of.
+        newest: Revision,
+        /// The revision that was seen.
+        seen: Revision,
     },
     /// 401 or 403: somebody must grant something.
     #[error("{what}: refused: {message}; check the credentials and the RBAC rules of this replica")]

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod coordination;
 pub mod crd;
 pub mod error;
+pub mod incarnation;
 pub mod status;
 pub mod watch;
 

@@ -1,6 +1,11 @@
-//! Writes statuses: a merge patch on the status subresource, with the
-//! resourceVersion it was planned from as precondition. A replica that plans
-//! from an old view gets a conflict and changes nothing.
+//! Writes statuses: by server-side apply on the status subresource, under our
+//! field manager, with the uid and the resourceVersion that the status was
+//! planned from as preconditions. A replica that plans from an old view gets a
+//! conflict and changes nothing.
+//!
+//! Definitions that are older than this program lack the epoch, and take
+//! conditions for one value that an apply would replace as a whole. There, and
+//! only there, the conditions of others are put in by hand.
 
 use std::time::Duration;
 
@@ -8,40 +13,105 @@ use flotilla_core::ids::{Kind, ObjectKey};
 use futures::AsyncReadExt;
 use http::{Request, header};
 use kube::Client;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::Error;
 
+/// Under this name the API server knows which fields are ours.
+pub const FIELD_MANAGER: &str = "flotilla";
+
 /// How long one patch may take.
 const PATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Patches one object's status. `body` is the whole merge patch, including the
-/// precondition in its `metadata`.
+/// Writes one object's status. `body` names all fields that are ours, and in its
+/// `metadata` the preconditions.
 ///
 /// # Errors
 /// `Conflict` when the object changed meanwhile, `NotFound` when it is gone.
 pub async fn patch(client: &Client, kind: Kind, key: &ObjectKey, body: Vec<u8>) -> Result<(), Error> {
     let what = format!("patch status of {kind} {key}");
-    let uri = format!(
-        "/apis/avapigw.io/v1alpha1/namespaces/{}/{}/{}/status?fieldManager=flotilla",
-        key.namespace,
-        kind.plural(),
-        key.name
-    );
-    let request = Request::patch(uri)
-        .header(header::CONTENT_TYPE, "application/merge-patch+json")
-        .body(body)
-        .map_err(|error| Error::Permanent { what: what.clone(), message: error.to_string() })?;
-    let send = async {
-        let stream = client.request_stream(request).await.map_err(|e| Error::from_kube(&what, e))?;
-        // The answer is read to its end so that the connection can be used again.
-        let mut rest = Vec::new();
-        let read = std::pin::pin!(stream).read_to_end(&mut rest).await;
-        read.map(drop).map_err(|error| Error::Transient {
-            what: what.clone(),
-            retry_after: None,
-            source: Box::new(error),
-        })
+    let write = async {
+        let query = format!("?fieldManager={FIELD_MANAGER}&force=true");
+        match send(client, kind, key, &what, &query, "application/apply-patch+yaml", body.clone()).await {
+            Err(kube::Error::Api(status)) if status.message.contains("field not declared in schema") => {
+                tracing::warn!(
+                    kind = kind.name(),
+                    "the definition in this cluster is older than this program, \
+                    install the one that `flotilla crds` prints"
+                );
+                patch_older(client, kind, key, &what, &body).await
+            }
+            Err(error) => Err(Error::from_kube(&what, error)),
+            Ok(_) => Ok(()),
+        }
     };
-    timeout(PATCH_TIMEOUT, send).await.map_err(|_| Error::timeout(&what, PATCH_TIMEOUT))?
+    timeout(PATCH_TIMEOUT, write).await.map_err(|_| Error::timeout(&what, PATCH_TIMEOUT))?
+}
+
+fn uri(kind: Kind, key: &ObjectKey) -> String {
+    format!("/apis/avapigw.io/v1alpha1/namespaces/{}/{}/{}/status", key.namespace, kind.plural(), key.name)
+}
+
+/// Sends a patch; its answer is read to its end so that the connection can be
+/// used again.
+async fn send(
+    client: &Client,
+    kind: Kind,
+    key: &ObjectKey,
+    what: &str,
+    query: &str,
+    content: &str,
+    body: Vec<u8>,
+) -> Result<(), kube::Error> {
+    let request = Request::patch(format!("{}{query}", uri(kind, key)))
+        .header(header::CONTENT_TYPE, content)
+        .body(body)
+        .map_err(kube::Error::HttpError)?;
+    let stream = client.request_stream(request).await?;
+    let mut rest = Vec::new();
+    let read = std::pin::pin!(stream).read_to_end(&mut rest).await;
+    read.map(drop).map_err(|error| {
+        tracing::debug!(what, error = %error, "an answer broke off");
+        kube::Error::ReadEvents(error)
+    })
+}
+
+/// The same by a merge patch, which replaces lists: the conditions of others are
+/// taken from the object, which must be the one that the status was planned from.
+async fn patch_older(
+    client: &Client,
+    kind: Kind,
+    key: &ObjectKey,
+    what: &str,
+    body: &[u8],
+) -> Result<(), Error> {
+    let unreadable = |error: &dyn std::fmt::Display| Error::Permanent {
+        what: what.to_owned(),
+        message: format!("unreadable status: {error}"),
+    };
+    let mut wanted: Value = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    let request = Request::get(uri(kind, key)).body(Vec::new()).map_err(|error| unreadable(&error))?;
+    let found = client.request::<Value>(request).await.map_err(|error| Error::from_kube(what, error))?;
+    if found["metadata"]["resourceVersion"] != wanted["metadata"]["resourceVersion"] {
+        return Err(Error::Conflict { what: what.to_owned() });
+    }
+    let mut conditions = wanted["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    for theirs in found["status"]["conditions"].as_array().into_iter().flatten() {
+        if conditions.iter().all(|ours| ours["type"] != theirs["type"]) {
+            conditions.push(theirs.clone());
+        }
+    }
+    let status = wanted["status"].take();
+    let mut status = status.as_object().cloned().unwrap_or_default();
+    status.remove("epoch");
+    status.insert("conditions".to_owned(), conditions.into());
+    let metadata = json!({
+        "resourceVersion": wanted["metadata"]["resourceVersion"],
+        "uid": wanted["metadata"]["uid"],
+    });
+    let merge = json!({"metadata": metadata, "status": status}).to_string().into_bytes();
+    let query = format!("?fieldManager={FIELD_MANAGER}");
+    let sent = send(client, kind, key, what, &query, "application/merge-patch+json", merge).await;
+    sent.map_err(|error| Error::from_kube(what, error))
 }

@@ -1,8 +1,8 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context as _;
 use axum::Router;
@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use flotilla_k8s::watch::WatchMetrics;
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -17,18 +18,43 @@ use tokio_util::sync::CancellationToken;
 /// Whether this replica can serve gateways: it has listed every kind and its
 /// server is open. Never depends on being leader, nor on the API server being
 /// there at this moment.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+#[derive(Clone, Default)]
+pub struct Readiness {
+    ready: Arc<AtomicBool>,
+    /// What keeps it from being ready before anything is watched.
+    waits: Arc<Mutex<String>>,
+    /// What keeps kinds from being read.
+    watches: Arc<OnceLock<WatchMetrics>>,
+}
 
 impl Readiness {
     /// Says that the replica is ready, or no longer.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Says what is waited for, until kinds are watched.
+    pub fn waits_for(&self, what: &str) {
+        what.clone_into(&mut self.waits.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// From now on the watches say which kinds are not read, and why.
+    pub fn explained_by(&self, watches: WatchMetrics) {
+        // A second one would be the same.
+        let _ = self.watches.set(watches);
+    }
+
+    /// Why it is not ready, or what is not as it should be although it is.
+    fn explanation(&self) -> String {
+        let Some(watches) = self.watches.get() else {
+            return self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        };
+        watches.problems().iter().map(|(kind, problem)| format!("{kind}: {problem}\n")).collect()
     }
 
     /// Whether it is ready.
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.ready.load(Ordering::Acquire)
     }
 }
 
@@ -77,12 +103,10 @@ async fn serve(listener: TcpListener, router: Router, cancel: CancellationToken)
 
 async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
     if readiness.get() {
-        (StatusCode::OK, "ok\n")
+        (StatusCode::OK, format!("ok\n{}", readiness.explanation()))
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: not all kinds are listed yet, or this replica is about to end\n",
-        )
+        let why = "not ready: not all kinds are listed yet, or this replica is about to end\n";
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{why}{}", readiness.explanation()))
     }
 }
 

@@ -12,10 +12,15 @@ use crate::structural::Integer;
 pub struct RouteStatus {
     /// What is known, by type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The generation that this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The epoch of the shard map in which this was written: who acts in an
+    /// earlier one writes no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
     /// Gateways that have applied the route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub applied_gateways: Vec<AppliedGateway>,
@@ -40,10 +45,15 @@ pub struct AppliedGateway {
 pub struct BackendStatus {
     /// What is known, by type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The generation that this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The epoch of the shard map in which this was written: who acts in an
+    /// earlier one writes no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
     /// Hosts that answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Integer")]

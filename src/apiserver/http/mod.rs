@@ -1,5 +1,6 @@
 //! The HTTP face: a request is read, the client is known and allowed, a fault may strike, and a handler answers.
 
+mod applying;
 mod body;
 mod discovery;
 mod filter;

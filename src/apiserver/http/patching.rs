@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::negotiate::content_type;
+use super::negotiate::{content_type, parse_yaml};
 use crate::patch::{self, PatchError};
 use crate::registry::Resource;
 use crate::status::ApiError;
@@ -14,6 +14,8 @@ pub(super) enum Patch {
     Json(Value),
     Merge(Value),
     Strategic(Value),
+    /// Server-side apply, which is no function of the object alone: see [`crate::apply`].
+    Apply(Value),
 }
 
 impl Patch {
@@ -24,9 +26,10 @@ impl Patch {
                 .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))
         };
         let accepted = if resource.builtin.is_some() {
-            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
+            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
+             application/apply-patch+yaml"
         } else {
-            "application/json-patch+json, application/merge-patch+json"
+            "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
         };
         match content_type(headers) {
             "application/json-patch+json" => Ok(Self::Json(parse()?)),
@@ -34,10 +37,8 @@ impl Patch {
             "application/strategic-merge-patch+json" if resource.builtin.is_some() => {
                 Ok(Self::Strategic(parse()?))
             }
-            "application/apply-patch+yaml" => Err(ApiError::unsupported_media_type(
-                "server-side apply is not supported by this server; use client-side apply (kubectl apply without \
-                 --server-side) or a merge patch",
-            )),
+            // JSON is YAML, too.
+            "application/apply-patch+yaml" => parse_yaml(body).map(Self::Apply),
             _ => Err(ApiError::unsupported_media_type(format!(
                 "the body of the request was in an unknown format - accepted media types include: {accepted}"
             ))),
@@ -53,6 +54,7 @@ impl Patch {
             }
             Self::Merge(patch) => Ok(patch::merge_patch(current, patch)),
             Self::Strategic(patch) => patch::strategic_merge(&resource.kind, current, patch),
+            Self::Apply(config) => Ok(config.clone()),
         };
         patched.map_err(refused)
     }

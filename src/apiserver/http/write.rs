@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::USER_AGENT;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -15,7 +16,8 @@ use super::filter::Filter;
 use super::negotiate::parse_body;
 use super::patching::Patch;
 use super::render::{Form, bytes_in};
-use super::{Call, success};
+use super::{Call, applying, success};
+use crate::apply::{self, Applied, Manager, Operation, Shape};
 use crate::registry::{Decoded, Target, convert, decode, prepare_create, prepare_update};
 use crate::schema::Cause;
 use crate::state::{State, fresh, now};
@@ -33,14 +35,14 @@ const LASTING_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// What is done about fields that the schema does not know.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum FieldValidation {
+pub(super) enum FieldValidation {
     Ignore,
     Warn,
     Strict,
 }
 
 /// The kind of a request's options, for errors about them.
-fn options_kind(verb: Verb) -> &'static str {
+pub(super) fn options_kind(verb: Verb) -> &'static str {
     match verb {
         Verb::Create => "CreateOptions",
         Verb::Update => "UpdateOptions",
@@ -73,7 +75,11 @@ fn dry_run(call: &Call) -> Result<bool, ApiError> {
 }
 
 /// Acts on unknown fields: refuses them, or gives the warnings to send.
-fn report_dropped(call: &Call, mode: FieldValidation, dropped: &[String]) -> Result<Vec<String>, ApiError> {
+pub(super) fn report_dropped(
+    call: &Call,
+    mode: FieldValidation,
+    dropped: &[String],
+) -> Result<Vec<String>, ApiError> {
     let texts: Vec<String> = dropped.iter().map(|field| format!("unknown field \"{field}\"")).collect();
     if mode == FieldValidation::Strict && !texts.is_empty() {
         let kind = &call.resource.kind;
@@ -104,7 +110,7 @@ fn answer(
     Ok(response)
 }
 
-fn key(call: &Call) -> Key {
+pub(super) fn key(call: &Call) -> Key {
     Key::new(&*call.place.namespace, &*call.place.name)
 }
 
@@ -121,23 +127,25 @@ pub(super) fn create(state: &State, call: &Call, body: &[u8]) -> Result<Response
     }
     let Decoded { value, dropped } = decode(&call.resource, call.version, value)?;
     let warnings = report_dropped(call, mode, &dropped)?;
-    store_new(state, call, value, dry, &warnings)
+    store_new(state, call, value, dry, &warnings, None)
 }
 
 /// Stores a new object, trying again while a generated name is taken, which is no fault of the client.
-fn store_new(
+pub(super) fn store_new(
     state: &State,
     call: &Call,
     value: Value,
     dry: bool,
     warnings: &[String],
+    applied: Option<&Applied>,
 ) -> Result<Response<Body>, ApiError> {
     let generated = text(&value, "/metadata/name").is_empty();
     let mut tries = TRIES;
     loop {
         tries -= 1;
         let (namespace, fresh) = (&call.place.namespace, fresh(now()));
-        let prepared = prepare_create(&call.resource, call.version, namespace, value.clone(), &fresh)?;
+        let mut prepared = prepare_create(&call.resource, call.version, namespace, value.clone(), &fresh)?;
+        record(call, None, &mut prepared, None, applied, &fresh.timestamp);
         match state.write(|store, now| store.create(&call.resource.id, prepared, now, dry)) {
             Err(StoreError::AlreadyExists(_)) if generated && tries > 0 => {}
             Err(error) => return Err(store_error(call, error)),
@@ -149,7 +157,9 @@ fn store_new(
 /// Replaces an object.
 pub(super) fn update(state: &State, call: &Call, body: &[u8]) -> Result<Response<Body>, ApiError> {
     let (mode, dry) = (field_validation(call)?, dry_run(call)?);
-    let Decoded { value, dropped } = decode(&call.resource, call.version, parse_body(&call.headers, body)?)?;
+    let body = parse_body(&call.headers, body)?;
+    let sent = managers_of(&body);
+    let Decoded { value, dropped } = decode(&call.resource, call.version, body)?;
     let warnings = report_dropped(call, mode, &dropped)?;
     let key = key(call);
     let current = state.read(|store| store.get(&call.resource.id, &key));
@@ -162,7 +172,7 @@ pub(super) fn update(state: &State, call: &Call, body: &[u8]) -> Result<Response
         // As on a real API server, the revision that the client has seen does not matter then.
         let mut value = value;
         metadata_mut(&mut value).remove("resourceVersion");
-        return store_new(state, call, value, dry, &warnings);
+        return store_new(state, call, value, dry, &warnings, None);
     }
     let revision = text(&value, "/metadata/resourceVersion");
     if current.is_some() && revision.is_empty() && call.resource.needs_revision {
@@ -170,22 +180,77 @@ pub(super) fn update(state: &State, call: &Call, body: &[u8]) -> Result<Response
         let cause = Cause::invalid("metadata.resourceVersion", &json!(0), why);
         return Err(ApiError::invalid(call.resource.named(), &key.name, &[cause]));
     }
-    change(state, call, dry, |_| Ok((value.clone(), warnings.clone())))
+    change(state, call, dry, |_| {
+        Ok(Next { value: value.clone(), warnings: warnings.clone(), sent: sent.clone(), applied: None })
+    })
 }
 
 /// Changes parts of an object.
 pub(super) fn patch(state: &State, call: &Call, body: &[u8]) -> Result<Response<Body>, ApiError> {
     let (mode, dry) = (field_validation(call)?, dry_run(call)?);
     let patch = Patch::read(&call.headers, &call.resource, body)?;
+    if let Patch::Apply(config) = &patch {
+        return applying::apply(state, call, config, dry);
+    }
+    if !call.query.get("force").is_empty() {
+        let cause = Cause::forbidden("force", "may not be specified for non-apply patch");
+        return Err(ApiError::invalid_option(options_kind(call.verb), cause));
+    }
     change(state, call, dry, |current| {
         let patched = patch.apply(&call.resource, current)?;
-        let text = patched.to_string();
+        let (text, sent) = (patched.to_string(), managers_of(&patched));
         let decoded = decode(&call.resource, call.version, patched).and_then(|decoded| {
             let warnings = report_dropped(call, mode, &decoded.dropped)?;
-            Ok((decoded.value, warnings))
+            Ok(Next { value: decoded.value, warnings, sent, applied: None })
         });
         decoded.map_err(|error| unusable_patch(call, &text, error))
     })
+}
+
+/// What a client says of the managers of an object that it sends.
+fn managers_of(value: &Value) -> Option<Value> {
+    value.pointer("/metadata/managedFields").cloned()
+}
+
+/// Who writes: by the name that the request gives, or that of the client's program.
+pub(super) fn writer(call: &Call, operation: Operation) -> Manager {
+    let program = call.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("unknown");
+    let name = match call.query.get("fieldManager") {
+        "" => program.split('/').next().unwrap_or_default(),
+        name => name,
+    };
+    Manager {
+        operation,
+        name: name.to_owned(),
+        api_version: call.resource.api_version(call.version),
+        subresource: call.place.subresource.clone(),
+    }
+}
+
+/// Records whose fields are whose in an object, in its storage version, that is about to be stored.
+fn record(
+    call: &Call,
+    old: Option<&Value>,
+    new: &mut Value,
+    sent: Option<&Value>,
+    applied: Option<&Applied>,
+    time: &str,
+) {
+    let shape = Shape::of(&call.resource, call.resource.storage);
+    match applied {
+        Some(applied) => applied.record(&shape, old, new),
+        None => apply::record(&shape, old, new, sent, &writer(call, Operation::Update), time),
+    }
+}
+
+/// What an object is to become.
+pub(super) struct Next {
+    pub value: Value,
+    pub warnings: Vec<String>,
+    /// What the client says of the managers.
+    pub sent: Option<Value>,
+    /// Set for server-side apply.
+    pub applied: Option<Applied>,
 }
 
 /// What a patch has made of the object cannot be read. kube-apiserver shows the patched object then.
@@ -202,13 +267,12 @@ fn unusable_patch(call: &Call, patched: &str, error: ApiError) -> ApiError {
     error
 }
 
-/// Stores what `next` makes of the current object, again while it is overtaken by others. `next` gives the object and
-/// the warnings to send.
-fn change(
+/// Stores what `next` makes of the current object, again while it is overtaken by others.
+pub(super) fn change(
     state: &State,
     call: &Call,
     dry: bool,
-    next: impl Fn(&Value) -> Result<(Value, Vec<String>), ApiError>,
+    next: impl Fn(&Value) -> Result<Next, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
     let key = key(call);
     let target = match call.place.subresource.as_str() {
@@ -222,13 +286,14 @@ fn change(
         let current = state.read(|store| store.get(&call.resource.id, &key));
         let current = current.ok_or_else(|| ApiError::not_found(call.resource.named(), &key.name))?;
         let old = convert(&call.resource, call.version, current.value());
-        let (value, warnings) = next(&old)?;
+        let Next { value, warnings, sent, applied } = next(&old)?;
         let based_on = text(&value, "/metadata/resourceVersion").to_owned();
         let overtaken = !based_on.is_empty() && based_on != current.meta.revision.to_string();
         if overtaken {
             return Err(store_error(call, StoreError::Conflict(key)));
         }
-        let value = prepare_update(&call.resource, call.version, target, &key, &old, value)?;
+        let mut value = prepare_update(&call.resource, call.version, target, &key, &old, value)?;
+        record(call, Some(&current.value()), &mut value, sent.as_ref(), applied.as_ref(), &now().timestamp());
         let revision = current.meta.revision;
         match state.write(|store, now| store.update(&call.resource.id, revision, value, now, dry)) {
             Err(StoreError::Conflict(_)) if tries > 0 => {}

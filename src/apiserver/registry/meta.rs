@@ -81,7 +81,7 @@ pub(super) fn shape(
     let Some(metadata) = metadata.as_object_mut() else {
         return Err(wrong(&found, "metadata", "ObjectMeta"));
     };
-    // Field ownership is not tracked.
+    // Whose fields are whose is recorded when the object is stored (`crate::apply`).
     metadata.remove("managedFields");
     metadata.remove("selfLink");
     let mut failure = None;

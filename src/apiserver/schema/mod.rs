@@ -28,3 +28,4 @@ mod validate;
 
 pub use cause::{Cause, Reason};
 pub use structural::StructuralSchema;
+pub(crate) use structural::{Merging, SchemaNode};

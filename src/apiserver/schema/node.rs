@@ -100,6 +100,8 @@ pub(super) struct Node {
     pub(super) embedded: bool,
     pub(super) int_or_string: bool,
     pub(super) list_type: ListType,
+    /// Whether `x-kubernetes-map-type` says that an object is one value.
+    pub(super) atomic: bool,
     /// The format's name as written, and how it is checked.
     pub(super) format: Option<(String, Format)>,
     pub(super) required: Vec<String>,
@@ -171,6 +173,7 @@ impl Node {
             embedded: flag("x-kubernetes-embedded-resource"),
             int_or_string,
             list_type,
+            atomic: text("x-kubernetes-map-type") == Some("atomic"),
             format: text("format")
                 .and_then(|name| Format::parse(name).map(|format| (name.to_owned(), format))),
             required: strings(list("required")),

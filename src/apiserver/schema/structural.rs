@@ -2,7 +2,7 @@
 
 use super::cause::{Cause, Reason};
 use super::correlate::Old;
-use super::node::Node;
+use super::node::{ListType, Node, ValueType};
 use super::{cel, check, default, embedded, list_type, prune, validate};
 use serde_json::Value;
 
@@ -10,6 +10,53 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct StructuralSchema {
     root: Node,
+}
+
+/// How the values at a place merge when several clients write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merging<'a> {
+    /// As one value.
+    Whole,
+    /// Field by field.
+    ByField,
+    /// A list of values, each for itself.
+    Set,
+    /// A list whose items are told apart by these fields.
+    Map(&'a [String]),
+}
+
+/// A place in a schema.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SchemaNode<'a>(&'a Node);
+
+impl<'a> SchemaNode<'a> {
+    /// The place of a field, and whether it is declared by name; `None` where the schema knows nothing.
+    pub fn field(self, name: &str) -> Option<(SchemaNode<'a>, bool)> {
+        let node = self.0.field(name)?;
+        Some((SchemaNode(node), self.0.properties.contains_key(name)))
+    }
+
+    /// The place of a list's items.
+    pub fn items(self) -> Option<SchemaNode<'a>> {
+        self.0.items.as_deref().map(SchemaNode)
+    }
+
+    /// How values here merge.
+    pub fn merging(self) -> Merging<'a> {
+        if self.0.items.is_some() || self.0.types.contains(&ValueType::Array) {
+            return match &self.0.list_type {
+                ListType::Atomic => Merging::Whole,
+                ListType::Set => Merging::Set,
+                ListType::Map(keys) => Merging::Map(keys),
+            };
+        }
+        if self.0.atomic { Merging::Whole } else { Merging::ByField }
+    }
+
+    /// The value of a field that is not written.
+    pub fn default_value(self) -> Option<&'a Value> {
+        self.0.default.as_ref()
+    }
 }
 
 impl StructuralSchema {
@@ -21,6 +68,11 @@ impl StructuralSchema {
     pub fn from_crd_version(schema: &Value) -> Result<Self, Vec<Cause>> {
         let causes = check::check(schema);
         if causes.is_empty() { Ok(Self { root: Node::parse(schema) }) } else { Err(causes) }
+    }
+
+    /// The schema's root, for merging field by field.
+    pub(crate) fn node(&self) -> SchemaNode<'_> {
+        SchemaNode(&self.root)
     }
 
     /// Drops the fields that the schema does not know and returns their sorted paths, such as `spec.foo`.

@@ -6,6 +6,7 @@
 //! does: optimistic concurrency, history, finalizers, and the work it leaves for [`Store::collect`]: removing
 //! the dependents of removed owners (`gc`) and the contents of deleted namespaces and resource definitions (`namespace`).
 
+mod backup;
 mod gc;
 mod list;
 mod log;
@@ -20,6 +21,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub use backup::Backup;
 pub use list::{ListError, PageStart, Scope};
 pub use log::{Change, Event, Gone};
 pub use object::{Key, Object, key_of, metadata_mut, text, texts};

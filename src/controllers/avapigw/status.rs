@@ -2,11 +2,17 @@
 //! write.
 //!
 //! `Ready=True` is said only when every connected gateway that is to have the
-//! object has acknowledged exactly this content. Conditions and
-//! fields of others are left alone.
+//! object has acknowledged exactly this content.
+//!
+//! What is written is what server-side apply takes: all fields that are ours
+//! and no others, so that conditions and fields of others stay as they are. It
+//! carries its preconditions, uid and resourceVersion, and the epoch in which we
+//! act. The two belong together: the write takes effect only on what was read,
+//! and what was read shows whether somebody has written in a later epoch.
 
 use flotilla_api::conditions::{Condition, ConditionStatus, ConditionType, Reason, Statement, set_condition};
 use flotilla_core::applied::Reach;
+use flotilla_core::ids::Epoch;
 use flotilla_core::object::RawObject;
 use flotilla_core::report::{Finality, PlannedStatus, StatusPlanner, Validity};
 use serde::{Deserialize, Serialize};
@@ -31,6 +37,7 @@ struct Known {
     observed_generation: Option<i64>,
     applied_gateways: Vec<AppliedGateway>,
     total_hosts: Option<i64>,
+    epoch: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,9 +49,20 @@ struct AppliedGateway {
 }
 
 impl StatusPlanner for AvapigwStatus {
-    fn plan(&self, wall: &str, object: &RawObject, validity: Validity<'_>, reach: &Reach) -> PlannedStatus {
+    fn plan(
+        &self,
+        wall: &str,
+        epoch: Epoch,
+        object: &RawObject,
+        validity: Validity<'_>,
+        reach: &Reach,
+    ) -> PlannedStatus {
         // A status that cannot be read is replaced: it is ours to write.
         let known: Known = serde_json::from_slice(&object.status).unwrap_or_default();
+        let epoch = i64::try_from(epoch.0).unwrap_or(i64::MAX);
+        if known.epoch.is_some_and(|written| written > epoch) {
+            return PlannedStatus { patch: None, finality: Finality::Fenced };
+        }
         let (ready, finality) = ready(object, validity, reach);
         let mut conditions = known.conditions.clone();
         let mut changed = set_condition(&mut conditions, &ready, wall);
@@ -57,19 +75,17 @@ impl StatusPlanner for AvapigwStatus {
                 // What is not delivered is nowhere applied.
                 Validity::Invalid(_) => Vec::new(),
             };
-            if gateways != known.applied_gateways {
-                changed = true;
-                status.insert("appliedGateways".to_owned(), json!(gateways));
-            }
+            changed |= gateways != known.applied_gateways;
+            status.insert("appliedGateways".to_owned(), json!(gateways));
         } else {
             changed |= set_condition(&mut conditions, &healthy(object), wall);
             let hosts = total_hosts(object);
-            if known.total_hosts != Some(hosts) {
-                changed = true;
-                status.insert("totalHosts".to_owned(), hosts.into());
-            }
+            changed |= known.total_hosts != Some(hosts);
+            status.insert("totalHosts".to_owned(), hosts.into());
         }
+        conditions.retain(|one| ConditionType::ALL.iter().any(|ours| ours.as_str() == one.type_));
         status.insert("conditions".to_owned(), json!(conditions));
+        status.insert("epoch".to_owned(), epoch.into());
         status.insert("observedGeneration".to_owned(), object.generation.into());
         PlannedStatus { patch: changed.then(|| patch(object, status)), finality }
     }
@@ -79,7 +95,14 @@ impl StatusPlanner for AvapigwStatus {
 /// gets a conflict.
 fn patch(object: &RawObject, status: Map<String, Value>) -> Vec<u8> {
     json!({
-        "metadata": {"resourceVersion": object.revision.to_string(), "uid": *object.uid},
+        "apiVersion": "avapigw.io/v1alpha1",
+        "kind": object.kind.name(),
+        "metadata": {
+            "name": *object.key.name,
+            "namespace": *object.key.namespace,
+            "resourceVersion": object.revision.to_string(),
+            "uid": *object.uid,
+        },
         "status": status,
     })
     .to_string()

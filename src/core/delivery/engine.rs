@@ -105,6 +105,9 @@ pub(super) struct Engine {
     /// A session left: something may be kept for nobody.
     pub untidy: bool,
     pub draining: bool,
+    /// When the last question was asked whose answer said that our history is
+    /// still the cluster's.
+    pub confirmed: Option<Mono>,
     pub slots: Slot,
     pub batch_ids: u64,
 }
@@ -113,7 +116,7 @@ impl Engine {
     pub fn new(config: DeliveryConfig) -> Self {
         Engine {
             store: Store::new(config.message_limit, config.tombstones, config.breakage),
-            positions: Positions::new(config.cluster.clone()),
+            positions: Positions::new(config.cluster.clone(), config.incarnation.clone()),
             sessions: BTreeMap::new(),
             by_id: BTreeMap::new(),
             by_gateway: BTreeMap::new(),
@@ -132,6 +135,7 @@ impl Engine {
             forget_at: Mono::default(),
             untidy: false,
             draining: false,
+            confirmed: None,
             slots: 0,
             batch_ids: 0,
             config,

@@ -86,6 +86,20 @@ impl<C> Delivery<C> {
         self.engine.history_unavailable(kind, since);
     }
 
+    /// A question that was asked at `asked` was answered: the history that this
+    /// replica was started with is still the cluster's. Gateways that came with
+    /// a version of another one before that are synchronised fully.
+    pub fn confirmed(&mut self, asked: Mono) {
+        self.engine.confirmed(asked);
+    }
+
+    /// It is proven that the log of a kind ended at `newest` when that was asked
+    /// for at `asked`. Gateways that were ahead of it before are of a history
+    /// that is no more, and are synchronised fully.
+    pub fn beyond_the_log(&mut self, asked: Mono, kind: Kind, newest: Revision) {
+        self.engine.beyond_the_log(asked, kind, newest);
+    }
+
     /// A gateway registered: its guard against shrinking counts from here.
     pub fn registered(&mut self, now: Mono, session: SessionId, gateway: GatewayId) {
         self.engine.registered(now, session, gateway);

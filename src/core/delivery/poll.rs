@@ -119,6 +119,12 @@ impl Engine {
         if !self.store.ready() {
             return Verdict::Watch(None);
         }
+        if let Some(asked) = session.doubted {
+            if self.confirmed.is_none_or(|confirmed| confirmed <= asked) {
+                return Verdict::Watch(None);
+            }
+            session.doubted = None;
+        }
         if let Some(origin) = &session.origin {
             let high = match origin {
                 Origin::At(version) if self.config.breakage.is(Breakage::LowForHigh) => version.low,

@@ -89,18 +89,23 @@ type Key = (Arc<ScopeInfo>, Base, [Frontier; 3], u32, Vec<(Kind, u32)>);
 #[derive(Debug, Clone)]
 pub(crate) struct Positions {
     cluster: Arc<str>,
+    incarnation: Arc<str>,
     known: BTreeMap<Key, Weak<Position>>,
     prune_at: usize,
     ids: u64,
 }
 
 impl Positions {
-    pub fn new(cluster: Arc<str>) -> Self {
-        Positions { cluster, known: BTreeMap::new(), prune_at: 64, ids: 0 }
+    pub fn new(cluster: Arc<str>, incarnation: Arc<str>) -> Self {
+        Positions { cluster, incarnation, known: BTreeMap::new(), prune_at: 64, ids: 0 }
     }
 
     pub fn cluster(&self) -> &Arc<str> {
         &self.cluster
+    }
+
+    pub fn incarnation(&self) -> &Arc<str> {
+        &self.incarnation
     }
 
     /// A gateway that holds nothing.
@@ -158,6 +163,7 @@ impl Positions {
     pub fn version(&self, position: &Position, low: Frontier, high: Frontier, step: u32) -> Arc<str> {
         let version = Version {
             cluster: self.cluster.clone(),
+            incarnation: self.incarnation.clone(),
             scope: position.scope.hash,
             low,
             high: high.join(&low),

@@ -45,6 +45,11 @@ impl Engine {
         }
         let scope = ScopeInfo::new(scope);
         let (origin, doubt) = self.read(&scope, &last_version);
+        let other = last_version.parse::<Version>().ok().filter(|version| self.is_other_history(version));
+        if let Some(Version { incarnation, .. }) = &other {
+            let (gateway, incarnation) = (gateway.clone(), incarnation.clone());
+            self.notice(Notice::OtherHistory { gateway, incarnation });
+        }
         if let Some(reason) = doubt {
             self.notice(Notice::NotResumable { gateway: gateway.clone(), reason });
         }
@@ -52,10 +57,35 @@ impl Engine {
         // Without knowing when it registered, it may have been just now.
         let guard_until = self.guard_from(registered.unwrap_or(now).min(now));
         let mut session = Session::new(id, gateway, origin, position, last_version.into(), now, guard_until);
+        session.doubted = other.map(|_| now);
         if self.draining {
             session.end_at = Some(now);
         }
         self.insert(session);
+    }
+
+    /// Whether a version is of this cluster and of another history of it.
+    fn is_other_history(&self, version: &Version) -> bool {
+        version.cluster == *self.positions.cluster() && version.incarnation != *self.positions.incarnation()
+    }
+
+    pub fn confirmed(&mut self, asked: Mono) {
+        self.confirmed = Some(asked);
+        let waiting = self.sessions.iter().filter(|(_, session)| session.doubted.is_some());
+        self.touched.extend(waiting.map(|(slot, _)| *slot));
+    }
+
+    pub fn beyond_the_log(&mut self, asked: Mono, kind: Kind, newest: Revision) {
+        for (slot, session) in &mut self.sessions {
+            let Some(origin) = &session.origin else { continue };
+            // Only what was said before the question was asked is refuted by its
+            // answer.
+            let early = session.warned_ahead.is_some_and(|warned| warned < asked);
+            if origin.high().get(kind) > newest && early {
+                session.origin = Some(Origin::Unknown { high: Frontier::default() });
+                self.touched.insert(*slot);
+            }
+        }
     }
 
     pub fn disconnected(&mut self, now: Mono, session: &SessionId) {
@@ -81,6 +111,10 @@ impl Engine {
                 version.cluster,
                 self.positions.cluster()
             );
+            return (Origin::Unknown { high: nothing }, Some(reason));
+        }
+        if version.incarnation != *self.positions.incarnation() {
+            let reason = format!("its version is of the history {}", version.incarnation);
             return (Origin::Unknown { high: nothing }, Some(reason));
         }
         if version.scope != scope.hash {

@@ -132,6 +132,9 @@ pub(crate) struct Session {
     /// Empty messages that may still be acknowledged.
     pub heartbeats: VecDeque<Arc<str>>,
     pub warned_ahead: Option<Mono>,
+    /// It named another history at this time: nothing is sent before ours is
+    /// confirmed by a question that was asked later.
+    pub doubted: Option<Mono>,
     pub end_at: Option<Mono>,
     /// Its entry in the engine's deadlines.
     pub wake: Option<Mono>,
@@ -170,6 +173,7 @@ impl Session {
             strikes: 0,
             heartbeats: VecDeque::new(),
             warned_ahead: None,
+            doubted: None,
             end_at: None,
             wake: None,
         }

@@ -150,6 +150,14 @@ pub enum Notice {
         /// How far it is.
         high: Frontier,
     },
+    /// A gateway's version is of another history: nothing is sent to it until
+    /// this replica's is confirmed (see [`super::Delivery::confirmed`]).
+    OtherHistory {
+        /// The gateway.
+        gateway: GatewayId,
+        /// The history that its version names.
+        incarnation: Arc<str>,
+    },
     /// A gateway rejected a resource; its last good version stays there.
     Rejected {
         /// The gateway.
@@ -289,6 +297,8 @@ impl Limits for Unlimited {
 pub struct DeliveryConfig {
     /// First part of every version: 8 hex digits that name the cluster.
     pub cluster: Arc<str>,
+    /// Second part of every version: 8 hex digits that name the history.
+    pub incarnation: Arc<str>,
     /// Largest encoded message in bytes (4,194,304 for AVAPIGW gateways).
     pub message_limit: u64,
     /// Largest number of updates in one batch.
@@ -322,6 +332,7 @@ impl DeliveryConfig {
     pub fn avapigw(cluster: impl Into<Arc<str>>) -> Self {
         DeliveryConfig {
             cluster: cluster.into(),
+            incarnation: "00000000".into(),
             message_limit: 4 * 1024 * 1024,
             batch_updates: 512,
             batch_bytes: 4 * 1024 * 1024,

@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::applied::{AppliedView, Census, Reach};
 use crate::breakage::{Breakage, Breakages};
 use crate::compile::Invalid;
-use crate::ids::{Frontier, Kind, ObjectKey, Revision};
+use crate::ids::{Epoch, Frontier, Kind, ObjectKey, Revision};
 use crate::object::RawObject;
 use crate::time::Mono;
 
@@ -39,12 +39,15 @@ pub enum Finality {
     Final,
     /// It is still on its way to some gateways.
     Progress,
+    /// Who acts in a later epoch has written it: it is not ours to write.
+    Fenced,
 }
 
 /// What the family wants an object's status to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedStatus {
-    /// A merge patch for the object, or `None` when its status is right.
+    /// What is to be written (see [`StatusPatch::body`]), or `None` when its
+    /// status is right.
     pub patch: Option<Vec<u8>>,
     /// Whether this is the last word.
     pub finality: Finality,
@@ -52,14 +55,26 @@ pub struct PlannedStatus {
 
 /// The family's part: what a status says. Pure.
 pub trait StatusPlanner: Send {
-    /// Plans one object's status. `wall` is the time for people, RFC 3339.
-    fn plan(&self, wall: &str, object: &RawObject, validity: Validity<'_>, reach: &Reach) -> PlannedStatus;
+    /// Plans one object's status. `wall` is the time for people, RFC 3339, and
+    /// `epoch` that in which we act: a status that was written in a later one is
+    /// left alone ([`Finality::Fenced`]).
+    fn plan(
+        &self,
+        wall: &str,
+        epoch: Epoch,
+        object: &RawObject,
+        validity: Validity<'_>,
+        reach: &Reach,
+    ) -> PlannedStatus;
 }
 
 /// What the reporter needs to see of the replica's objects.
 pub trait Objects {
     /// Keys of objects whose content changed above this frontier.
     fn changed_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)>;
+    /// Keys of objects whose status changed above this frontier and nothing
+    /// else, whoever wrote it.
+    fn restated_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)>;
     /// All keys.
     fn all(&self) -> Vec<(Kind, ObjectKey)>;
     /// One object with its content revision, content hash and validity;
@@ -90,7 +105,7 @@ pub struct StatusPatch {
     pub key: ObjectKey,
     /// The generation that it speaks of.
     pub generation: i64,
-    /// Merge patch with its precondition.
+    /// The fields that are ours for server-side apply, with the precondition.
     pub body: Vec<u8>,
 }
 
@@ -170,6 +185,8 @@ pub struct Reporter<P> {
     refresh_at: Mono,
     /// What is being written, and how final it is.
     in_flight: BTreeMap<(Kind, ObjectKey), Finality>,
+    /// Objects that were found to be fenced and not yet told.
+    fenced: Vec<(Kind, ObjectKey)>,
     /// The object that a patch was last made for: the next one's turn comes
     /// first, so that one namespace's changes do not hold up another's.
     turn: Option<(Kind, ObjectKey)>,
@@ -189,6 +206,8 @@ pub struct Round<'a> {
     /// A number that moves whenever `may_act` may answer otherwise than before,
     /// apart from time passing.
     pub acting: u64,
+    /// The epoch in which this replica acts.
+    pub epoch: Epoch,
     /// All replicas' tables.
     pub applied: &'a AppliedView,
     /// Whether this replica acts on a namespace.
@@ -207,6 +226,7 @@ impl<P: StatusPlanner> Reporter<P> {
             refresh: BTreeSet::new(),
             refresh_at: Mono::default(),
             in_flight: BTreeMap::new(),
+            fenced: Vec::new(),
             turn: None,
             census: Census::default(),
             census_moved: None,
@@ -300,6 +320,13 @@ impl<P: StatusPlanner> Reporter<P> {
     fn collect(&mut self, objects: &impl Objects, round: &Round<'_>) {
         let fresh = Pending::new(round.now);
         let changed = objects.changed_since(&self.seen);
+        // A status that somebody else wrote may not be what it should be. Our
+        // own come by here, too, and are found to be right.
+        for key in objects.restated_since(&self.seen) {
+            if (round.may_act)(&key.1.namespace) {
+                self.pending.entry(key).or_insert(fresh);
+            }
+        }
         self.seen = self.seen.join(&objects.frontier());
         for key in changed {
             if (round.may_act)(&key.1.namespace) {
@@ -359,6 +386,12 @@ impl<P: StatusPlanner> Reporter<P> {
                 self.pending.remove(&key);
             }
             Some((_, PlannedStatus { patch: None, finality: Finality::Progress })) => {}
+            Some((_, PlannedStatus { finality: Finality::Fenced, .. })) => {
+                // Either our map is old, which ends soon, or the epoch there is
+                // nobody's: then somebody has to clear it.
+                self.fenced.push(key.clone());
+                self.put_off(round, &key);
+            }
             Some((_, PlannedStatus { patch: Some(_), finality: Finality::Final })) if pending.said => {
                 self.pending.remove(&key);
                 // Otherwise the refresh that is due looks at everything.
@@ -382,6 +415,20 @@ impl<P: StatusPlanner> Reporter<P> {
         }
     }
 
+    fn put_off(&mut self, round: &Round<'_>, key: &(Kind, ObjectKey)) {
+        let at = round.now + self.config.refresh_after;
+        if let Some(pending) = self.pending.get_mut(key) {
+            pending.not_before = at;
+        }
+        self.wake_at(at);
+    }
+
+    /// Objects that were found to be fenced since this was last asked: their
+    /// status says that it was written in a later epoch than ours.
+    pub fn take_fenced(&mut self) -> Vec<(Kind, ObjectKey)> {
+        std::mem::take(&mut self.fenced)
+    }
+
     fn refresh_counts(&mut self, objects: &impl Objects, round: &Round<'_>, patches: &mut Vec<StatusPatch>) {
         while !self.refresh.is_empty() && !self.is_busy() {
             if self.refresh_at > round.now {
@@ -396,7 +443,7 @@ impl<P: StatusPlanner> Reporter<P> {
                 continue;
             }
             let Some((generation, planned)) = self.plan(objects, round, &key) else { continue };
-            if planned.finality == Finality::Progress {
+            if planned.finality != Finality::Final {
                 // A gateway that just joined lacks it: it is pending again.
                 self.pending.insert(key, Pending::new(round.now));
             } else if let Some(body) = planned.patch {
@@ -415,7 +462,10 @@ impl<P: StatusPlanner> Reporter<P> {
     ) -> Option<(i64, PlannedStatus)> {
         let view = objects.get(key.0, &key.1)?;
         let reach = round.applied.reach(key.0, &key.1, view.revision, view.content);
-        Some((view.object.generation, self.planner.plan(round.wall, view.object, view.validity, &reach)))
+        Some((
+            view.object.generation,
+            self.planner.plan(round.wall, round.epoch, view.object, view.validity, &reach),
+        ))
     }
 
     fn wake_at(&mut self, at: Mono) {

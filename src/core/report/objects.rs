@@ -9,6 +9,10 @@ impl<C> Objects for Delivery<C> {
         self.store().changed_since(frontier)
     }
 
+    fn restated_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)> {
+        self.store().restated_since(frontier)
+    }
+
     fn all(&self) -> Vec<(Kind, ObjectKey)> {
         let of = |kind| self.objects(kind).map(move |object| (kind, object.key.clone()));
         Kind::ALL.into_iter().flat_map(of).collect()

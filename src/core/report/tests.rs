@@ -12,7 +12,7 @@ use crate::delivery::{AppliedRow, AppliedTable, Scope};
 struct Counting;
 
 impl StatusPlanner for Counting {
-    fn plan(&self, _: &str, object: &RawObject, _: Validity<'_>, reach: &Reach) -> PlannedStatus {
+    fn plan(&self, _: &str, _: Epoch, object: &RawObject, _: Validity<'_>, reach: &Reach) -> PlannedStatus {
         let text = format!("{}/{}", reach.applied, reach.gateways).into_bytes();
         let finality = if reach.applied == reach.gateways { Finality::Final } else { Finality::Progress };
         PlannedStatus { patch: (object.status != text).then_some(text), finality }
@@ -48,6 +48,9 @@ impl Objects for Fleet {
     fn changed_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)> {
         let newer = |o: &&RawObject| o.revision > frontier.get(o.kind);
         self.objects.values().filter(newer).map(|o| (o.kind, o.key.clone())).collect()
+    }
+    fn restated_since(&self, _: &Frontier) -> Vec<(Kind, ObjectKey)> {
+        Vec::new()
     }
     fn all(&self) -> Vec<(Kind, ObjectKey)> {
         self.objects.keys().cloned().collect()
@@ -111,6 +114,7 @@ impl World {
             now: self.now,
             wall: "",
             acting: self.epoch,
+            epoch: Epoch(self.epoch),
             applied: &self.applied,
             may_act: &|_| acting,
         };
@@ -214,7 +218,14 @@ fn a_failed_patch_is_tried_again_later() {
     let mut world = World::new();
     world.fleet.put("x", 5);
     world.gateways(&[(5, 2)]);
-    let round = |now| Round { now, wall: "", acting: 1, applied: &world.applied, may_act: &|_| true };
+    let round = |now| Round {
+        now,
+        wall: "",
+        acting: 1,
+        epoch: Epoch(1),
+        applied: &world.applied,
+        may_act: &|_| true,
+    };
     let first = world.reporter.poll(&world.fleet, &round(world.now));
     assert_eq!(first.len(), 1);
     let failed = PatchOutcome::Failed(Duration::from_secs(5));
@@ -230,7 +241,14 @@ fn patches_that_were_given_up_are_made_again() {
         world.fleet.put(&format!("x{n}"), 5);
     }
     world.gateways(&[(5, 2)]);
-    let round = |now| Round { now, wall: "", acting: 1, applied: &world.applied, may_act: &|_| true };
+    let round = |now| Round {
+        now,
+        wall: "",
+        acting: 1,
+        epoch: Epoch(1),
+        applied: &world.applied,
+        may_act: &|_| true,
+    };
     let first = world.reporter.poll(&world.fleet, &round(world.now));
     assert_eq!(first.len(), 8, "the concurrency");
     assert!(world.reporter.poll(&world.fleet, &round(world.now)).is_empty());
@@ -255,7 +273,8 @@ fn conflicts_while_the_watch_lags_become_rare() {
     let mut tries = 0;
     for tick in 0..1000 {
         let now = world.now + Duration::from_millis(tick * 10);
-        let round = Round { now, wall: "", acting: 1, applied: &world.applied, may_act: &|_| true };
+        let round =
+            Round { now, wall: "", acting: 1, epoch: Epoch(1), applied: &world.applied, may_act: &|_| true };
         for patch in world.reporter.poll(&world.fleet, &round) {
             tries += 1;
             world.reporter.written(now, patch.kind, &patch.key, PatchOutcome::Conflict);

@@ -67,6 +67,9 @@ pub struct Store {
     dependents: BTreeMap<(Kind, ObjectKey), BTreeSet<(Kind, ObjectKey)>>,
     /// Which entries have a `previous`, by what replaced it.
     previous: BTreeSet<(Kind, Revision, Kind, ObjectKey)>,
+    /// Live objects whose status changed after their content, by the revision
+    /// of that change; each object once.
+    restated: BTreeSet<(Kind, Revision, ObjectKey)>,
     /// Sums over the entries with an outcome, by namespace and kind.
     totals: BTreeMap<Arc<str>, [Totals; Kind::COUNT]>,
     stamps: u64,
@@ -96,6 +99,7 @@ impl Store {
             news: News::default(),
             dependents: BTreeMap::new(),
             previous: BTreeSet::new(),
+            restated: BTreeSet::new(),
             totals: BTreeMap::new(),
             stamps: 0,
             changes: 0,
@@ -248,6 +252,16 @@ impl Store {
         self.news.since(frontier).into_iter().filter(live).map(|(kind, key)| (kind, key.clone())).collect()
     }
 
+    /// Live objects whose status changed above a frontier and nothing else.
+    pub fn restated_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)> {
+        let of = |kind: Kind| {
+            let first = (kind, Revision(frontier.get(kind).0.saturating_add(1)), ObjectKey::new("", ""));
+            let rows = self.restated.range(first..);
+            rows.take_while(move |row| row.0 == kind).map(|(kind, _, key)| (*kind, key.clone()))
+        };
+        Kind::ALL.into_iter().flat_map(of).collect()
+    }
+
     pub(crate) fn entry(&self, kind: Kind, key: &ObjectKey) -> Option<&Entry> {
         self.kinds[kind.index()].entries.get(key)
     }
@@ -382,7 +396,11 @@ impl Store {
                 let same_content = known.uid == object.uid
                     && known.generation == object.generation
                     && known.deleting == object.deleting;
+                let restated = self.restated.remove(&(kind, known.revision, key.clone()));
                 if same_content {
+                    if restated || known.status != object.status {
+                        self.restated.insert((kind, revision, key));
+                    }
                     entry.object = object;
                     return;
                 }
@@ -482,6 +500,7 @@ impl Store {
         self.set_references(kind, key, Vec::new());
         let stamp = self.next_stamp();
         let Some(entry) = self.kinds[kind.index()].entries.remove(key) else { return };
+        self.restated.remove(&(kind, entry.object.revision, key.clone()));
         if let Some(previous) = &entry.previous {
             self.previous.remove(&(previous.cause, previous.revision, kind, key.clone()));
         }

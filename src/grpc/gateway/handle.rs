@@ -13,6 +13,7 @@ use flotilla_core::delivery::{Ack, Connect, Delivery, Tombstone};
 use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision, SessionId};
 use flotilla_core::object::RawObject;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::body::StreamHandle;
 use crate::peers::{History, HistorySource};
@@ -65,6 +66,14 @@ pub(super) enum Control<C: Compiler> {
     Shed {
         count: usize,
         spread: Duration,
+    },
+    Confirmed {
+        asked: Instant,
+    },
+    BeyondTheLog {
+        asked: Instant,
+        kind: Kind,
+        newest: Revision,
     },
     Inspect(Question<C>),
 }
@@ -209,6 +218,30 @@ impl<C: Compiler> DeliveryHandle<C> {
     /// [`DeliveryGone`].
     pub async fn shed(&self, count: usize, spread: Duration) -> Result<(), DeliveryGone> {
         self.told(Control::Shed { count, spread }).await
+    }
+
+    /// The history is still the one that this engine was made for, by the
+    /// answer to a question asked at `asked`: gateways that came with another
+    /// one's version need not wait any longer.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn confirmed(&self, asked: Instant) -> Result<(), DeliveryGone> {
+        self.told(Control::Confirmed { asked }).await
+    }
+
+    /// It is proven that the log of a kind ended at `newest` at the time
+    /// `asked`: gateways that were ahead of it are synchronised fully.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn beyond_the_log(
+        &self,
+        asked: Instant,
+        kind: Kind,
+        newest: Revision,
+    ) -> Result<(), DeliveryGone> {
+        self.told(Control::BeyondTheLog { asked, kind, newest }).await
     }
 
     /// Answers other members' questions for history from this engine.

@@ -62,6 +62,8 @@ pub struct GatewayServiceConfig {
     pub member: MemberName,
     /// The cluster whose log is delivered, as in the engine's configuration.
     pub cluster: Arc<str>,
+    /// Its history, as there.
+    pub incarnation: Arc<str>,
     /// The fleet that gateways must belong to.
     pub trust_domain: Arc<str>,
     /// How often gateways are told to heartbeat.
@@ -222,10 +224,15 @@ fn scope(namespaces: &[String], resource_types: &[i32]) -> Result<Scope, Status>
 }
 
 /// Where a scope's gateways are to be now.
-fn version<C: Compiler>(cluster: Arc<str>, scope: &Scope, engine: &Delivery<C>) -> Version {
+fn version<C: Compiler>(
+    (cluster, incarnation): (Arc<str>, Arc<str>),
+    scope: &Scope,
+    engine: &Delivery<C>,
+) -> Version {
     let frontier = engine.frontier();
     Version {
         cluster,
+        incarnation,
         scope: scope_hash(scope),
         low: frontier,
         high: frontier,
@@ -321,9 +328,9 @@ impl<C: Compiler + 'static> configuration_service_server::ConfigurationService f
         let request = request.into_inner();
         let scope = scope(&request.namespaces, &request.resource_types)?;
         let at = Timestamp::from(SystemTime::now());
-        let cluster = self.config.cluster.clone();
+        let log = (self.config.cluster.clone(), self.config.incarnation.clone());
         let answer = self.delivery.inspect(move |engine| {
-            engine.store().ready().then(|| (version(cluster, &scope, engine), content(&scope, engine)))
+            engine.store().ready().then(|| (version(log, &scope, engine), content(&scope, engine)))
         });
         match self.within_patience(answer).await? {
             Some((version, content)) => {

@@ -237,6 +237,10 @@ impl<C: Compiler> DeliveryTask<C> {
             }
             Control::Drain { spread } => self.engine.drain(now, spread),
             Control::Shed { count, spread } => self.engine.shed(now, count, spread),
+            Control::Confirmed { asked } => self.engine.confirmed(self.clock.moment(asked)),
+            Control::BeyondTheLog { asked, kind, newest } => {
+                self.engine.beyond_the_log(self.clock.moment(asked), kind, newest);
+            }
             Control::Inspect(question) => question(&self.engine),
         }
     }
@@ -403,6 +407,9 @@ impl<C: Compiler> DeliveryTask<C> {
             }
             Notice::AheadOfUs { gateway, high } => {
                 info!(%gateway, ?high, "a gateway is ahead of this replica")
+            }
+            Notice::OtherHistory { gateway, incarnation } => {
+                info!(%gateway, %incarnation, "a gateway's version is of another history, asking which one is now");
             }
             Notice::Rejected { gateway, kind, key, message } => {
                 self.metrics.rejected.inc();

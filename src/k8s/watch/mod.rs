@@ -10,6 +10,8 @@ mod history;
 mod source;
 pub mod wire;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flotilla_core::ids::{Kind, ObjectKey, Revision};
@@ -33,6 +35,14 @@ pub use history::replay_deletions;
 /// Whatever the API server answers.
 pub async fn list_once(client: Client, kind: Kind) -> Result<(Revision, Vec<RawObject>), Error> {
     Source::new(client, kind, WatchConfig::default()).list().await
+}
+
+/// The newest revision of a kind, by a quorum read.
+///
+/// # Errors
+/// Whatever the API server answers.
+pub async fn newest(client: Client, kind: Kind) -> Result<Revision, Error> {
+    Source::new(client, kind, WatchConfig::default()).newest().await
 }
 
 /// What a followed kind tells, in the order of its revisions.
@@ -89,6 +99,8 @@ pub struct WatchMetrics {
     lists: IntCounterVec,
     errors: IntCounterVec,
     up: IntGaugeVec,
+    /// What keeps kinds from being read, in words; empty while all are.
+    problems: Arc<Mutex<BTreeMap<Kind, String>>>,
 }
 
 impl WatchMetrics {
@@ -105,6 +117,9 @@ impl WatchMetrics {
                 Opts::new("flotilla_watch_up", "1 while the kind's watch is established."),
                 &["kind"],
             )?,
+            problems: Arc::new(Mutex::new(
+                Kind::ALL.into_iter().map(|kind| (kind, "not listed yet".to_owned())).collect(),
+            )),
         };
         registry.register(Box::new(metrics.lists.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
@@ -114,18 +129,35 @@ impl WatchMetrics {
         }
         Ok(metrics)
     }
+
+    /// Why which kinds are not being read at this moment.
+    pub fn problems(&self) -> BTreeMap<Kind, String> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, kind: Kind, problem: Option<String>) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        match problem {
+            Some(problem) => problems.insert(kind, problem),
+            None => problems.remove(&kind),
+        };
+    }
 }
 
-/// Follows one kind until cancelled, or until nobody listens any more.
+/// Follows one kind until cancelled, or until nobody listens any more. An API
+/// server that is behind what was seen is not followed, and told to `doubts`.
 pub async fn follow(
     client: Client,
     kind: Kind,
     config: WatchConfig,
     metrics: WatchMetrics,
     events: mpsc::Sender<ObjectEvent>,
+    doubts: mpsc::Sender<(Kind, Revision)>,
     cancel: CancellationToken,
 ) {
-    let follower = Follower { source: Source::new(client, kind, config), metrics, events };
+    let highest = Revision::default();
+    let mut follower =
+        Follower { source: Source::new(client, kind, config), metrics, events, doubts, highest };
     tokio::select! {
         biased; // cancellation ends it at once
         () = cancel.cancelled() => {}
@@ -143,10 +175,13 @@ struct Follower {
     source: Source,
     metrics: WatchMetrics,
     events: mpsc::Sender<ObjectEvent>,
+    doubts: mpsc::Sender<(Kind, Revision)>,
+    /// The highest revision that was told.
+    highest: Revision,
 }
 
 impl Follower {
-    async fn run(self) {
+    async fn run(&mut self) {
         let kind = self.source.kind();
         // Where the next watch starts; `None` asks for a list first.
         let mut resume: Option<Revision> = None;
@@ -165,6 +200,11 @@ impl Follower {
                 continue;
             };
             self.metrics.errors.with_label_values(&[kind.name()]).inc();
+            self.metrics.note(kind, Some(chain(&error)));
+            if let Error::Behind { seen, .. } = error {
+                // One that finds no room is told again at the next attempt.
+                let _ = self.doubts.try_send((kind, seen));
+            }
             if matches!(error, Error::Gone { .. }) {
                 tracing::info!(kind = kind.name(), "history is gone, listing again");
                 resume = None;
@@ -182,17 +222,25 @@ impl Follower {
 
     /// One list, if needed, and one watch until it ends. Counts what the watch told.
     async fn round(
-        &self,
+        &mut self,
         resume: &mut Option<Revision>,
         told: &mut u64,
     ) -> Result<Result<(), Error>, Closed> {
         let kind = self.source.kind();
+        // After a restore from a backup, a watch from a revision that is not
+        // there yet would wait in silence, and then leave out all before it.
+        if self.highest > Revision::default()
+            && let Err(error) = self.source.reaches(self.highest).await
+        {
+            return Ok(Err(error));
+        }
         let mut at = match *resume {
             Some(at) => at,
             None => match self.source.list().await {
                 Ok((revision, objects)) => {
                     self.metrics.lists.with_label_values(&[kind.name()]).inc();
                     tracing::info!(kind = kind.name(), objects = objects.len(), %revision, "listed");
+                    self.highest = self.highest.max(revision);
                     self.tell(ObjectEvent::Listed { kind, revision, objects }).await?;
                     *resume = Some(revision);
                     revision
@@ -205,6 +253,7 @@ impl Follower {
             Err(error) => return Ok(Err(error)),
         };
         self.metrics.up.with_label_values(&[kind.name()]).set(1);
+        self.metrics.note(kind, None);
         loop {
             let event = match lines.next().await {
                 Ok(None) => return Ok(Ok(())),
@@ -226,6 +275,7 @@ impl Follower {
                 }
             };
             *resume = Some(at);
+            self.highest = self.highest.max(at);
             *told += 1;
             self.tell(event).await?;
         }

@@ -73,6 +73,27 @@ impl Source {
         }
     }
 
+    /// The newest revision, by a list of one object.
+    pub(super) async fn newest(&self) -> Result<Revision, Error> {
+        let what = format!("list {}", self.kind.plural());
+        let request = self.get(&what, format!("{}?limit=1", self.path()))?;
+        let body = timeout(self.config.list_timeout, self.read_all(&what, request))
+            .await
+            .map_err(|_| Error::timeout(&what, self.config.list_timeout))??;
+        let page = wire::parse_page(self.kind, &body).map_err(|error| self.unreadable(&what, &error))?;
+        Ok(page.revision)
+    }
+
+    /// Whether the API server knows as much as was seen of it.
+    pub(super) async fn reaches(&self, seen: Revision) -> Result<(), Error> {
+        match self.newest().await? {
+            newest if newest < seen => {
+                Err(Error::Behind { what: format!("read {}", self.kind.plural()), newest, seen })
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn read_all(&self, what: &str, request: Request<Vec<u8>>) -> Result<Vec<u8>, Error> {
         let stream = self.client.request_stream(request).await.map_err(|e| Error::from_kube(what, e))?;
         let mut body = Vec::new();

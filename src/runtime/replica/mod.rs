@@ -10,9 +10,11 @@
 
 mod feed;
 mod history;
+mod lineage;
 mod reporting;
 mod voices;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -34,7 +36,9 @@ use flotilla_grpc::limits::{GovernorLimits, LimitsConfig};
 use flotilla_grpc::peers::{Peers, PeersConfig, PeersParts};
 use flotilla_k8s::client::{Clients, connect};
 use flotilla_k8s::coordination::{Coordination, CoordinationMetrics};
+use flotilla_k8s::incarnation::{Incarnation, Incarnations};
 use flotilla_k8s::watch::{WatchConfig, WatchMetrics, follow};
+use lineage::{Doubt, Lineage};
 use prometheus::Registry;
 use rand::Rng as _;
 use tokio::net::TcpListener;
@@ -166,7 +170,7 @@ impl Replica {
         servers.spawn_fallible("metrics", serve_metrics(metrics, registry.clone(), web.clone()));
         servers.spawn_fallible("probes", serve_probes(probes, readiness.clone(), web.clone()));
         let servers = tokio::spawn(servers.run(Duration::from_secs(2)));
-        let standby = Standby::open(&args, &settings, &clients, &cancel).await;
+        let standby = Standby::open(&args, &settings, &clients, &readiness, &cancel).await;
         let outcome = match standby {
             Err(error) => Err(error),
             // Told to end before the API server was there.
@@ -185,6 +189,8 @@ impl Replica {
 /// What a replica needs of the API server before it can serve anybody.
 struct Standby {
     cluster: String,
+    incarnations: Incarnations,
+    incarnation: Incarnation,
     tls: ReplicaTls,
     renew_at: std::time::SystemTime,
     source: Source,
@@ -197,15 +203,18 @@ impl Standby {
         args: &ControllerArgs,
         settings: &Settings,
         clients: &Clients,
+        readiness: &Readiness,
         cancel: &CancellationToken,
     ) -> anyhow::Result<Option<Standby>> {
         let mut pause = Duration::from_millis(200);
         loop {
             let attempt = async {
                 let cluster = flotilla_k8s::cluster::cluster_id(&clients.objects).await?;
+                let incarnations = Incarnations::new(clients.leases.clone(), &args.cert_namespace);
+                let incarnation = incarnations.confirm(&lineage::fresh()).await?;
                 let source = Source::new(args, settings.member.as_str(), clients.objects.clone())?;
                 let (tls, renew_at) = source.open().await?;
-                anyhow::Ok(Standby { cluster, tls, renew_at, source })
+                anyhow::Ok(Standby { cluster, incarnations, incarnation, tls, renew_at, source })
             };
             let error = tokio::select! {
                 biased; // ending needs no API server
@@ -223,6 +232,7 @@ impl Standby {
                 return Err(error);
             }
             tracing::warn!(error = format!("{error:#}"), "standing by until the API server is there");
+            readiness.waits_for(&format!("standing by until the API server is there: {error:#}\n"));
             let jitter = rand::rng().random_range(0.5..1.0);
             tokio::select! {
                 biased; // as above
@@ -256,7 +266,8 @@ async fn assemble(
     let origin = std::time::Instant::now();
     let member = settings.member.clone();
     let instance = Instance::from(format!("{member}/{:08x}", rand::rng().random::<u32>()));
-    tracing::info!(member = %member, instance = %instance, cluster = standby.cluster, "replica starts");
+    tracing::info!(member = %member, instance = %instance, cluster = standby.cluster,
+        incarnation = standby.incarnation.id, "replica starts");
     // Parts end in two steps: first what takes on work, then what carries it out.
     let delivering = CancellationToken::new();
     let mut supervisor = Supervisor::new(delivering.clone());
@@ -275,6 +286,7 @@ async fn assemble(
     );
 
     let config = DeliveryConfig {
+        incarnation: standby.incarnation.id.as_str().into(),
         duty_cycle: args.gateway_duty_cycle,
         ack_timeout: args.ack_timeout,
         heartbeat_interval: args.heartbeat_interval,
@@ -325,7 +337,10 @@ async fn assemble(
     });
 
     let (objects_in, objects) = mpsc::channel(1024);
+    let (behind_in, mut behind) = mpsc::channel(16);
+    let (doubts_in, doubts) = mpsc::channel(64);
     let watch_metrics = WatchMetrics::new(&registry)?;
+    readiness.explained_by(watch_metrics.clone());
     for kind in Kind::ALL {
         let task = follow(
             clients.objects.clone(),
@@ -333,11 +348,31 @@ async fn assemble(
             WatchConfig::default(),
             watch_metrics.clone(),
             objects_in.clone(),
+            behind_in.clone(),
             delivering.clone(),
         );
         supervisor.spawn(kind.plural(), task);
     }
     drop(objects_in);
+    let behind_doubts = doubts_in.clone();
+    supervisor.spawn("doubts", async move {
+        // Ends when the watches have.
+        while let Some((kind, seen)) = behind.recv().await {
+            // What finds no room is told again.
+            let _ = behind_doubts.try_send(Doubt::Behind(kind, seen));
+        }
+    });
+    drop(behind_in);
+    let lineage = Lineage {
+        client: clients.objects.clone(),
+        incarnations: standby.incarnations.clone(),
+        known: standby.incarnation.clone(),
+        delivery: delivery.clone(),
+        doubts,
+        metrics: lineage::Metrics::new(&registry)?,
+        ahead: BTreeSet::new(),
+    };
+    supervisor.spawn_fallible("history of the cluster", lineage.run(delivering.clone()));
     supervisor.spawn("feed", feed::run(objects, delivery.clone(), delivering.clone()));
     supervisor.spawn(
         "history",
@@ -357,6 +392,7 @@ async fn assemble(
         delivery: delivery.clone(),
         view: outputs.view.clone(),
         notices: outputs.notices,
+        doubts: doubts_in,
         ownership: handles.ownership.clone(),
         announcements: handles.announcements,
         coordination: handles.peers,
@@ -417,6 +453,7 @@ fn spawn_servers(
         let config = GatewayServiceConfig {
             member: settings.member.clone(),
             cluster: standby.cluster.as_str().into(),
+            incarnation: standby.incarnation.id.as_str().into(),
             trust_domain: Arc::from(args.trust_domain.as_str()),
             heartbeat_interval: args.heartbeat_interval,
             anonymous: false,

@@ -61,6 +61,7 @@ pub enum Input {
 pub struct Metrics {
     patches: IntCounterVec,
     pending: IntGauge,
+    fenced: IntCounter,
     rounds: IntCounter,
     reconciles: IntCounterVec,
     reconcile_errors: IntCounterVec,
@@ -79,6 +80,10 @@ impl Metrics {
                 &["result"],
             )?,
             pending: IntGauge::new("flotilla_status_pending", "Objects whose status is not final yet.")?,
+            fenced: IntCounter::new(
+                "flotilla_status_fenced_total",
+                "Statuses left alone because they were written in a later epoch.",
+            )?,
             rounds: IntCounter::new("flotilla_status_rounds_total", "Rounds of the status reporter.")?,
             reconciles: IntCounterVec::new(
                 Opts::new("controller_runtime_reconcile_total", "Statuses reconciled, by controller."),
@@ -101,6 +106,7 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.patches.clone()))?;
         registry.register(Box::new(metrics.pending.clone()))?;
+        registry.register(Box::new(metrics.fenced.clone()))?;
         registry.register(Box::new(metrics.rounds.clone()))?;
         registry.register(Box::new(metrics.reconciles.clone()))?;
         registry.register(Box::new(metrics.reconcile_errors.clone()))?;
@@ -194,6 +200,11 @@ impl Reporting {
             let Some(round) = self.round(reporter, applied).await else { break };
             let (due, took);
             (reporter, applied, due, took) = round;
+            for (kind, key) in reporter.take_fenced() {
+                self.metrics.fenced.inc();
+                tracing::warn!(controller = controller(kind), namespace = %key.namespace, name = %key.name,
+                    "status was written in a later epoch than ours, leaving it alone");
+            }
             not_before = tokio::time::Instant::now() + PACE.max(took * (SHARE - 1));
             for patch in due {
                 // Within the rate, whatever the concurrency.
@@ -280,8 +291,8 @@ impl Reporting {
             .delivery
             .inspect(move |delivery| {
                 let may_act = |namespace: &str| permit.may_act(namespace);
-                let round =
-                    Round { now, wall: &wall, acting: view.acting(), applied: &applied, may_act: &may_act };
+                let (acting, epoch) = (view.acting(), view.epoch());
+                let round = Round { now, wall: &wall, acting, epoch, applied: &applied, may_act: &may_act };
                 let started = Instant::now();
                 let due = reporter.poll(delivery, &round);
                 (reporter, applied, due, started.elapsed())

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
+use super::lineage::Doubt;
 use super::reporting::Input;
 use crate::web::Readiness;
 
@@ -89,8 +90,11 @@ pub struct Voices {
     pub delivery: Delivery,
     /// What our gateways have applied.
     pub view: watch::Receiver<DeliveryView>,
-    /// What delivery noticed: logged there, drained here.
+    /// What delivery noticed: logged there; what makes one doubt the history is
+    /// passed on.
     pub notices: mpsc::Receiver<Notice>,
+    /// Reasons to doubt the history.
+    pub doubts: mpsc::Sender<Doubt>,
     /// Who owns what.
     pub ownership: watch::Receiver<Arc<OwnershipView>>,
     /// What coordination has to say to peers.
@@ -128,7 +132,13 @@ impl Voices {
                 },
                 changed = self.view.changed() => changed.is_ok() && self.viewed(&mut ready).await,
                 Ok(()) = self.ownership.changed() => { self.owned(); true }
-                Some(_) = self.notices.recv() => true,
+                Some(notice) = self.notices.recv() => {
+                    if let Some(doubt) = Doubt::of(notice) {
+                        // What finds no room is noticed again.
+                        let _ = self.doubts.try_send(doubt);
+                    }
+                    true
+                }
                 _ = gauges.tick() => self.gauges().await,
             };
             if !going {

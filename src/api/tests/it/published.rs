@@ -12,7 +12,32 @@ use serde_json::{Map, Value, json};
 use super::schema::definition;
 
 /// Where we differ on purpose, and why: paths as [`compare`] reports them.
-const DELIBERATE: &[(&str, &str)] = &[];
+const DELIBERATE: &[(&str, &str)] = &[
+    (
+        "APIRoute.versions[0].schema.openAPIV3Schema.properties.status.properties.conditions.x-kubernetes-list",
+        APPLIED,
+    ),
+    ("APIRoute.versions[0].schema.openAPIV3Schema.properties.status.properties.epoch", FENCED),
+    (
+        "GRPCRoute.versions[0].schema.openAPIV3Schema.properties.status.properties.conditions.x-kubernetes-list",
+        APPLIED,
+    ),
+    ("GRPCRoute.versions[0].schema.openAPIV3Schema.properties.status.properties.epoch", FENCED),
+    (
+        "Backend.versions[0].schema.openAPIV3Schema.properties.status.properties.conditions.x-kubernetes-list",
+        APPLIED,
+    ),
+    ("Backend.versions[0].schema.openAPIV3Schema.properties.status.properties.epoch", FENCED),
+    (
+        "GRPCBackend.versions[0].schema.openAPIV3Schema.properties.status.properties.conditions.x-kubernetes-list",
+        APPLIED,
+    ),
+    ("GRPCBackend.versions[0].schema.openAPIV3Schema.properties.status.properties.epoch", FENCED),
+];
+const APPLIED: &str =
+    "statuses are written by server-side apply, which must leave conditions of others alone";
+const FENCED: &str =
+    "a status tells in which epoch it was written, so that who acts in an earlier one sees it";
 
 const KINDS: [(&str, &str); 4] = [
     ("APIRoute", "avapigw.io_apiroutes.yaml"),

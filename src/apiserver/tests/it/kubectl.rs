@@ -320,8 +320,13 @@ async fn objects_are_patched_labelled_and_annotated() {
     assert_eq!(kubectl.good("label ar r team=a").await, "apiroute.test.example/r labeled\n");
     assert_eq!(kubectl.good("annotate svc web note=x").await, "service/web annotated\n");
     assert_eq!(kubectl.good("label ar r team-").await, "apiroute.test.example/r unlabeled\n");
-    let server_side = kubectl.run("apply --server-side -f -", &[], ROUTE).await;
-    assert!(server_side.err.contains("server-side apply is not supported by this server"), "{server_side:?}");
+    // What was applied by the client goes on being applied by the server; what others changed is a conflict.
+    let conflict = kubectl.run("apply --server-side -f -", &[], ROUTE).await;
+    assert!(conflict.err.contains("Apply failed with 1 conflict: "), "{conflict:?}");
+    assert!(conflict.err.contains(".spec.host") && conflict.err.contains("kubectl-patch"), "{conflict:?}");
+    let forced = kubectl.run("apply --server-side --force-conflicts -f -", &[], ROUTE).await;
+    assert_eq!(forced.out, "apiroute.test.example/r serverside-applied\n", "{forced:?}");
+    assert_eq!(kubectl.good("get ar r -o jsonpath={.spec.host}").await, "a.example");
 }
 
 #[tokio::test]

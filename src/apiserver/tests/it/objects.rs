@@ -138,8 +138,12 @@ async fn patches_change_what_they_name() {
     let strategic = Patch::Strategic(json!({"metadata": {"labels": {"l": "1"}}}));
     let labelled = maps.patch("a", &PatchParams::default(), &strategic).await.unwrap();
     assert_eq!(labelled.metadata.labels.unwrap()["l"], "1");
-    let apply = maps.patch("a", &PatchParams::apply("me"), &Patch::Apply(config_map("a", json!({})))).await;
-    assert_eq!(code(apply), 415);
+    let apply =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"z": "4"}});
+    let refused = maps.patch("a", &PatchParams::apply("me"), &Patch::Apply(apply.clone())).await;
+    assert_eq!(code(refused), 409);
+    let applied = maps.patch("a", &PatchParams::apply("me").force(), &Patch::Apply(apply)).await.unwrap();
+    assert_eq!(json!(applied.data), json!({"y": "9", "z": "4"}));
 }
 
 #[tokio::test]

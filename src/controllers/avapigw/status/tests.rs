@@ -9,6 +9,7 @@ use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision};
 use super::*;
 
 const WALL: &str = "2026-11-21T10:00:00Z";
+const EPOCH: Epoch = Epoch(7);
 
 fn object(kind: Kind, status: &Value) -> RawObject {
     RawObject {
@@ -33,7 +34,7 @@ fn gateway(name: &str) -> GatewayId {
 }
 
 fn plan(kind: Kind, status: &Value, reach: &Reach) -> (Option<Value>, Finality) {
-    let planned = AvapigwStatus.plan(WALL, &object(kind, status), Validity::Valid, reach);
+    let planned = AvapigwStatus.plan(WALL, EPOCH, &object(kind, status), Validity::Valid, reach);
     (planned.patch.map(|patch| serde_json::from_slice(&patch).unwrap()), planned.finality)
 }
 
@@ -81,7 +82,8 @@ fn what_is_not_delivered_is_applied_nowhere() {
         Kind::ApiRoute,
         &json!({"appliedGateways": [{"name": "a", "namespace": "gw", "lastApplied": WALL}]}),
     );
-    let patch = AvapigwStatus.plan(WALL, &object, Validity::Invalid(&invalid), &passed_by).patch.unwrap();
+    let patch =
+        AvapigwStatus.plan(WALL, EPOCH, &object, Validity::Invalid(&invalid), &passed_by).patch.unwrap();
     let patch: Value = serde_json::from_slice(&patch).unwrap();
     assert_eq!(patch["status"]["appliedGateways"], json!([]));
 }
@@ -106,12 +108,33 @@ fn a_status_that_is_right_is_not_written_again() {
 }
 
 #[test]
+fn a_status_of_a_later_epoch_is_left_alone() {
+    let reach = reach(2, 2);
+    for (written, fenced) in [(6, false), (7, false), (8, true)] {
+        let (patch, finality) = plan(Kind::Backend, &json!({"epoch": written}), &reach);
+        assert_eq!((patch.is_none(), finality == Finality::Fenced), (fenced, fenced), "{written}");
+        assert!(patch.is_none_or(|patch| patch["status"]["epoch"] == 7));
+    }
+    // A new epoch alone is no reason to write.
+    let mut status = plan(Kind::Backend, &Value::Null, &reach).0.unwrap()["status"].take();
+    status["epoch"] = json!(6);
+    assert_eq!(plan(Kind::Backend, &status, &reach), (None, Finality::Final));
+}
+
+#[test]
 fn a_patch_carries_its_precondition_and_leaves_others_conditions_alone() {
     let foreign = json!({"type": "Audited", "status": "True", "reason": "Ok", "message": "m", "lastTransitionTime": "t"});
     let (patch, _) = plan(Kind::Backend, &json!({"conditions": [foreign]}), &reach(2, 2));
     let patch = patch.unwrap();
-    assert_eq!(patch["metadata"], json!({"resourceVersion": "42", "uid": "u-1"}));
-    assert_eq!(patch["status"]["conditions"][0], foreign);
+    assert_eq!(
+        patch["metadata"],
+        json!({"name": "x", "namespace": "n", "resourceVersion": "42", "uid": "u-1"})
+    );
+    assert_eq!(patch["apiVersion"], "avapigw.io/v1alpha1");
+    assert_eq!(patch["kind"], "Backend");
+    // What is not applied is not touched.
+    let conditions = patch["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.iter().all(|condition| condition["type"] != "Audited"), "{conditions:?}");
     assert_eq!(patch["status"]["totalHosts"], 2);
     assert_eq!(patch["status"]["observedGeneration"], 3);
     assert_eq!(condition(&patch, "Healthy")["status"], "Unknown");
@@ -126,6 +149,7 @@ fn an_invalid_object_says_field_problem_and_remedy() {
     };
     let planned = AvapigwStatus.plan(
         WALL,
+        EPOCH,
         &object(Kind::ApiRoute, &Value::Null),
         Validity::Invalid(&invalid),
         &reach(0, 9),
@@ -145,7 +169,8 @@ fn a_gateways_time_moves_only_with_the_generation() {
     let before = json!({"observedGeneration": 3, "appliedGateways":
         [{"name": "a", "namespace": "gw", "lastApplied": "2026-01-01T00:00:00Z"}]});
     let (patch, _) = plan(Kind::ApiRoute, &before, &with_names);
-    assert_eq!(patch.unwrap()["status"].get("appliedGateways"), None, "unchanged");
+    let unchanged = &patch.unwrap()["status"]["appliedGateways"];
+    assert_eq!(unchanged, &before["appliedGateways"], "what is applied no more would be removed");
     let two = Reach { names: vec![gateway("a"), gateway("b")], ..reach(2, 2) };
     let (patch, _) = plan(Kind::ApiRoute, &before, &two);
     let times: Vec<Value> = patch.unwrap()["status"]["appliedGateways"].as_array().unwrap().clone();

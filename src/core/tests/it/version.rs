@@ -21,10 +21,11 @@ fn exclusions() -> impl Strategy<Value = Exclusions> {
 proptest! {
     #[test]
     fn a_version_reads_back_as_it_was_written(
-        cluster in "[0-9a-f]{8}", scope: u32, low in frontier(), more in frontier(), step: u32, excluded in exclusions(),
+        cluster in "[0-9a-f]{8}", incarnation in "[0-9a-f]{8}", scope: u32, low in frontier(), more in frontier(), step: u32, excluded in exclusions(),
     ) {
         let high = low.join(&more);
-        let version = Version { cluster: cluster.into(), scope, low, high, step, excluded };
+        let (cluster, incarnation) = (cluster.into(), incarnation.into());
+        let version = Version { cluster, incarnation, scope, low, high, step, excluded };
         let text = version.to_string();
         prop_assert!(text.len() <= 520, "{} bytes", text.len());
         prop_assert_eq!(text.parse(), Ok(version));
@@ -37,7 +38,7 @@ proptest! {
 
     #[test]
     fn reading_a_damaged_version_is_an_error_or_another_version(
-        text in "f1\\.[0-9a-f]{7,9}\\.[0-9a-f]{7,9}\\.[0-9a-z_~!,*.-]{0,60}",
+        text in "f1\\.[0-9a-f]{7,9}\\.[0-9a-f]{7,9}\\.[0-9a-f]{7,9}\\.[0-9a-z_~!,*.-]{0,60}",
     ) {
         if let Ok(version) = text.parse::<Version>() {
             prop_assert_eq!(version.to_string().parse(), Ok(version));

@@ -191,6 +191,7 @@ impl Replica {
             GatewayServiceConfig {
                 member: member.clone(),
                 cluster: options.delivery.cluster.clone(),
+                incarnation: options.delivery.incarnation.clone(),
                 trust_domain: TRUST_DOMAIN.into(),
                 heartbeat_interval: options.delivery.heartbeat_interval,
                 anonymous: options.anonymous,

@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod apply;
 mod ca;
 mod coordination;
+mod incarnation;
 mod server;
 mod status;
 mod watch;

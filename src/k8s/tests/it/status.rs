@@ -1,9 +1,15 @@
 //! Status patches and their precondition.
 
+use std::time::Duration;
+
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_k8s::Error;
+use flotilla_k8s::crd::install;
 use flotilla_k8s::status::patch;
 use flotilla_k8s::watch::list_once;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::json;
 
 use crate::server::{Server, on_every_server};
@@ -20,8 +26,11 @@ async fn a_late_status_changes_nothing(server: Server) {
     let before = revision().await;
     let body = |generation: i64| {
         json!({
-            "metadata": {"resourceVersion": before.revision.to_string(), "uid": *before.uid},
-            "status": {"observedGeneration": generation, "conditions": []},
+            "apiVersion": "avapigw.io/v1alpha1",
+            "kind": "Backend",
+            "metadata": {"name": "b", "namespace": namespace, "resourceVersion": before.revision.to_string(),
+                "uid": *before.uid},
+            "status": {"observedGeneration": generation, "conditions": [], "epoch": 3},
         })
         .to_string()
         .into_bytes()
@@ -34,7 +43,52 @@ async fn a_late_status_changes_nothing(server: Server) {
     let late = patch(&server.client, Kind::Backend, &key, body(7)).await;
     assert!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
     assert_eq!(revision().await.status, after.status);
-    let gone =
-        patch(&server.client, Kind::Backend, &ObjectKey::new(namespace.as_str(), "none"), body(1)).await;
+    let none = String::from_utf8(body(1)).unwrap().replace("\"b\"", "\"none\"").into_bytes();
+    let gone = patch(&server.client, Kind::Backend, &ObjectKey::new(namespace.as_str(), "none"), none).await;
     assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
+}
+
+/// Definitions as others publish them: no epoch, and conditions are one value.
+fn older(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    let schemas = definition.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
+    for schema in schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()) {
+        let status = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")).unwrap();
+        let fields = status.properties.as_mut().unwrap();
+        fields.remove("epoch");
+        let Some(conditions) = fields.get_mut("conditions") else { continue };
+        (conditions.x_kubernetes_list_type, conditions.x_kubernetes_list_map_keys) = (None, None);
+    }
+    definition
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_an_older_definition_statuses_are_written_and_spare_others() {
+    let server = Server::embedded().await;
+    let definitions: Vec<_> = flotilla_api::crd::crds().into_iter().map(older).collect();
+    install(&server.client, &definitions, Duration::from_secs(60)).await.unwrap();
+    let namespace = server.namespace().await;
+    server.create(&namespace, Kind::Backend, "b", json!({"hosts": [{"address": "x", "port": 1}]})).await;
+    let key = ObjectKey::new(namespace.as_str(), "b");
+    let condition = |type_: &str, status: &str| json!({"type": type_, "status": status, "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let gvk = GroupVersionKind::gvk("avapigw.io", "v1alpha1", "Backend");
+    let resource = ApiResource::from_gvk_with_plural(&gvk, "backends");
+    let api: Api<DynamicObject> = Api::namespaced_with(server.client.clone(), &namespace, &resource);
+    let theirs =
+        json!({"status": {"conditions": [condition("Audited", "True"), condition("Ready", "False")]}});
+    api.patch_status("b", &PatchParams::default(), &Patch::Merge(&theirs)).await.unwrap();
+    let found = api.get("b").await.unwrap();
+    let body = json!({
+        "apiVersion": "avapigw.io/v1alpha1",
+        "kind": "Backend",
+        "metadata": {"name": "b", "namespace": namespace, "resourceVersion": found.metadata.resource_version,
+            "uid": found.metadata.uid},
+        "status": {"epoch": 3, "observedGeneration": 1, "conditions": [condition("Ready", "True")]},
+    });
+    let body = body.to_string().into_bytes();
+    patch(&server.client, Kind::Backend, &key, body.clone()).await.unwrap();
+    let status = api.get("b").await.unwrap().data["status"].take();
+    let conditions = json!([condition("Ready", "True"), condition("Audited", "True")]);
+    assert_eq!(status, json!({"conditions": conditions, "observedGeneration": 1}));
+    let late = patch(&server.client, Kind::Backend, &key, body).await;
+    assert!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
 }

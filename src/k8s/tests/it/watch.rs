@@ -19,6 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 struct Following {
     events: mpsc::Receiver<ObjectEvent>,
+    doubted: mpsc::Receiver<(Kind, Revision)>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
     namespace: String,
@@ -27,10 +28,12 @@ struct Following {
 impl Following {
     fn start(client: Client, namespace: &str, config: WatchConfig) -> Following {
         let (sender, events) = mpsc::channel(64);
+        let (doubts, doubted) = mpsc::channel(4);
         let cancel = CancellationToken::new();
         let metrics = WatchMetrics::new(&prometheus::Registry::new()).unwrap();
-        let task = tokio::spawn(follow(client, Kind::Backend, config, metrics, sender, cancel.clone()));
-        Following { events, cancel, task, namespace: namespace.to_owned() }
+        let task =
+            tokio::spawn(follow(client, Kind::Backend, config, metrics, sender, doubts, cancel.clone()));
+        Following { events, doubted, cancel, task, namespace: namespace.to_owned() }
     }
 
     /// The next event about this test's namespace, in words; other tests share
@@ -57,7 +60,8 @@ impl Following {
         }
     }
 
-    async fn stop(self) {
+    async fn stop(mut self) {
+        assert!(self.doubted.try_recv().is_err(), "nobody gave reason to doubt the log");
         self.cancel.cancel();
         timeout(DEADLINE, self.task).await.expect("it ends when told to").unwrap();
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flotilla_core::delivery::{Change, DeliveryConfig, Notice, Scope};
 use flotilla_core::ids::{Kind, Revision};
+use flotilla_core::time::Mono;
 use flotilla_core::version::{Exclusions, Version, scope_hash};
 
 use super::bench::{Bench, CLUSTER, config, key, words, words_to};
@@ -214,6 +215,53 @@ fn unknown_holdings_wait_for_the_guard_and_are_replaced_by_a_snapshot() {
     }
 }
 
+fn other_history(bench: &Bench) -> String {
+    Version { incarnation: "00000001".into(), ..version_of(bench) }.to_string()
+}
+
+#[test]
+fn a_version_of_another_history_waits_until_ours_is_confirmed() {
+    let mut bench = away();
+    bench.gateway("g").version = other_history(&bench);
+    // What a question said that was asked before means nothing.
+    bench.delivery.confirmed(bench.now);
+    bench.pass(Duration::from_secs(1));
+    bench.connect("g");
+    let asked = |bench: &Bench| bench.notices.iter().any(|one| matches!(one, Notice::OtherHistory { .. }));
+    assert!(bench.settle_for(2 * GUARD).is_empty() && asked(&bench));
+    // Its heartbeats keep it alive meanwhile.
+    bench.delivery.confirmed(bench.now);
+    let sent = bench.settle_for(GUARD);
+    assert_eq!(words_to("g", &sent), ["reset", "full(a/b a/0 a/1 a/2 a/3 a/4|0)"]);
+    bench.assert_equal("g");
+    // From then on its version is of ours, and it is resumed like any other.
+    bench.delivery.disconnected(bench.now, &bench.session["g"].clone());
+    bench.route("a/1", "v2");
+    bench.connect("g");
+    assert_eq!(words_to("g", &bench.settle()), ["reset", "~a/1"]);
+}
+
+#[test]
+fn whoever_is_proven_to_be_beyond_the_log_is_synchronised_fully() {
+    let mut bench = away();
+    let mut beyond = version_of(&bench);
+    let newest = beyond.high.get(Kind::Backend);
+    beyond.high.advance(Kind::Backend, Revision(newest.0 + 1_000));
+    beyond.low = beyond.high;
+    bench.gateway("g").version = beyond.to_string();
+    bench.delivery.beyond_the_log(bench.now, Kind::Backend, newest);
+    bench.connect("g");
+    assert!(bench.settle_for(GUARD).is_empty(), "we may only be slow");
+    // A proof that is older than its claim is none, and one for less neither.
+    bench.delivery.beyond_the_log(Mono::default(), Kind::Backend, newest);
+    bench.delivery.beyond_the_log(bench.now, Kind::Backend, Revision(newest.0 + 1_000));
+    bench.delivery.beyond_the_log(bench.now, Kind::ApiRoute, newest);
+    assert!(bench.settle_for(GUARD).is_empty());
+    bench.delivery.beyond_the_log(bench.now, Kind::Backend, newest);
+    assert_eq!(words_to("g", &bench.settle()), ["reset", "full(a/b a/0 a/1 a/2 a/3 a/4|0)"]);
+    bench.assert_equal("g");
+}
+
 #[test]
 fn unknown_holdings_are_never_met_with_an_empty_snapshot() {
     let mut bench = away();
@@ -288,6 +336,7 @@ fn what_came_and_went_while_our_watch_was_cut_is_found_out() {
     at.advance(Kind::ApiRoute, low);
     let version = Version {
         cluster: CLUSTER.into(),
+        incarnation: "00000000".into(),
         scope: scope_hash(&Scope::default()),
         low: at,
         high: at,

@@ -1,0 +1,277 @@
+//! Whether the history that this replica reads is still the cluster's.
+//!
+//! Everything that a replica knows follows from the log. When the log was
+//! replaced, because etcd was restored from a backup, nothing that it knows is
+//! true any more, so it does not try to sort out what is: it ends, and the one
+//! that is started in its place reads everything anew under another name of the
+//! history (see `flotilla_k8s::incarnation`). Its gateways go on with what they
+//! have, and are then synchronised fully, because their versions carry the name
+//! of the history that is no more.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use flotilla_core::delivery::Notice;
+use flotilla_core::ids::{Frontier, GatewayId, Kind, Revision};
+use flotilla_k8s::Error;
+use flotilla_k8s::incarnation::{Incarnation, Incarnations};
+use flotilla_k8s::watch::newest;
+use kube::Client;
+use prometheus::{IntCounter, Registry};
+use rand::Rng as _;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::Delivery;
+
+/// How often the Lease is read, and how many reads come before a write.
+const READ_EVERY: Duration = Duration::from_secs(5);
+const READS_PER_WRITE: u32 = 12;
+/// A replica may lag behind a gateway for this long without anybody wondering.
+const LAG: Duration = Duration::from_secs(2);
+
+/// Why the history is to be looked at.
+#[derive(Debug)]
+pub enum Doubt {
+    /// The newest answer about a kind is older than what was seen of it.
+    Behind(Kind, Revision),
+    /// A gateway's version is ahead of us.
+    Ahead(GatewayId, Frontier),
+    /// A gateway's version names another history.
+    OtherHistory,
+}
+
+impl Doubt {
+    /// The doubt that a notice of delivery gives rise to.
+    pub fn of(notice: Notice) -> Option<Doubt> {
+        match notice {
+            Notice::AheadOfUs { gateway, high } => Some(Doubt::Ahead(gateway, high)),
+            Notice::OtherHistory { .. } => Some(Doubt::OtherHistory),
+            _ => None,
+        }
+    }
+}
+
+/// A name for a history, as random as it must be.
+pub fn fresh() -> String {
+    format!("{:08x}", rand::rng().random::<u32>())
+}
+
+/// The history is not the one any more that this replica was started with.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the history of the cluster is {now} and was {before}: etcd was restored, or the Lease flotilla-incarnation was \
+     deleted; this replica ends and starts anew, and gateways are synchronised fully"
+)]
+pub struct Replaced {
+    before: String,
+    now: String,
+}
+
+/// Looks after the history. See the module's description.
+pub struct Lineage {
+    /// For lists.
+    pub client: Client,
+    /// The Lease.
+    pub incarnations: Incarnations,
+    /// As of the start, then as last seen.
+    pub known: Incarnation,
+    /// Where gateways wait.
+    pub delivery: Delivery,
+    /// What gives reason to look.
+    pub doubts: mpsc::Receiver<Doubt>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Gateways of which it is proven that they are ahead of the log.
+    pub ahead: BTreeSet<GatewayId>,
+}
+
+/// Metrics of the history.
+#[derive(Clone)]
+pub struct Metrics {
+    stale: IntCounter,
+    ahead: IntCounter,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When a name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Metrics {
+            stale: IntCounter::new(
+                "flotilla_stale_reads_total",
+                "Reads that should have been the newest and were older than what was seen.",
+            )?,
+            ahead: IntCounter::new(
+                "flotilla_gateways_ahead_of_log_total",
+                "Gateways whose version lies beyond the end of the API server's log.",
+            )?,
+        };
+        registry.register(Box::new(metrics.stale.clone()))?;
+        registry.register(Box::new(metrics.ahead.clone()))?;
+        Ok(metrics)
+    }
+}
+
+impl Lineage {
+    /// Runs until cancelled.
+    ///
+    /// # Errors
+    /// [`Replaced`] when the history is another one.
+    pub async fn run(mut self, cancel: CancellationToken) -> anyhow::Result<()> {
+        let mut reads = interval(READ_EVERY);
+        reads.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Replicas that start together do not write together.
+        let mut until_write = rand::rng().random_range(1..=READS_PER_WRITE);
+        loop {
+            let looked = tokio::select! {
+                biased; // ending first; then what gateways wait for
+                () = cancel.cancelled() => return Ok(()),
+                Some(doubt) = self.doubts.recv() => self.look_into(doubt, &cancel).await,
+                _ = reads.tick() => {
+                    until_write -= 1;
+                    if until_write == 0 {
+                        until_write = READS_PER_WRITE;
+                        self.confirm().await.map(drop)
+                    } else {
+                        self.read().await
+                    }
+                }
+            };
+            match looked {
+                Ok(()) => {}
+                Err(Trouble::Replaced(replaced)) => {
+                    tracing::error!(
+                        before = replaced.before,
+                        now = replaced.now,
+                        "the history of the cluster was replaced"
+                    );
+                    return Err(replaced.into());
+                }
+                Err(Trouble::Api(error)) => {
+                    tracing::debug!(error = %error, "the history could not be looked at");
+                }
+            }
+        }
+    }
+
+    async fn look_into(&mut self, doubt: Doubt, cancel: &CancellationToken) -> Result<(), Trouble> {
+        match doubt {
+            Doubt::OtherHistory => {
+                let asked = Instant::now();
+                self.confirm().await?;
+                // An error says that there are no gateways any more.
+                let _ = self.delivery.confirmed(asked).await;
+                Ok(())
+            }
+            Doubt::Behind(kind, seen) => {
+                let Some((_, at)) = self.ends_before(kind, seen).await? else { return Ok(()) };
+                self.begin(&at).await
+            }
+            Doubt::Ahead(gateway, high) => {
+                tokio::select! {
+                    biased; // nobody needs the answer any more
+                    () = cancel.cancelled() => return Ok(()),
+                    () = sleep(LAG) => {}
+                }
+                self.look_into_gateway(gateway, high).await
+            }
+        }
+    }
+
+    /// A gateway's word is not enough to name the history anew, or any one of
+    /// them could disturb all others: it concerns itself. Most of them, and more
+    /// than one, are believed: so a restore is noticed that happened while no
+    /// replica ran.
+    async fn look_into_gateway(&mut self, gateway: GatewayId, high: Frontier) -> Result<(), Trouble> {
+        let Ok(frontier) = self.delivery.inspect(|engine| engine.frontier()).await else { return Ok(()) };
+        for kind in Kind::ALL.into_iter().filter(|kind| frontier.get(*kind) < high.get(*kind)) {
+            let asked = Instant::now();
+            let Some((newest, at)) = self.ends_before(kind, high.get(kind)).await? else { continue };
+            if self.ahead.insert(gateway.clone()) {
+                self.metrics.ahead.inc();
+                tracing::error!(%gateway, kind = kind.name(), %newest, claimed = %high.get(kind),
+                    "a gateway's version lies beyond the end of the log, it is synchronised fully: \
+                     was etcd restored while no replica ran?");
+            }
+            let gateways = self.delivery.inspect(|engine| engine.session_count()).await.unwrap_or_default();
+            if self.ahead.len() > 1 && self.ahead.len() * 2 >= gateways {
+                return self.begin(&at).await;
+            }
+            // An error says that there are no gateways any more.
+            let _ = self.delivery.beyond_the_log(asked, kind, newest).await;
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Whether it is proven that the log of a kind ends before a revision: where
+    /// it ends, and what the proof found in the Lease.
+    async fn ends_before(
+        &mut self,
+        kind: Kind,
+        seen: Revision,
+    ) -> Result<Option<(Revision, Incarnation)>, Trouble> {
+        let listed = newest(self.client.clone(), kind).await?;
+        if listed >= seen {
+            return Ok(None);
+        }
+        let at = self.confirm().await?;
+        if at.revision >= seen {
+            self.metrics.stale.inc();
+            tracing::warn!(kind = kind.name(), %listed, %seen, newest = %at.revision,
+                "the API server answers from an old cache; nothing of it is believed");
+            return Ok(None);
+        }
+        Ok(Some((listed, at)))
+    }
+
+    /// Reads the Lease, and finds out whether it went back.
+    async fn read(&mut self) -> Result<(), Trouble> {
+        let Some(found) = self.incarnations.read().await? else {
+            return self.confirm().await.map(drop);
+        };
+        if found.revision < self.known.revision {
+            // An old answer, or an old Lease: only of the latter this is the
+            // present revision, so that it can be replaced.
+            return self.begin(&found).await;
+        }
+        self.compare(found)
+    }
+
+    async fn confirm(&mut self) -> Result<Incarnation, Trouble> {
+        let found = self.incarnations.confirm(&fresh()).await?;
+        self.compare(found.clone())?;
+        Ok(found)
+    }
+
+    fn compare(&mut self, found: Incarnation) -> Result<(), Trouble> {
+        if found.id != self.known.id {
+            return Err(Trouble::Replaced(Replaced { before: self.known.id.clone(), now: found.id }));
+        }
+        self.known = found;
+        Ok(())
+    }
+
+    async fn begin(&mut self, at: &Incarnation) -> Result<(), Trouble> {
+        let begun = self.incarnations.begin(at, &self.known.id, &fresh()).await?;
+        Err(Trouble::Replaced(Replaced { before: self.known.id.clone(), now: begun.id }))
+    }
+}
+
+/// What a look at the history came to.
+enum Trouble {
+    /// It is another one.
+    Replaced(Replaced),
+    /// It could not be looked at; the next look comes soon.
+    Api(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Trouble::Api(error)
+    }
+}
