@@ -221,6 +221,32 @@ impl RealKube {
         self.start_apiserver().await
     }
 
+    /// Keeps a copy of everything that is stored, as a backup of etcd does. The
+    /// API server is away meanwhile.
+    pub async fn back_up(&mut self) -> Result<(), Error> {
+        let (data, backup) = (self.etcd_data(), self.backup());
+        self.exchange(&data, &backup).await
+    }
+
+    /// Goes back to the state of the last [`RealKube::back_up`]: revisions go
+    /// back, too, and are used again.
+    pub async fn restore(&mut self) -> Result<(), Error> {
+        let (data, backup) = (self.etcd_data(), self.backup());
+        self.exchange(&backup, &data).await
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.dir.path().join("etcd-backup")
+    }
+
+    /// Stops everything, replaces one folder by a copy of the other, and starts
+    /// everything.
+    async fn exchange(&mut self, from: &Path, to: &Path) -> Result<(), Error> {
+        (self.controller_manager, self.apiserver, self.etcd) = (None, None, None);
+        copy_folder(from, to).map_err(Error::io("copy etcd's data"))?;
+        self.launch().await
+    }
+
     /// Freezes the API server: connections stay open and nothing is answered, as
     /// when a network swallows packets.
     pub fn pause_apiserver(&self) -> Result<(), Error> {
@@ -341,6 +367,24 @@ async fn connect(kubeconfig: &Path) -> Result<Client, Error> {
     // A proxy from the environment cannot reach this machine's loopback.
     config.proxy_url = None;
     Client::try_from(config).map_err(|source| Error::Client { source: Box::new(source) })
+}
+
+/// Makes `to` a copy of `from`.
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to)?;
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

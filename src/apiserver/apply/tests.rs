@@ -1,3 +1,5 @@
+//! What applies and other writes make of whose fields are whose.
+
 use serde_json::json;
 
 use super::*;

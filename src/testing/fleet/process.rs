@@ -30,6 +30,17 @@ impl Process {
     /// `folder/name.log`, what it prints goes to `folder/name.out`. Of the
     /// environment it gets what every program needs and nothing else.
     pub fn start(program: &Path, folder: &Path, name: &str, arguments: &[String]) -> Process {
+        Self::start_in(program, folder, name, arguments, &[])
+    }
+
+    /// The same with variables of the environment besides.
+    pub fn start_in(
+        program: &Path,
+        folder: &Path,
+        name: &str,
+        arguments: &[String],
+        environment: &[(String, String)],
+    ) -> Process {
         let log = folder.join(format!("{name}.log"));
         let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
         let kept = ["PATH", "HOME", "TMPDIR"].into_iter();
@@ -38,6 +49,7 @@ impl Process {
             .args(arguments)
             .env_clear()
             .envs(kept.filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .envs(environment.iter().cloned())
             .arg("--exit-with-stdin")
             .stdin(Stdio::piped())
             .stdout(append(&folder.join(format!("{name}.out"))))

@@ -25,6 +25,8 @@ pub struct Replica {
     kubeconfig: PathBuf,
     folder: PathBuf,
     flags: Vec<String>,
+    /// Variables of its environment besides the usual ones.
+    pub environment: Vec<(String, String)>,
     /// `None` while it is not running.
     process: Option<Process>,
 }
@@ -43,6 +45,7 @@ impl Replica {
             kubeconfig,
             folder: folder.to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            environment: Vec::new(),
             process: None,
         }
     }
@@ -61,7 +64,8 @@ impl Replica {
             format!("--health-probe-bind-address={}", self.probes),
         ];
         arguments.extend(self.flags.iter().cloned());
-        self.process = Some(Process::start(&self.program, &self.folder, &self.name, &arguments));
+        self.process =
+            Some(Process::start_in(&self.program, &self.folder, &self.name, &arguments, &self.environment));
     }
 
     /// Whether it was started and not ended by the test.
