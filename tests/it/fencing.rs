@@ -1,6 +1,8 @@
 //! Owners that wake up too late, and clocks that do not agree: what they write
 //! does not stay.
 
+#![expect(clippy::print_stdout, reason = "who skips a test says why")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

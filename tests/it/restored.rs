@@ -2,6 +2,8 @@
 //! other contents. Nothing that replicas and gateways remember is true any more,
 //! and nobody tells them.
 
+#![expect(clippy::panic, reason = "a test that cannot go on fails")]
+
 use std::time::Duration;
 
 use flotilla_core::ids::Kind;
