@@ -330,9 +330,10 @@ impl State {
         }
     }
 
-    /// Notices an object that is older than it was here before.
+    /// Notices an object that is older than it was here before. What cannot be
+    /// loaded was never in force: what replaces it is no step back.
     fn see(&mut self, resource: &Resource) {
-        if resource.uid.is_empty() {
+        if resource.uid.is_empty() || resource.fault().is_some() {
             return;
         }
         let hash = self.hasher.hash_one((resource.kind, &resource.uid));

@@ -19,7 +19,8 @@ pub struct Stats {
     /// Full synchronisations that a guard ignored.
     pub guard_ignored: u64,
     /// Resources that came with a lower generation than the same object had
-    /// before on this gateway: must stay zero.
+    /// before on this gateway, generations that could not be loaded left out:
+    /// must stay zero.
     pub regressions: u64,
     /// Resources of objects that had been removed, and came back unchanged.
     pub reappeared: u64,

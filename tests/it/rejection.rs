@@ -117,7 +117,8 @@ async fn a_rejected_resource_isolates_only_itself() {
     // parts of it until the bad ones were found.
     for gateway in fleet.gateways[0].show().await.unwrap() {
         let stats = gateway.stats;
-        assert_eq!((stats.reappeared, stats.removed_by_full_sync), (0, 0), "{}: {stats:?}", gateway.name);
+        let steps_back = (stats.regressions, stats.reappeared, stats.removed_by_full_sync);
+        assert_eq!(steps_back, (0, 0, 0), "{}: {stats:?}", gateway.name);
     }
     let removed = fleet.gateways[0].events.removed();
     let good: Vec<_> =

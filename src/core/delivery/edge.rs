@@ -7,6 +7,12 @@
 //! So a batch of several updates carries versions that name the whole
 //! difference as unfinished, and the finished version follows as an empty
 //! message once all are acknowledged.
+//!
+//! **Versions name what may be held.** A rejected update may be held all the
+//! same, and with it those that only shared its fate, while the version stays
+//! what it was. If that one named a lower `high`, a replica that lags could
+//! take the gateway back. So what can be rejected in company, several updates
+//! or a snapshot, is preceded by an empty message that names the difference.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,6 +66,15 @@ impl Part {
         Part { change: Change::Reset, mark: None, bytes: size::UPDATE }
     }
 
+    fn announcement() -> Self {
+        Part { change: Change::Heartbeat, mark: None, bytes: size::UPDATE }
+    }
+
+    /// What makes a gateway's version name a difference before its first part.
+    fn opening(reset: bool, rejectable: usize) -> Option<Self> {
+        if reset { Some(Part::reset()) } else { (rejectable > 1).then(Part::announcement) }
+    }
+
     fn item(item: Item) -> Self {
         let Item { kind, key, mark, bytes, what } = item;
         let change = match what {
@@ -87,8 +102,8 @@ impl Builder<'_> {
             from.turn.as_ref(),
         );
         let complete = covered && turn.is_none();
-        let parts: Vec<_> =
-            reset.then(Part::reset).into_iter().chain(items.into_iter().map(Part::item)).collect();
+        let opening = Part::opening(reset, items.len());
+        let parts: Vec<_> = opening.into_iter().chain(items.into_iter().map(Part::item)).collect();
         self.edge(from, difference, parts, complete, turn)
     }
 
@@ -133,15 +148,16 @@ impl Builder<'_> {
         } else {
             fill(remaining.items.clone(), updates, room, None)
         };
-        let mark = reset.then(Part::reset);
+        let opening = Part::opening(reset, list.len().max(2));
         let items = items.into_iter().map(Part::item);
-        let parts = mark.into_iter().chain(std::iter::once(snapshot)).chain(items).collect();
+        let parts = opening.into_iter().chain(std::iter::once(snapshot)).chain(items).collect();
         let base = Position {
             base: Base::Nothing(Some(self.store.frontier())),
             low: Frontier::default(),
             reach: self.store.frontier(),
             step: if from.base == Base::Log { 0 } else { from.step },
             ahead: Vec::new(),
+            doubtful: Vec::new(),
             ..Position::clone(from)
         };
         let whole = rest.is_empty();
@@ -230,6 +246,7 @@ impl Builder<'_> {
                 reach: frontier,
                 step: 0,
                 ahead: Vec::new(),
+                doubtful: Vec::new(),
                 excluded: difference.excluded.clone(),
                 turn: None,
                 ..base.clone()
@@ -246,7 +263,8 @@ impl Builder<'_> {
         let target = self.positions.intern(target);
         // See the module's description: only a batch that cannot be taken in
         // part may carry the version of its end.
-        let rejectable = parts.iter().filter(|part| !matches!(part.change, Change::Reset)).count();
+        let rejectable =
+            parts.iter().filter(|part| !matches!(part.change, Change::Reset | Change::Heartbeat)).count();
         let plain_end = rejectable <= 1 || !complete;
         let last = parts.len();
         let full = parts.iter().any(|part| matches!(part.change, Change::FullSync(_)));
@@ -277,8 +295,15 @@ impl Builder<'_> {
 
 impl Edge {
     /// Where a gateway is that acknowledged only the updates for which `taken`
-    /// says so: nothing is claimed, all that was taken is remembered.
-    pub fn partial(&self, positions: &mut Positions, taken: impl Fn(usize) -> bool) -> Arc<Position> {
+    /// says so: nothing is claimed, all that was taken is remembered. What was
+    /// not taken it may hold all the same (wire point 13), see
+    /// [`Position::doubtful`].
+    pub fn partial(
+        &self,
+        positions: &mut Positions,
+        store: &Store,
+        taken: impl Fn(usize) -> bool,
+    ) -> Arc<Position> {
         let took_snapshot = self
             .batch
             .updates
@@ -290,6 +315,9 @@ impl Edge {
         let mut ahead: Vec<_> = marks.flat_map(Mark::stamps).collect();
         ahead.extend(&self.already);
         let mut draft = Position::clone(&self.from);
+        let not_taken = self.marks.iter().enumerate().filter(|(index, _)| !taken(*index));
+        let mut doubtful: Vec<_> = not_taken.filter_map(|(_, mark)| Some(mark.as_ref()?.birth)).collect();
+        doubtful.extend(self.from.doubtful.iter().filter(|_| !took_snapshot));
         if took_snapshot {
             draft.base = Base::Nothing(Some(self.frontier));
             draft.low = Frontier::default();
@@ -297,7 +325,20 @@ impl Edge {
         }
         if self.batch.full && !took_snapshot {
             ahead.clone_from(&draft.ahead);
+            // What appeared after all that it had.
+            let new = |(resource, mark): &&(Arc<Resource>, Mark)| match store
+                .entry(resource.kind, &resource.key)
+                .filter(|entry| entry.mark.birth == mark.birth)
+            {
+                Some(entry) => entry.born.is_some_and(|born| born.at > self.from.reach.get(resource.kind)),
+                None => true,
+            };
+            let snapshot = self.snapshot.iter().filter(new).map(|(_, mark)| mark);
+            doubtful.extend(snapshot.chain(self.marks.iter().flatten()).map(|mark| mark.birth));
         }
+        doubtful.sort_unstable();
+        doubtful.dedup();
+        draft.doubtful = doubtful;
         ahead.sort_unstable();
         ahead.dedup();
         draft.ahead = ahead;

@@ -115,10 +115,10 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
             (None, Some(grave)) => (grave.mark, grave.absent_since, grave.born),
             (None, None) => continue,
         };
-        if !difference.still_ahead(position, mark)
-            && !absent_since.is_some_and(|absent| since.reached(&absent))
-            && !never_had(position, mark, born, kind, &since)
-        {
+        let gone_before = absent_since.is_some_and(|absent| since.reached(&absent));
+        let known =
+            gone_before || never_had(position, mark, born, kind, &since) && !position.may_have(mark.birth);
+        if !difference.still_ahead(position, mark) && !known {
             difference.items.push(Item::delete(kind, key, mark));
         }
     }

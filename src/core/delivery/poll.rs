@@ -257,6 +257,7 @@ impl Engine {
             reach: frontier,
             step: 0,
             ahead: Vec::new(),
+            doubtful: Vec::new(),
             excluded,
             turn: None,
             ..Position::clone(position)

@@ -58,6 +58,9 @@ pub(crate) struct Position {
     /// Outcomes above `low` that were delivered already and births of their
     /// objects, sorted.
     pub ahead: Vec<Stamp>,
+    /// Births of objects of which an outcome was rejected: the gateway may hold
+    /// one all the same, so should they go, that is news. Sorted.
+    pub doubtful: Vec<Stamp>,
     /// Contents that the gateway lacks, and whose they are.
     pub excluded: BTreeMap<(Kind, u32), ObjectKey>,
     /// The namespace that was served last, so that the next batch goes on
@@ -80,11 +83,16 @@ impl Position {
     pub fn has(&self, stamp: Stamp) -> bool {
         self.ahead.binary_search(&stamp).is_ok()
     }
+
+    /// Whether it may hold an object of this birth.
+    pub fn may_have(&self, birth: Stamp) -> bool {
+        self.has(birth) || self.doubtful.binary_search(&birth).is_ok()
+    }
 }
 
 type Key = (Arc<ScopeInfo>, Base, [Frontier; 3], u32, Vec<(Kind, u32)>);
 
-/// All positions without `ahead` by what they are; those with it come about
+/// All positions without `ahead` and `doubtful` by what they are; others come about
 /// only by an edge and are shared through it.
 #[derive(Debug, Clone)]
 pub(crate) struct Positions {
@@ -128,6 +136,7 @@ impl Positions {
             reach: high,
             step: 0,
             ahead: Vec::new(),
+            doubtful: Vec::new(),
             excluded: BTreeMap::new(),
             turn: None,
             version: "".into(),
@@ -136,7 +145,7 @@ impl Positions {
 
     /// The position like `draft`, whose id and version are ignored.
     pub fn intern(&mut self, mut draft: Position) -> Arc<Position> {
-        let shared = draft.ahead.is_empty();
+        let shared = draft.ahead.is_empty() && draft.doubtful.is_empty();
         let key = || {
             let excluded = draft.excluded.keys().copied().collect();
             (draft.scope.clone(), draft.base, [draft.low, draft.high, draft.reach], draft.step, excluded)

@@ -166,6 +166,7 @@ impl Engine {
                     reach: version.high,
                     step: version.step,
                     ahead: Vec::new(),
+                    doubtful: Vec::new(),
                     excluded,
                     turn: None,
                     version: "".into(),

@@ -58,7 +58,9 @@ impl Engine {
             ahead: self
                 .sessions
                 .values()
-                .map(|session| session.position.ahead.len() + self.queue(session))
+                .map(|session| {
+                    session.position.ahead.len() + session.position.doubtful.len() + self.queue(session)
+                })
                 .sum(),
             previous: self.store.previous_count(),
             tombstones: Kind::ALL.into_iter().map(|kind| self.store.tombstone_count(kind).0).sum(),

@@ -22,6 +22,7 @@ impl StatusPlanner for Counting {
 #[derive(Default)]
 struct Fleet {
     objects: BTreeMap<(Kind, ObjectKey), RawObject>,
+    restated: Vec<(Revision, ObjectKey)>,
     frontier: Frontier,
 }
 
@@ -42,6 +43,14 @@ impl Fleet {
         self.objects.insert((Kind::Backend, key), object);
         self.frontier.advance(Kind::Backend, Revision(revision));
     }
+
+    /// Somebody else writes a status.
+    fn state(&mut self, name: &str, revision: u64, status: &'static str) {
+        let key = ObjectKey::new("n", name);
+        self.objects.get_mut(&(Kind::Backend, key.clone())).unwrap().status = Bytes::from(status);
+        self.restated.push((Revision(revision), key));
+        self.frontier.advance(Kind::Backend, Revision(revision));
+    }
 }
 
 impl Objects for Fleet {
@@ -49,8 +58,9 @@ impl Objects for Fleet {
         let newer = |o: &&RawObject| o.revision > frontier.get(o.kind);
         self.objects.values().filter(newer).map(|o| (o.kind, o.key.clone())).collect()
     }
-    fn restated_since(&self, _: &Frontier) -> Vec<(Kind, ObjectKey)> {
-        Vec::new()
+    fn restated_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)> {
+        let newer = self.restated.iter().filter(|(at, _)| *at > frontier.get(Kind::Backend));
+        newer.map(|(_, key)| (Kind::Backend, key.clone())).collect()
     }
     fn all(&self) -> Vec<(Kind, ObjectKey)> {
         self.objects.keys().cloned().collect()
@@ -159,6 +169,25 @@ fn a_slow_change_says_how_far_it_is_and_then_that_it_is_done() {
     assert!(world.after(600).is_empty());
     world.gateways(&[(5, 2)]);
     assert_eq!(world.after(10), ["2/2"]);
+}
+
+#[test]
+fn what_the_owner_before_wrote_last_is_corrected_although_it_comes_late() {
+    let mut world = World::new();
+    world.acting = false;
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 3)]);
+    world.fleet.state("x", 6, "3/3");
+    world.after(5000);
+    world.acting = true;
+    world.epoch = 2;
+    assert!(world.after(10).is_empty(), "it is right");
+    assert_eq!(world.reporter.pending(), 0);
+    world.fleet.state("x", 7, "1/1");
+    assert_eq!(world.after(10), ["3/3"]);
+    world.fleet.state("x", 8, "3/3");
+    assert!(world.after(700).is_empty(), "our own, coming back");
+    assert_eq!(world.reporter.pending(), 0);
 }
 
 #[test]

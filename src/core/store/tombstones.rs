@@ -32,9 +32,14 @@ pub(crate) struct Tombstones {
     by_age: BTreeSet<(Revision, ObjectKey)>,
     floor: Revision,
     /// Positions with `low` below the second and `high` above the first may
-    /// hold objects that we never saw.
-    gap: Option<(Revision, Revision)>,
+    /// hold objects that we never saw. Oldest first and apart from each other:
+    /// a gateway that was served here between two gaps stands at a boundary,
+    /// and neither concerns it.
+    gaps: Vec<(Revision, Revision)>,
 }
+
+/// More gaps than this are joined, oldest first.
+const GAPS: usize = 32;
 
 impl Tombstones {
     /// The first list: nothing is known of deletions before it.
@@ -44,19 +49,22 @@ impl Tombstones {
 
     /// A later list: what came and went between the two is unknown.
     pub fn skipped(&mut self, from: Revision, to: Revision) {
-        let from = self.gap.map_or(from, |(earlier, _)| earlier.min(from));
-        self.gap = Some((from, to));
+        self.gaps.push((from, to));
+        if self.gaps.len() > GAPS {
+            let (oldest, _) = self.gaps.remove(0);
+            self.gaps[0].0 = oldest;
+        }
     }
 
     /// Whether everything that a gateway at this position must be told to
     /// remove is known.
     pub fn covers(&self, low: Revision, high: Revision) -> bool {
-        low >= self.floor && self.gap.is_none_or(|(from, to)| high <= from || low >= to)
+        low >= self.floor && self.gaps.iter().all(|(from, to)| high <= *from || low >= *to)
     }
 
     /// From here on every deletion is known, whoever served the gateway.
     pub fn certain_from(&self) -> Revision {
-        self.gap.map_or(self.floor, |(_, to)| self.floor.max(to))
+        self.gaps.last().map_or(self.floor, |(_, to)| self.floor.max(*to))
     }
 
     /// Adds a deletion, and drops the oldest beyond `bound`. Returns what was
@@ -90,7 +98,8 @@ impl Tombstones {
     /// Everything deleted after `since` is known now.
     pub fn extend(&mut self, since: Revision) {
         self.floor = self.floor.min(since);
-        self.gap = self.gap.map(|(from, to)| (from, to.min(since))).filter(|(from, to)| from < to);
+        self.gaps.iter_mut().for_each(|(_, to)| *to = (*to).min(since));
+        self.gaps.retain(|(from, to)| from < to);
     }
 
     /// Deletions above a revision, oldest first; `None` when not all are known.
@@ -149,5 +158,27 @@ mod tests {
         assert!(!tombstones.covers(Revision(24), Revision(25)));
         tombstones.extend(Revision(5));
         assert!(tombstones.covers(Revision(5), Revision(25)));
+    }
+
+    #[test]
+    fn gaps_are_kept_apart_so_that_a_gateway_between_two_stays_covered() {
+        let mut tombstones = Tombstones::default();
+        tombstones.start(Revision(10));
+        tombstones.skipped(Revision(20), Revision(30));
+        tombstones.skipped(Revision(30), Revision(40));
+        assert!(tombstones.covers(Revision(30), Revision(30)), "our own gateway, served between both");
+        assert!(tombstones.covers(Revision(20), Revision(20)), "our own gateway, not served since");
+        assert!(!tombstones.covers(Revision(25), Revision(25)));
+        assert!(!tombstones.covers(Revision(35), Revision(35)));
+        assert_eq!(tombstones.certain_from(), Revision(40));
+        tombstones.extend(Revision(35));
+        assert!(tombstones.covers(Revision(36), Revision(36)));
+        assert!(!tombstones.covers(Revision(25), Revision(25)), "the earlier one is still there");
+        for n in 0..100u64 {
+            tombstones.skipped(Revision(100 + 2 * n), Revision(101 + 2 * n));
+        }
+        assert!(tombstones.gaps.len() <= GAPS);
+        assert!(!tombstones.covers(Revision(25), Revision(25)), "joined is not forgotten");
+        assert!(tombstones.covers(Revision(299), Revision(299)));
     }
 }

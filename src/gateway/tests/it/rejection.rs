@@ -58,6 +58,19 @@ fn a_bad_regex_takes_routes_with_larger_keys_out_of_service_until_it_is_repaired
 }
 
 #[test]
+fn to_put_back_what_was_before_a_bad_one_is_no_regression() {
+    let mut gateway = Tester::holding(vec![route("a/m", 1), route("a/z", 1)]);
+    let spec = r#"{"name":"a/m","match":[{"uri":{"regex":"[a"}}]}"#;
+    nack(gateway.upsert(resource(Kind::ApiRoute, "a/m", 2, spec)));
+    nack(gateway.upsert(route("a/z", 2)));
+    assert_eq!(gateway.upsert(route("a/m", 1)), Outcome::Ack);
+    assert_eq!(gateway.state.stats.regressions, 0);
+    // The other one was good, and is held since.
+    assert_eq!(gateway.upsert(route("a/z", 1)), Outcome::Ack);
+    assert_eq!(gateway.state.stats.regressions, 1);
+}
+
+#[test]
 fn deleting_the_bad_route_repairs_everything() {
     let mut gateway = Tester::holding(vec![route("a/a", 1), route("a/z", 1)]);
     nack(gateway.upsert(bad_regex("a/m")));

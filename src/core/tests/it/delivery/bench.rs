@@ -194,6 +194,7 @@ impl Bench {
                 Answer::Acked | Answer::IgnoredByGuard => Ok(()),
                 Answer::Nacked(words) => Err(words),
             };
+            let result = result.as_ref().copied().map_err(String::as_str);
             assert_eq!(self.ack(name, &update.version, result), AckVerdict::Taken);
         }
     }

@@ -28,7 +28,7 @@ pub enum Answer {
     Acked,
     /// Acknowledged as a success, and nothing was done.
     IgnoredByGuard,
-    Nacked(&'static str),
+    Nacked(String),
 }
 
 /// Something that must never be seen, whatever happens around.
@@ -38,6 +38,8 @@ pub type Violation = String;
 pub struct Gateway {
     pub version: String,
     pub sequence: i64,
+    /// It does not name what it rejects.
+    pub mute: bool,
     pub registered: Mono,
     pub table: BTreeMap<Key, Arc<Resource>>,
     /// Those in the table that cannot be loaded.
@@ -57,7 +59,7 @@ impl Gateway {
     /// Its process starts again: everything is gone, as it keeps nothing on disk.
     pub fn restart(&mut self) {
         let violations = std::mem::take(&mut self.violations);
-        *self = Gateway { violations, ..Gateway::default() };
+        *self = Gateway { violations, mute: self.mute, ..Gateway::default() };
     }
 
     pub fn registers(&mut self, now: Mono) {
@@ -77,11 +79,13 @@ impl Gateway {
             Change::Upsert { resource, .. } => {
                 self.increments += 1;
                 if holds(resource, UNDECODABLE) {
-                    return self.nack("cannot decode spec");
+                    return self.nack("decode", &(resource.kind, resource.key.clone()));
                 }
                 self.insert(resource);
-                if self.broken(resource.kind.is_route()) {
-                    return self.nack("cannot load");
+                // It is held, whether it can be loaded or not.
+                self.check_newer(resource);
+                if let Some(bad) = self.first_bad(resource.kind.is_route()) {
+                    return self.nack("load", &bad);
                 }
             }
             Change::Delete { kind, key } => {
@@ -90,13 +94,10 @@ impl Gateway {
                 if let Some(gone) = self.table.remove(&(*kind, key.clone())) {
                     self.removed.push((gone, false));
                 }
-                if self.broken(kind.is_route()) {
-                    return self.nack("cannot load");
+                if let Some(bad) = self.first_bad(kind.is_route()) {
+                    return self.nack("load", &bad);
                 }
             }
-        }
-        if let Change::Upsert { resource, .. } = &update.change {
-            self.check_newer(resource);
         }
         self.sequence = sequence;
         self.version = update.version.to_string();
@@ -122,20 +123,25 @@ impl Gateway {
                 self.removed.push((gone, true));
             }
         }
-        if self.broken(true) || self.broken(false) {
-            return self.nack("cannot load snapshot");
-        }
         for resource in self.table.values().cloned().collect::<Vec<_>>() {
             self.check_newer(&resource);
+        }
+        if let Some(bad) = self.first_bad(true).or_else(|| self.first_bad(false)) {
+            return self.nack("load", &bad);
         }
         self.sequence = sequence;
         self.version = update.version.to_string();
         Answer::Acked
     }
 
-    fn nack(&mut self, message: &'static str) -> Answer {
+    /// What it says names the bad one first, as the published gateway does.
+    fn nack(&mut self, what: &str, (kind, key): &Key) -> Answer {
         self.nacks += 1;
-        Answer::Nacked(message)
+        Answer::Nacked(if self.mute {
+            format!("cannot {what}")
+        } else {
+            format!("failed to {what} {kind} {key}: it cannot be used; see n0/o0")
+        })
     }
 
     fn insert(&mut self, resource: &Arc<Resource>) {
@@ -150,17 +156,30 @@ impl Gateway {
 
     /// Whether routes (or backends) cannot be loaded.
     pub fn broken(&self, routes: bool) -> bool {
-        self.poisoned.iter().any(|(kind, _)| kind.is_route() == routes)
+        self.first_bad(routes).is_some()
     }
 
+    fn first_bad(&self, routes: bool) -> Option<Key> {
+        self.poisoned.iter().find(|(kind, _)| kind.is_route() == routes).cloned()
+    }
+
+    /// A content that cannot be loaded is never in force: to put back what was
+    /// before it is what a gateway needs.
     fn check_newer(&mut self, resource: &Resource) {
+        if holds(resource, POISON) {
+            return;
+        }
         let uid: u64 = resource.uid.trim_start_matches('u').parse().unwrap();
         let content = (uid, resource.generation);
         let newest = self.newest.entry((resource.kind, resource.key.clone())).or_default();
         if content < *newest {
-            self.violations.push(format!("{} went back from {newest:?} to {content:?}", resource.key));
+            // Without a word about the bad one, all that came with it is put
+            // back, once.
+            if !self.mute || self.nacks == 0 {
+                self.violations.push(format!("{} went back from {newest:?} to {content:?}", resource.key));
+            }
         }
-        *newest = content;
+        *newest = content.max(*newest);
     }
 
     pub fn digest(&self) -> String {

@@ -60,7 +60,7 @@ fn a_later_acknowledgement_implies_those_that_were_lost() {
     }
     let (_, batch, first) = bench.poll().remove(0);
     bench.take("g", &batch, first);
-    assert_eq!(bench.ack("g", &batch.updates[2].version, Ok(())), AckVerdict::Taken);
+    assert_eq!(bench.ack("g", &batch.updates[3].version, Ok(())), AckVerdict::Taken);
     assert_eq!(words_to("g", &bench.settle()), ["heartbeat"]);
     assert_eq!(bench.ack("g", &batch.updates[1].version, Ok(())), AckVerdict::NeverSent, "it comes late");
 }

@@ -131,10 +131,12 @@ impl World {
                 4 => Scope { kinds: [Kind::ApiRoute, Kind::Backend].into(), ..Scope::default() },
                 _ => Scope::default(),
             };
+            let mut model = Gateway::default();
+            model.mute = n == 2;
             world.clients.push(Client {
                 name: gateway_id(&format!("g{n}")),
                 scope,
-                model: Gateway::default(),
+                model,
                 stream: None,
                 heartbeat_due: world.now,
             });
@@ -305,7 +307,7 @@ impl World {
         }
         stream.last_sequence = first + batch.updates.len() as i64 - 1;
         let waited_for = |(b, _, _): &(Arc<Batch>, usize, i64)| {
-            !matches!(b.updates[0].change, flotilla_core::delivery::Change::Heartbeat)
+            b.updates.iter().any(|u| !matches!(u.change, flotilla_core::delivery::Change::Heartbeat))
         };
         if stream.inbox.iter().any(waited_for) {
             self.violations.push(format!("{session} has two batches in flight"));
@@ -394,7 +396,7 @@ impl World {
                 self.violations.push(format!("a guard of {} ignored a snapshot", client.name));
                 Some(Ok(()))
             }
-            Answer::Nacked(words) => Some(Err((*words).to_owned())),
+            Answer::Nacked(words) => Some(Err(words.clone())),
         };
         if let Some(result) = result {
             stream.outbox.push_back(Ack {
@@ -430,7 +432,9 @@ impl World {
                 self.violations.push(format!("{} lost {} {}", client.name, gone.kind, gone.key));
             }
         }
-        self.violations.append(&mut client.model.violations);
+        for violation in std::mem::take(&mut client.model.violations) {
+            self.violations.push(format!("{} at {:?}: {violation}", client.name, self.now));
+        }
     }
 
     /// One acknowledgement arrives, or gets lost.

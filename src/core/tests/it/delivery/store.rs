@@ -167,3 +167,23 @@ fn previous_contents_are_kept_only_while_a_gateway_may_hold_them() {
     bench.settle();
     assert!(bench.delivery.footprint().previous <= 1);
 }
+
+#[test]
+fn a_status_that_somebody_wrote_is_told_apart_from_a_content() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/r", "v1");
+    bench.route("a/s", "v1");
+    let before = bench.delivery.frontier();
+    let object = bench.log.status(Kind::ApiRoute, &key("a/r"), "written");
+    bench.delivery.changed(object);
+    let stated = |bench: &Bench| bench.delivery.store().restated_since(&before);
+    assert_eq!(stated(&bench), [(Kind::ApiRoute, key("a/r"))]);
+    assert!(bench.delivery.store().changed_since(&before).is_empty());
+    // A list shows it as well, as news of the list.
+    bench.log.status(Kind::ApiRoute, &key("a/s"), "written");
+    bench.list_all();
+    assert_eq!(stated(&bench), [(Kind::ApiRoute, key("a/r")), (Kind::ApiRoute, key("a/s"))]);
+    assert!(bench.delivery.store().restated_since(&bench.delivery.frontier()).is_empty());
+    bench.delete(Kind::ApiRoute, "a/r");
+    assert_eq!(stated(&bench), [(Kind::ApiRoute, key("a/s"))]);
+}

@@ -1,0 +1,144 @@
+//! Finding what makes a gateway reject its first snapshot.
+//!
+//! It gets prefixes of it: always with everything that was found good, found by
+//! halving, and padded to the count it may hold, so that its guard against
+//! shrinking stays quiet. Nothing older than the snapshot is ever among them.
+
+use std::sync::Arc;
+
+use super::edge::snapshot_bytes;
+use super::engine::Engine;
+use super::position::{Base, Position};
+use super::rejections::Trouble;
+use super::session::{Flight, Session};
+use super::{Change, size};
+use crate::ids::{Frontier, Kind, ObjectKey};
+use crate::object::Resource;
+use crate::store::Mark;
+use crate::time::Mono;
+
+/// See the module's description.
+#[derive(Debug, Clone)]
+pub(crate) struct Search {
+    /// What is to be delivered, without what was found bad.
+    list: Vec<(Arc<Resource>, Mark)>,
+    /// A prefix of this length was taken.
+    good: usize,
+    /// One of this length was rejected.
+    bad: Option<usize>,
+    /// The length that is being tried.
+    probe: usize,
+    /// Other keys that the gateway may count.
+    padding: Vec<(Kind, ObjectKey)>,
+    /// The list is the configuration at this frontier,
+    frontier: Frontier,
+    /// and not only a part of it.
+    whole: bool,
+}
+
+impl Search {
+    /// The prefix to be tried.
+    pub(super) fn prefix(&self) -> &[(Arc<Resource>, Mark)] {
+        self.list.get(..self.probe).unwrap_or_default()
+    }
+
+    /// What pads it.
+    pub(super) fn padding(&self) -> Vec<(Kind, ObjectKey)> {
+        let rest = self.list.iter().skip(self.probe);
+        let rest = rest.map(|(resource, _)| (resource.kind, resource.key.clone()));
+        self.padding.iter().cloned().chain(rest).collect()
+    }
+}
+
+impl Engine {
+    pub(super) fn start_search(&mut self, now: Mono, session: &mut Session, flight: &Flight) {
+        let edge = &flight.edge;
+        let mut padding = Vec::new();
+        for update in &edge.batch.updates {
+            match &update.change {
+                Change::FullSync(snapshot) => padding.extend(snapshot.padding.iter().cloned()),
+                Change::Upsert { resource, .. } => padding.push((resource.kind, resource.key.clone())),
+                _ => {}
+            }
+        }
+        let mut list = edge.snapshot.clone();
+        let mut whole = edge.whole;
+        let mut bytes: u64 = list.iter().map(|(resource, _)| size::resource(resource)).sum();
+        while snapshot_bytes(bytes, &padding) > self.config.message_limit
+            && let Some((resource, _)) = list.pop()
+        {
+            bytes -= size::resource(&resource);
+            padding.push((resource.kind, resource.key.clone()));
+            whole = false;
+        }
+        let draft = Position {
+            base: Base::Nothing(Some(edge.frontier)),
+            low: Frontier::default(),
+            reach: edge.frontier,
+            ahead: Vec::new(),
+            doubtful: Vec::new(),
+            ..Position::clone(&session.position)
+        };
+        let position = self.positions.intern(draft);
+        session.move_to(now, position);
+        let bad = Some(list.len());
+        let search = Search { list, good: 0, bad, probe: 0, padding, frontier: edge.frontier, whole };
+        let message = flight.rejected.values().next().cloned().unwrap_or_default();
+        self.narrow(now, session, search, message);
+    }
+
+    /// Chooses the next prefix to try, or gives up.
+    fn narrow(&mut self, now: Mono, session: &mut Session, mut search: Search, message: String) {
+        if search.list.is_empty() && search.bad.is_some() {
+            self.start_anew(now, session, message);
+            return;
+        }
+        if search.bad == Some(search.good + 1) {
+            let (resource, _) = search.list.remove(search.good);
+            search.padding.push((resource.kind, resource.key.clone()));
+            search.bad = None;
+            let from = session.position.clone();
+            self.quarantine(now, session, &resource, true, &from, message);
+        }
+        search.probe = match search.bad {
+            Some(bad) => (search.good + bad) / 2,
+            None => search.list.len(),
+        };
+        session.trouble = Some(Trouble::Search(search));
+    }
+
+    pub fn probed(&mut self, now: Mono, session: &mut Session, flight: &Flight) {
+        session.move_to(now, flight.edge.target.clone());
+        let Some(Trouble::Search(mut search)) = session.trouble.take() else { return };
+        if let Some(message) = flight.rejected.values().next() {
+            search.bad = Some(search.probe);
+            self.narrow(now, session, search, message.clone());
+            return;
+        }
+        search.good = search.probe;
+        if search.probe < search.list.len() {
+            self.narrow(now, session, search, String::new());
+            return;
+        }
+        session.full_required = false;
+        session.sound = [true, true];
+        let at = Position::clone(&session.position);
+        let found = if search.whole {
+            Position {
+                base: Base::Log,
+                low: search.frontier,
+                reach: search.frontier,
+                step: 0,
+                ahead: Vec::new(),
+                doubtful: Vec::new(),
+                ..at
+            }
+        } else {
+            let mut ahead: Vec<_> = search.list.iter().flat_map(|(_, mark)| mark.stamps()).collect();
+            ahead.sort_unstable();
+            Position { base: Base::Nothing(Some(search.frontier)), ahead, ..at }
+        };
+        let position = self.positions.intern(found);
+        session.move_to(now, position);
+    }
+}
