@@ -189,6 +189,70 @@ async fn ownership_moves(against: Against) {
     scenario.only_owners_act(&two).await;
 }
 
+/// What the most loaded owner has, as a multiple of the mean, in percent: all
+/// namespaces of these scenarios weigh the same.
+fn imbalance(owners: &Owners, members: usize) -> usize {
+    let mut load: BTreeMap<&str, usize> = BTreeMap::new();
+    owners.values().for_each(|owner| *load.entry(owner).or_default() += 1);
+    load.values().max().copied().unwrap_or(0) * 100 * members / owners.len()
+}
+
+/// Replicas are restarted one after the other: what each has goes to others
+/// and comes back, and nobody else's namespaces move.
+async fn rolling_restart(against: Against) {
+    const REPLICAS: usize = 5;
+    let Some(mut fleet) = Fleet::start(against).await else { return };
+    let namespaces: Vec<String> = (0..NAMESPACES).map(|number| format!("team-{number:03}")).collect();
+    fleet.tenants.namespaces(namespaces.clone()).await;
+    let route = |name: &String| (name.clone(), "route".to_owned(), answering(name, "route", "x"));
+    fleet.tenants.create_all(Kind::ApiRoute, namespaces.iter().map(route)).await;
+    fleet.add_replicas(REPLICAS).await;
+    let mut scenario = Scenario { fleet, against, namespaces, epoch: 0, changes: 0 };
+    let ring = imbalance(&scenario.owners().await, REPLICAS);
+    let client = scenario.fleet.client();
+    let namespaces = scenario.namespaces.clone();
+    within(2 * SOON, "the leader evens out what the ring alone does not", async || {
+        let even = imbalance(&shards::owners(&shards::published(&client).await?, &namespaces), REPLICAS);
+        if even <= 115 { Ok(()) } else { Err(format!("the largest share is {even}% of the mean")) }
+    })
+    .await;
+    let home = scenario.owners().await;
+    figure(&format!(
+        "ownership, {against:?} API server, {REPLICAS} replicas of {NAMESPACES} equal namespaces: largest share {ring}% \
+         of the mean by the ring alone, {}% in the end",
+        imbalance(&home, REPLICAS)
+    ));
+
+    let mut moved = 0;
+    let mut slowest = Duration::ZERO;
+    for number in 0..REPLICAS {
+        let name = format!("flotilla-{number}");
+        let owned: Vec<String> =
+            home.iter().filter(|(_, owner)| **owner == name).map(|(ns, _)| ns.clone()).collect();
+        let tried: Vec<String> = owned.iter().take(TRIED).cloned().collect();
+        let start = Instant::now();
+        scenario.fleet.replica(&name).terminate();
+        let (_, last) = scenario.act_in(&tried, start).await;
+        slowest = slowest.max(last);
+        scenario.fleet.replica(&name).ended(SOON).await;
+        let meanwhile = scenario.owners().await;
+        for (namespace, owner) in &home {
+            let there = meanwhile[namespace] == *owner;
+            assert_eq!(there, *owner != name, "{namespace} of {owner} while {name} restarts");
+        }
+        scenario.fleet.replica(&name).start();
+        scenario.fleet.replica(&name).ready().await;
+        assert_eq!(scenario.owners().await, home, "everything is back where it was after {name}");
+        moved += owned.len();
+    }
+    figure(&format!(
+        "ownership, {against:?} API server, rolling restart of {REPLICAS}: {moved} of {NAMESPACES} namespaces moved to \
+         stand-ins and back, 0 others; {TRIED} namespaces of each acted on by stand-ins after {} ms at most",
+        slowest.as_millis()
+    ));
+    scenario.nothing_is_left_undone().await;
+}
+
 impl Scenario {
     /// Every status is about its object as it is.
     async fn nothing_is_left_undone(&self) {
@@ -211,4 +275,14 @@ async fn ownership_moves_only_what_it_must() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ownership_moves_only_what_it_must_on_a_real_api_server() {
     ownership_moves(Against::Real).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_moves_there_and_back_and_nothing_else() {
+    rolling_restart(Against::Inside).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_moves_there_and_back_and_nothing_else_on_a_real_api_server() {
+    rolling_restart(Against::Real).await;
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::MemberName;
+use crate::ids::{Epoch, MemberName};
 use crate::placement::{LoadReport, Loads, TOLERATED, imbalance, plan};
 use crate::shardmap::{Exceptions, Ownership, PublishedMap, Share};
 use crate::time::Mono;
@@ -18,9 +18,8 @@ use crate::time::Mono;
 /// namespace.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The report of a member that is in no map any more counts for so long: until
-/// then those who took over have reported.
-const REMEMBERED: Duration = Duration::from_secs(60);
+/// Reports of so many members are kept.
+const MAX_REPORTS: usize = 1024;
 
 /// A plan must lower the largest share by so many percent of the mean to be
 /// worth moving anything.
@@ -52,10 +51,18 @@ impl Default for BalanceConfig {
 #[derive(Debug)]
 pub(super) struct Balancing {
     config: BalanceConfig,
-    /// Keyed by member; with the time at which it came.
-    reports: BTreeMap<MemberName, (Mono, Arc<LoadReport>)>,
-    /// The sum of `reports`.
+    /// The newest of every member of the map in force or of a later one.
+    reports: BTreeMap<MemberName, Arc<LoadReport>>,
+    /// The sum of `reports`, and, until all are about the map in force, of what
+    /// was known before that.
     loads: Arc<Loads>,
+    before: Arc<Loads>,
+    /// The map in force.
+    epoch: Epoch,
+    members: BTreeSet<MemberName>,
+    /// Whether all reports were about one map at least once, so that `loads`
+    /// speaks of every namespace.
+    knows_all: bool,
     /// Since when this leader knows that a member is away.
     away_since: BTreeMap<MemberName, Mono>,
     /// Something has changed since the last look.
@@ -72,6 +79,10 @@ impl Balancing {
             config,
             reports: BTreeMap::new(),
             loads: Arc::default(),
+            before: Arc::default(),
+            epoch: Epoch(0),
+            members: BTreeSet::new(),
+            knows_all: false,
             away_since: BTreeMap::new(),
             unseen: false,
             next_look: Mono(0),
@@ -85,30 +96,51 @@ impl Balancing {
     }
 
     /// A member told what its namespaces weigh.
-    pub(super) fn report(&mut self, now: Mono, member: MemberName, report: Arc<LoadReport>) {
-        let known = self.reports.insert(member, (now, report.clone()));
-        if known.is_none_or(|(_, known)| known != report) {
+    pub(super) fn report(&mut self, member: MemberName, report: Arc<LoadReport>) {
+        // A member may speak before we have seen the map that names it.
+        if self.reports.len() >= MAX_REPORTS && !self.reports.contains_key(&member) {
+            return;
+        }
+        let known = self.reports.insert(member, report.clone());
+        if known.is_none_or(|known| known != report) {
             self.sum_up();
         }
     }
 
-    /// A map was accepted.
-    pub(super) fn observe_map(&mut self, now: Mono, map: &PublishedMap) {
-        let count = self.reports.len();
-        self.reports.retain(|member, (at, _)| {
-            map.member(member).is_some() || map.away.contains(member) || now.since(*at) < REMEMBERED
-        });
-        self.unseen = true;
-        if self.reports.len() != count {
-            self.sum_up();
-        }
+    /// A map was accepted. What was known of loads goes on to count until its
+    /// members have reported by it: some report at once what they lost, others
+    /// only later what they gained.
+    pub(super) fn observe_map(&mut self, map: &PublishedMap) {
+        self.before = self.loads.clone();
+        self.epoch = map.epoch;
+        self.members = map.members.iter().map(|member| member.name.clone()).collect();
+        self.reports.retain(|member, report| self.members.contains(member) || report.epoch >= map.epoch);
+        self.sum_up();
     }
 
     fn sum_up(&mut self) {
         let mut loads = Loads::default();
-        self.reports.values().for_each(|(_, report)| loads.add(report));
+        let of_members = self.reports.iter().filter(|(member, _)| self.members.contains(*member));
+        of_members.for_each(|(_, report)| loads.add(report));
+        if self.is_current() {
+            self.knows_all = true;
+            self.before = Arc::default();
+        } else {
+            for (position, weight) in &self.before.weights {
+                loads.weights.entry(*position).or_insert(*weight);
+            }
+            if self.before.rest.load > loads.rest.load {
+                loads.rest = self.before.rest;
+            }
+        }
         self.loads = Arc::new(loads);
         self.unseen = true;
+    }
+
+    /// Whether every member has reported by the map in force.
+    fn is_current(&self) -> bool {
+        let reported = |member| self.reports.get(member).is_some_and(|report| report.epoch >= self.epoch);
+        !self.members.is_empty() && self.members.iter().all(reported)
     }
 
     /// We do not lead (any more).
@@ -160,12 +192,7 @@ impl Balancing {
         if same {
             return previous.exceptions.clone();
         }
-        plan(Some(&Ownership::new(previous.clone())), draft, &self.loads, self.is_complete(previous))
-    }
-
-    /// Whether every member of `map` has told its loads.
-    fn is_complete(&self, map: &PublishedMap) -> bool {
-        map.members.iter().all(|member| self.reports.contains_key(&member.name))
+        plan(Some(&Ownership::new(previous.clone())), draft, &self.loads, self.knows_all)
     }
 
     /// Looks at the balance of the map in force; exceptions that better it, if
@@ -178,7 +205,7 @@ impl Balancing {
         self.unseen = false;
         let map = current.map();
         let before = imbalance(self.loads.homes(current).values());
-        if before <= TOLERATED || !self.is_complete(map) {
+        if before <= TOLERATED || !self.is_current() {
             self.above_since = None;
             return None;
         }

@@ -339,7 +339,7 @@ impl Coordinator {
             Event::PeerSettled { instance, epoch } => self.roster.note_settled(&instance, epoch),
             Event::PeerDeparted { instance } => self.roster.end(&instance),
             Event::PeerHello { highest } => self.roster.heard_of(highest),
-            Event::Loads { member, report } => self.leader.balancing.report(now, member, report),
+            Event::Loads { member, report } => self.leader.balancing.report(member, report),
             Event::Drained(ticket) => self.drained(ticket, actions),
             Event::Shutdown => {
                 if self.phase == Phase::Running {
@@ -396,7 +396,7 @@ impl Coordinator {
         if let Some(map) = &record.published {
             self.roster.observe_map(now, map);
             if map.epoch > self.handover.epoch() {
-                self.accept(now, map.clone(), actions);
+                self.accept(map.clone(), actions);
             }
             let maps: Vec<&PublishedMap> =
                 self.handover.current().map(|current| current.map()).into_iter().chain([map]).collect();
@@ -405,11 +405,12 @@ impl Coordinator {
         self.map = KnownMap::Present(Box::new(record));
     }
 
-    fn accept(&mut self, now: Mono, map: PublishedMap, actions: &mut Vec<Action>) {
-        self.leader.balancing.observe_map(now, &map);
+    fn accept(&mut self, map: PublishedMap, actions: &mut Vec<Action>) {
+        let known = self.leader.balancing.loads().clone();
+        self.leader.balancing.observe_map(&map);
         let ownership = Arc::new(Ownership::new(map));
         if let Some(before) = self.handover.current() {
-            self.moves.add(&moves(before, &ownership, self.leader.balancing.loads()));
+            self.moves.add(&moves(before, &ownership, &known));
         }
         let ticket = self.handover.accept(ownership);
         actions.push(Action::StopActing(ticket));

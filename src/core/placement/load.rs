@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::MemberName;
+use crate::ids::{Epoch, MemberName};
 use crate::ring::Position;
 use crate::shardmap::{Ownership, Share};
 
@@ -46,6 +46,8 @@ impl Weight {
 /// What one member's namespaces weigh, as it measured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadReport {
+    /// The map by which the member decided what it owns.
+    pub epoch: Epoch,
     /// The heaviest, sorted by position; at most [`MAX_ENTRIES`].
     pub entries: Vec<(Position, Weight)>,
     /// How many more there are, and what they weigh together.
@@ -53,9 +55,9 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
-    /// A report of `entries`, in any order; those beyond the heaviest
-    /// [`MAX_ENTRIES`] go into the rest.
-    pub fn new(mut entries: Vec<(Position, Weight)>) -> Self {
+    /// A report of `entries`, in any order, owned in `epoch`; those beyond the
+    /// heaviest [`MAX_ENTRIES`] go into the rest.
+    pub fn new(epoch: Epoch, mut entries: Vec<(Position, Weight)>) -> Self {
         entries.sort_unstable_by(|(a, heavy), (b, light)| light.cmp(heavy).then(a.cmp(b)));
         let mut rest = Share::default();
         for (_, weight) in entries.drain(MAX_ENTRIES.min(entries.len())..) {
@@ -63,7 +65,7 @@ impl LoadReport {
             rest.load += weight.value();
         }
         entries.sort_unstable();
-        LoadReport { entries, rest }
+        LoadReport { epoch, entries, rest }
     }
 }
 
@@ -158,12 +160,12 @@ mod tests {
     fn a_report_names_the_heaviest_and_sums_up_the_others() {
         let entries =
             (0..MAX_ENTRIES as u64 + 10).map(|at| (Position(at), Weight(if at < 10 { 1 } else { 9 })));
-        let report = LoadReport::new(entries.collect());
+        let report = LoadReport::new(Epoch(1), entries.collect());
         assert_eq!((report.entries.len(), report.rest), (MAX_ENTRIES, Share { namespaces: 10, load: 10 }));
         assert!(report.entries.is_sorted());
         let mut loads = Loads::default();
         loads.add(&report);
-        loads.add(&LoadReport::new(vec![(Position(20), Weight(4)), (Position(21), Weight(30))]));
+        loads.add(&LoadReport::new(Epoch(1), vec![(Position(20), Weight(4)), (Position(21), Weight(30))]));
         assert_eq!((loads.weights[&Position(20)], loads.weights[&Position(21)]), (Weight(9), Weight(30)));
     }
 

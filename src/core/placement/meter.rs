@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::load::{LoadReport, Weight};
+use crate::ids::Epoch;
 use crate::ring::Position;
 use crate::time::Mono;
 
@@ -57,10 +58,13 @@ impl Meter {
         }
     }
 
-    /// The weights of those namespaces that `owns` says are ours.
-    pub fn report(&self, owns: impl Fn(&str) -> bool) -> LoadReport {
+    /// The weights of those namespaces that `owns` says are ours in `epoch`.
+    pub fn report(&self, epoch: Epoch, owns: impl Fn(&str) -> bool) -> LoadReport {
         let own = self.measured.iter().filter(|(namespace, _)| owns(namespace));
-        LoadReport::new(own.map(|(namespace, measured)| (Position::of(namespace), measured.weight)).collect())
+        LoadReport::new(
+            epoch,
+            own.map(|(namespace, measured)| (Position::of(namespace), measured.weight)).collect(),
+        )
     }
 }
 
@@ -99,7 +103,7 @@ mod tests {
     }
 
     fn weight(meter: &Meter) -> Option<u64> {
-        meter.report(|_| true).entries.first().map(|(_, weight)| weight.value())
+        meter.report(Epoch(1), |_| true).entries.first().map(|(_, weight)| weight.value())
     }
 
     #[test]
@@ -145,7 +149,7 @@ mod tests {
     fn what_is_not_ours_or_is_gone_is_not_reported() {
         let mut meter = Meter::default();
         meter.observe(at(0), &samples(1, 0));
-        assert_eq!(meter.report(|_| false), LoadReport::default());
+        assert_eq!(meter.report(Epoch(1), |_| false), LoadReport::new(Epoch(1), Vec::new()));
         meter.observe(at(1), &BTreeMap::new());
         assert_eq!(weight(&meter), None);
     }

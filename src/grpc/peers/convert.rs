@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flotilla_core::delivery::{Ack, AppliedRow, AppliedTable, Rejection, Scope, Tombstone};
-use flotilla_core::ids::{Frontier, GatewayId, Kind, ObjectKey, Revision, SessionId};
+use flotilla_core::ids::{Epoch, Frontier, GatewayId, Kind, ObjectKey, Revision, SessionId};
 use flotilla_core::placement::{LoadReport, MAX_ENTRIES, Weight};
 use flotilla_core::ring::Position;
 use flotilla_core::shardmap::Share;
@@ -144,6 +144,7 @@ pub(super) fn loads_out(report: &LoadReport) -> wire::Loads {
         weights: report.entries.iter().map(|(_, weight)| weight.0).collect(),
         rest_namespaces: report.rest.namespaces,
         rest_load: report.rest.load,
+        epoch: report.epoch.0,
     }
 }
 
@@ -157,7 +158,8 @@ pub(super) fn loads_in(loads: wire::Loads) -> Result<LoadReport, Status> {
         )));
     }
     let entries = positions.into_iter().map(Position).zip(weights.into_iter().map(Weight)).collect();
-    Ok(LoadReport { entries, rest: Share { namespaces: loads.rest_namespaces, load: loads.rest_load } })
+    let rest = Share { namespaces: loads.rest_namespaces, load: loads.rest_load };
+    Ok(LoadReport { epoch: Epoch(loads.epoch), entries, rest })
 }
 
 pub(super) fn ack_out(ack: &Ack) -> wire::ForwardedAck {
@@ -290,7 +292,7 @@ mod tests {
     fn loads_survive_the_wire_and_only_whole() {
         let entries =
             [("a", 7), ("b", 0), ("c", 255)].map(|(name, weight)| (Position::of(name), Weight(weight)));
-        let mut report = LoadReport::new(entries.into());
+        let mut report = LoadReport::new(Epoch(4), entries.into());
         report.rest = Share { namespaces: 3, load: 1 << 40 };
         assert_eq!(loads_in(loads_out(&report)).unwrap(), report);
         for spoil in [

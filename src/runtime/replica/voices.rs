@@ -242,7 +242,7 @@ impl Voices {
             return true;
         }
         self.weighing.meter.observe(Mono::from_origin(self.weighing.origin.elapsed()), &samples);
-        let report = self.weighing.meter.report(own);
+        let report = self.weighing.meter.report(view.epoch(), own);
         if self.weighing.is_due(view.epoch(), &report) {
             let report = Arc::new(report);
             self.weighing.told = Some((Instant::now(), view.epoch(), report.clone()));

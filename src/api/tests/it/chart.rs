@@ -65,5 +65,6 @@ fn the_shard_map_shows_what_operators_ask_for() {
         .flatten()
         .filter_map(|column| column["name"].as_str())
         .collect();
-    assert_eq!(columns, ["Epoch", "Leader", "Members", "Age"]);
+    let wanted = ["Epoch", "Leader", "Members", "Away", "Imbalance", "Exceptions", "Shares", "Age"];
+    assert_eq!(columns, wanted);
 }

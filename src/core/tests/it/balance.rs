@@ -43,7 +43,7 @@ fn loads(weights: impl IntoIterator<Item = u64>) -> Loads {
     let entries: Vec<_> = entries.collect();
     let mut loads = Loads::default();
     // As several members would report them.
-    entries.chunks(2_000).for_each(|part| loads.add(&LoadReport::new(part.to_vec())));
+    entries.chunks(2_000).for_each(|part| loads.add(&LoadReport::new(Epoch(1), part.to_vec())));
     loads
 }
 

@@ -182,7 +182,7 @@ fn check_balance(world: &World, map: &PublishedMap) {
     let ownership = Ownership::new(map.clone());
     let mut loads = Loads::default();
     let unpinned = (0..NAMESPACES).map(|index| (Position::of(&namespace(index)), world.weights[index]));
-    loads.add(&LoadReport::new(unpinned.collect()));
+    loads.add(&LoadReport::new(map.epoch, unpinned.collect()));
     for (pid, process) in world.live() {
         assert_eq!(**process.coordinator.loads(), loads, "process {pid} knows the loads");
     }

@@ -450,7 +450,7 @@ impl World {
         if let Some(ownership) = process.coordinator.ownership() {
             let own = (0..NAMESPACES).map(|index| (Position::of(&namespace(index)), self.weights[index]));
             let own = own.filter(|(position, _)| ownership.owner_at(*position) == Some(&member));
-            let report = Arc::new(LoadReport::new(own.collect()));
+            let report = Arc::new(LoadReport::new(ownership.epoch(), own.collect()));
             self.tell_peers(pid, &PeerMessage::Loads(member.clone(), report.clone()));
             self.step(pid, Event::Loads { member, report });
         }
