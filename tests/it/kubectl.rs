@@ -118,7 +118,10 @@ async fn kubectl_works_against_the_embedded_server() {
     holds(&text, &["NAME", "READY", "AGE", "hello", "items", "True"]);
     holds(&kubectl.ok(&["get", "ar", "-A"]).await, &["NAMESPACE", "shop", "hello"]);
     holds(&kubectl.ok(&["get", "be", "items", "-n", "shop"]).await, &["READY", "HEALTHY", "HOSTS", "True"]);
-    holds(&kubectl.ok(&["get", "shardmap"]).await, &["EPOCH", "LEADER", "MEMBERS", "IMBALANCE", "fleet", "flotilla-0"]);
+    holds(
+        &kubectl.ok(&["get", "shardmap"]).await,
+        &["EPOCH", "LEADER", "MEMBERS", "IMBALANCE", "fleet", "flotilla-0"],
+    );
     holds(&kubectl.ok(&["get", "leases", "-n", "avapigw-system"]).await, &["flotilla-0"]);
     let message = "{.status.conditions[?(@.type=='Ready')].message}";
     let text =

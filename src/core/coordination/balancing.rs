@@ -233,3 +233,92 @@ impl Balancing {
         map
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::Weight;
+    use crate::ring::Position;
+    use crate::shardmap::{LiveMember, OperatorSpec, Placement, plan_map};
+
+    fn at(seconds: u64) -> Mono {
+        Mono::from_origin(Duration::from_secs(seconds))
+    }
+
+    fn map(names: &[&str]) -> PublishedMap {
+        let live = names.iter().map(|name| LiveMember {
+            name: (*name).into(),
+            instance: format!("{name}/1").into(),
+            address: "a:1".into(),
+        });
+        let live: Vec<LiveMember> = live.collect();
+        let (spec, none) = (OperatorSpec::default(), Placement::default());
+        plan_map(None, &spec, &live, &none, &"a".into(), Epoch(6)).expect("the first map")
+    }
+
+    /// A leader that knows a map, and whose members have reported: what the
+    /// ring gives to `a` weighs ten times as much as what it gives to others.
+    fn uneven(names: &[&str]) -> (Balancing, Ownership) {
+        let mut balancing = Balancing::new(BalanceConfig::default());
+        let ownership = Ownership::new(map(names));
+        balancing.observe_map(ownership.map());
+        for name in names {
+            let own = (0..100).map(|index| Position::of(&format!("team-{index}")));
+            let own = own.filter(|position| ownership.owner_at(*position) == Some(&(*name).into()));
+            let weight = Weight::nearest(if *name == "a" { 50 } else { 5 });
+            let report = LoadReport::new(Epoch(7), own.map(|position| (position, weight)).collect());
+            balancing.report((*name).into(), Arc::new(report));
+        }
+        (balancing, ownership)
+    }
+
+    #[test]
+    fn an_imbalance_that_lasts_is_planned_away_at_a_bounded_rate() {
+        let (mut balancing, ownership) = uneven(&["a", "b"]);
+        assert_eq!(balancing.deadline(at(0)), None, "the first look is due at once");
+        assert_eq!(balancing.look(at(10), &ownership), None);
+        assert_eq!(balancing.deadline(at(10)), Some(at(40)));
+        assert_eq!(balancing.look(at(39), &ownership), None);
+        let exceptions = balancing.look(at(40), &ownership).expect("it has lasted");
+        let planned = Ownership::new(PublishedMap { exceptions, ..ownership.map().clone() });
+        assert!(imbalance(balancing.loads.homes(&planned).values()) <= TOLERATED);
+        // Nobody published it, and the loads moved once more.
+        balancing.unseen = true;
+        assert_eq!(balancing.look(at(60), &ownership), None);
+        assert_eq!(balancing.look(at(159), &ownership), None);
+        assert!(balancing.look(at(160), &ownership).is_some());
+    }
+
+    #[test]
+    fn what_lost_its_owner_is_known_until_all_have_reported_by_the_new_map() {
+        let (mut balancing, ownership) = uneven(&["a", "b", "c"]);
+        let known = balancing.loads.weights.clone();
+        assert_eq!(known.len(), 100);
+        let mut next = ownership.map().clone();
+        next.epoch = Epoch(8);
+        next.away.insert("c".into());
+        next.members.retain(|member| member.name != "c".into());
+        balancing.observe_map(&next);
+        assert_eq!(balancing.loads.weights, known);
+        // One of them gave away everything, by its own word.
+        balancing.report("a".into(), Arc::new(LoadReport::new(Epoch(8), Vec::new())));
+        assert_eq!(balancing.loads.weights, known);
+        assert!(balancing.knows_all);
+        let mut draft = next.clone();
+        draft.away.clear();
+        let all = balancing.exceptions(Some(&next), &draft);
+        assert!(!all.is_empty(), "it is planned with everything");
+        balancing.report("b".into(), Arc::new(LoadReport::new(Epoch(8), Vec::new())));
+        assert_eq!(balancing.loads.weights.len(), 0, "now all have spoken");
+    }
+
+    #[test]
+    fn a_report_that_comes_before_its_map_counts_with_it() {
+        let mut balancing = Balancing::new(BalanceConfig::default());
+        let report = LoadReport::new(Epoch(7), vec![(Position(1), Weight(9))]);
+        balancing.report("a".into(), Arc::new(report));
+        assert_eq!(balancing.loads.weights.len(), 0);
+        balancing.observe_map(&map(&["a"]));
+        assert_eq!(balancing.loads.weights.len(), 1);
+    }
+}

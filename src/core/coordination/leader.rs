@@ -420,6 +420,35 @@ mod tests {
     }
 
     #[test]
+    fn the_place_of_a_member_that_is_gone_is_kept_for_a_while_and_not_if_it_is_drained() {
+        let mut bench = Bench::with(&["a", "b", "c"]);
+        bench.record.spec.drained.insert("c".into());
+        bench.record.in_step = false;
+        bench.publish(at(500));
+        let away = |bench: &Bench| bench.record.published.as_ref().map(|map| map.away.clone());
+        bench.lease(at(1_000), "b", None, Some("1"));
+        bench.lease(at(1_000), "c", None, Some("1"));
+        assert_eq!(bench.publish(at(1_000)), ["a/1"]);
+        assert_eq!(away(&bench), Some(["b".into()].into()));
+        assert_eq!(bench.leader.deadline(), Some(at(121_000)));
+        assert_eq!(bench.poll(at(120_999)), None);
+        assert_eq!(bench.publish(at(121_000)), ["a/1"]);
+        assert_eq!(away(&bench), Some(BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_member_that_comes_back_takes_its_place() {
+        let mut bench = Bench::with(&["a", "b"]);
+        bench.lease(at(1_000), "b", None, Some("1"));
+        bench.publish(at(1_000));
+        bench.lease(at(90_000), "b", Some("2"), Some("1"));
+        assert_eq!(bench.poll(at(90_000)), None);
+        assert_eq!(bench.publish(at(90_200)), ["a/1", "b/2"]);
+        assert!(bench.record.published.as_ref().is_some_and(|map| map.away.is_empty()));
+        assert_eq!(bench.leader.deadline(), None, "nothing is waited for any more");
+    }
+
+    #[test]
     fn a_successor_that_does_not_name_its_predecessor_waits_for_its_end() {
         let mut bench = Bench::with(&["a", "b"]);
         bench.roster.observe_deleted(at(1_000), &"b".into(), Revision(500));
