@@ -23,11 +23,14 @@ struct Cli {
 enum Command {
     /// Explores small models of the protocols exhaustively.
     Model(commands::model::ModelArgs),
+    /// Plays planned faults between real replicas and their API server.
+    Plans(commands::plans::PlansArgs),
 }
 
 fn main() -> ExitCode {
     let found = match Cli::parse().command {
         Command::Model(args) => commands::model::run(&args, &mut std::io::stdout()),
+        Command::Plans(args) => commands::plans::run(args, &mut std::io::stdout()),
     };
     match found {
         Ok(true) => ExitCode::SUCCESS,

@@ -37,7 +37,7 @@ mod store;
 mod tls;
 mod verb;
 
-pub use crate::http::{Body, Cut};
+pub use crate::http::{Body, Cut, Place, Query, asked};
 pub use auth::{Identity, MASTERS, Permission};
 pub use faults::{Effect, Faults, Matcher, Rule, RuleId};
 pub use options::{Error, Options, TlsOptions};

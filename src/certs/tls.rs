@@ -33,6 +33,8 @@ pub enum Alpn {
     H2,
     /// HTTP/2 or HTTP/1.1.
     H2OrHttp1,
+    /// HTTP/1.1 only, where every request has a connection to itself.
+    Http1,
 }
 
 impl Alpn {
@@ -40,6 +42,7 @@ impl Alpn {
         match self {
             Alpn::H2 => vec![b"h2".to_vec()],
             Alpn::H2OrHttp1 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Alpn::Http1 => vec![b"http/1.1".to_vec()],
         }
     }
 }

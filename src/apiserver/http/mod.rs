@@ -31,7 +31,8 @@ use crate::state::State;
 use crate::status::{ApiError, Named};
 use crate::verb::{RequestKind, Verb};
 use body::{failure, no_page, plain};
-use route::{Place, Query, Route};
+use route::Route;
+pub use route::{Place, Query, asked};
 
 /// Largest body that is read, in bytes. That of kube-apiserver.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;

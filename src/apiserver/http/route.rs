@@ -36,7 +36,7 @@ pub(crate) enum Route {
 
 /// Where objects are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub struct Place {
     /// API group, empty for core.
     pub group: String,
     /// Version.
@@ -118,9 +118,17 @@ pub(crate) fn verb(method: &Method, place: &Place, query: &Query) -> Option<Verb
     })
 }
 
+/// What a request asks for, and where; `None` when it is not about objects. For those who stand between a client and
+/// an API server.
+pub fn asked(method: &Method, uri: &http::Uri) -> Option<(Verb, Place, Query)> {
+    let Route::Objects(place) = route(uri.path()) else { return None };
+    let query = Query::parse(uri.query().unwrap_or_default());
+    Some((verb(method, &place, &query)?, place, query))
+}
+
 /// The parameters behind the question mark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads them.

@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use flotilla_avapigw::AvapigwCompiler;
 use flotilla_certs::{Authority, CertificatePem};
 use flotilla_core::compile::Compiler as _;
@@ -209,16 +210,31 @@ impl Fleet {
         let started = std::time::Instant::now();
         within(time, "everything is equal", async || {
             self.check()?;
-            let objects = self.tenants.all().await?;
-            self.digests_equal(&objects).await?;
-            let count = self.gateway_count();
-            match objects.iter().find(|object| !ready(object).applied_to(count)) {
-                None => Ok(()),
-                Some(object) => Err(format!("{} {}: {:?}", object.kind, object.key, ready(object))),
-            }
+            self.is_settled().await.map(drop)
         })
         .await;
         started.elapsed()
+    }
+
+    /// All objects, when every gateway holds exactly what is valid of them and
+    /// every status says so. An error says what differs.
+    pub async fn is_settled(&self) -> Result<Vec<RawObject>, String> {
+        let objects = self.tenants.all().await?;
+        self.digests_equal(&objects).await?;
+        let count = self.gateway_count();
+        let invalid: BTreeSet<(Kind, &ObjectKey)> =
+            invalid(&objects).into_iter().map(|object| (object.kind, &object.key)).collect();
+        let says_so = |object: &RawObject| {
+            let ready = ready(object);
+            match invalid.contains(&(object.kind, &object.key)) {
+                true => ready.is_current() && ready.reason == "ValidationFailed",
+                false => ready.applied_to(count),
+            }
+        };
+        match objects.iter().find(|object| !says_so(object)) {
+            Some(object) => Err(format!("{} {}: {:?}", object.kind, object.key, ready(object))),
+            None => Ok(objects),
+        }
     }
 
     /// An error when a gateway does not hold exactly these objects.
@@ -273,14 +289,23 @@ pub fn ready(object: &RawObject) -> Ready {
 
 /// The digest of a gateway that holds exactly these objects.
 pub fn expected_digest(objects: &[RawObject]) -> String {
+    let compiled = compile(objects);
+    let delivered = compiled.iter().filter_map(|(object, spec)| Some((object, spec.as_ref()?)));
+    flotilla_core::digest::digest_of(
+        delivered.map(|(object, spec)| (object.kind, &object.key, spec.as_ref())),
+    )
+}
+
+/// Those of these objects that no gateway gets, because they are invalid.
+pub fn invalid(objects: &[RawObject]) -> Vec<&RawObject> {
+    compile(objects).into_iter().filter_map(|(object, spec)| spec.is_none().then_some(object)).collect()
+}
+
+/// Every object that is not being deleted, with the spec that gateways get, if any.
+fn compile(objects: &[RawObject]) -> Vec<(&RawObject, Option<Bytes>)> {
     let living = || objects.iter().filter(|object| !object.deleting);
     let known: BTreeSet<(Kind, &ObjectKey)> = living().map(|object| (object.kind, &object.key)).collect();
     let exists = |kind: Kind, key: &ObjectKey| known.contains(&(kind, key));
-    let compiled: Vec<_> = living()
-        .filter_map(|object| {
-            let compiled = AvapigwCompiler.compile(object, &exists).outcome.ok()?;
-            Some((object.kind, &object.key, compiled.spec_json))
-        })
-        .collect();
-    flotilla_core::digest::digest_of(compiled.iter().map(|(kind, key, spec)| (*kind, *key, spec.as_ref())))
+    let spec = |object| AvapigwCompiler.compile(object, &exists).outcome.ok().map(|one| one.spec_json);
+    living().map(|object| (object, spec(object))).collect()
 }

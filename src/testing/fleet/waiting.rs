@@ -16,16 +16,28 @@ pub const SOON: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// When that does not happen within the time.
-pub async fn within<T>(time: Duration, what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+pub async fn within<T>(time: Duration, what: &str, probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+    attempt(time, what, probe).await.unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+/// Waits until `probe` gives a value; its errors say what is still lacking.
+///
+/// # Errors
+/// What was lacking at the end of the time.
+pub async fn attempt<T>(
+    time: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Result<T, String>,
+) -> Result<T, String> {
     let until = Instant::now() + time;
     loop {
         match probe().await {
-            Ok(value) => return value,
-            Err(lacking) => {
-                assert!(Instant::now() < until, "not within {time:?}: {what}; {lacking}");
+            Ok(value) => return Ok(value),
+            Err(lacking) if Instant::now() >= until => {
+                return Err(format!("not within {time:?}: {what}; {lacking}"));
             }
+            Err(_) => sleep(POLL).await,
         }
-        sleep(POLL).await;
     }
 }
 

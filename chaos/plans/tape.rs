@@ -1,0 +1,255 @@
+//! What was seen of a run: every request of a replica with its outcome, and
+//! every event that a watch delivered. Plans are made from it, and runs are
+//! judged by it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flotilla_apiserver::Verb;
+
+use crate::plan::{Object, is_write};
+
+/// A replica's process: a replica that is started again is another writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Incarnation {
+    /// Which replica, from 0.
+    pub replica: usize,
+    /// How often it had been started before.
+    pub starts: u32,
+}
+
+/// A request and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// When it came, since the start of the run.
+    pub at: Duration,
+    /// The scenario's phase at that moment.
+    pub phase: u32,
+    /// Who sent it.
+    pub by: Incarnation,
+    /// What it wanted.
+    pub verb: Verb,
+    /// Plural name, with the subresource.
+    pub resource: String,
+    /// The object; its name is empty for lists, watches, and what is created.
+    pub object: Object,
+    /// The API server's answer; `None` when it was never asked or did not answer.
+    pub code: Option<u16>,
+    /// What a status says of `Ready`; empty for all other requests.
+    pub said: String,
+}
+
+impl Request {
+    /// Whether it changed something.
+    pub fn is_applied_write(&self) -> bool {
+        is_write(self.verb) && self.code.is_some_and(|code| (200..300).contains(&code))
+    }
+}
+
+/// How an event changes an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// ADDED
+    Added,
+    /// MODIFIED
+    Modified,
+    /// DELETED
+    Deleted,
+}
+
+/// One state of an object that watches told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The scenario's phase when it was first told.
+    pub phase: u32,
+    /// What the event was called.
+    pub change: Change,
+    /// `metadata.resourceVersion`
+    pub revision: u64,
+    /// `metadata.generation`; 0 for kinds without.
+    pub generation: i64,
+    /// `metadata.uid`
+    pub uid: String,
+}
+
+impl State {
+    /// Whether only the status differs from the state before.
+    pub fn has_content_of(&self, before: &State) -> bool {
+        let deleted = |state: &State| state.change == Change::Deleted;
+        (&self.uid, self.generation, deleted(self)) == (&before.uid, before.generation, deleted(before))
+    }
+}
+
+/// An object of a resource.
+pub type Subject = (String, Object);
+
+/// Most requests that are kept; a run that sends more is not judged by half of
+/// them, see [`Tape::is_whole`].
+const LONGEST: usize = 500_000;
+
+/// The record of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Tape {
+    requests: Vec<Request>,
+    lost: usize,
+    /// By object: its states in the order of their revisions.
+    states: BTreeMap<Subject, Vec<State>>,
+    /// Epochs of the shard map, by when they were published.
+    epochs: Vec<(Duration, u64)>,
+}
+
+impl Tape {
+    /// Keeps a request.
+    pub fn request(&mut self, request: Request) {
+        if self.requests.len() < LONGEST { self.requests.push(request) } else { self.lost += 1 }
+    }
+
+    /// Keeps what an event told; returns the number of its content among those
+    /// that the object has had, from 1. States that differ in their status only
+    /// have the same number: when statuses are written is not the same in every
+    /// run. One that was told before keeps its number.
+    pub fn event(&mut self, subject: &Subject, state: State) -> u64 {
+        let known = self.states.entry(subject.clone()).or_default();
+        let place = known.partition_point(|one| one.revision < state.revision);
+        if known.get(place).is_none_or(|one| one.revision != state.revision) {
+            known.insert(place, state);
+        }
+        let changes = known[..=place].windows(2).filter(|pair| !pair[1].has_content_of(&pair[0]));
+        changes.count() as u64 + 1
+    }
+
+    /// Keeps the epoch of a map that was written.
+    pub fn epoch(&mut self, at: Duration, epoch: u64) {
+        self.epochs.push((at, epoch));
+    }
+
+    /// Whether nothing was left out.
+    pub fn is_whole(&self) -> bool {
+        self.lost == 0
+    }
+
+    /// All requests, in the order in which they came.
+    pub fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
+    /// All objects with their states.
+    pub fn states(&self) -> &BTreeMap<Subject, Vec<State>> {
+        &self.states
+    }
+
+    /// Writes that changed something from this time on, without Leases, and
+    /// without the map, which names the processes of the moment.
+    pub fn writes_since(&self, since: Duration) -> Vec<&Request> {
+        let counts = |request: &&Request| {
+            request.at >= since
+                && request.is_applied_write()
+                && request.resource != "leases"
+                && !request.resource.starts_with("shardmaps")
+        };
+        self.requests.iter().filter(counts).collect()
+    }
+
+    /// How often replicas created and deleted objects, by what and which verb.
+    /// Leases come and go with processes and are left out.
+    pub fn lives(&self) -> BTreeMap<(Verb, String, Object), usize> {
+        let mut lives = BTreeMap::new();
+        let made = |request: &&Request| {
+            request.is_applied_write()
+                && request.resource != "leases"
+                && matches!(request.verb, Verb::Create | Verb::Delete | Verb::DeleteCollection)
+        };
+        for Request { verb, resource, object, .. } in self.requests.iter().filter(made) {
+            *lives.entry((*verb, resource.clone(), object.clone())).or_default() += 1;
+        }
+        lives
+    }
+
+    /// Namespaces in which status writers took turns, which breaks "at most one
+    /// writer": within one epoch a namespace changes hands once at most.
+    pub fn interleaved_writers(&self) -> Vec<String> {
+        let mut hands: BTreeMap<(&str, usize), Vec<Incarnation>> = BTreeMap::new();
+        let status = |request: &&Request| {
+            request.is_applied_write()
+                && request.resource.ends_with("/status")
+                && !request.object.namespace.is_empty()
+        };
+        for request in self.requests.iter().filter(status) {
+            let epoch = self.epochs.partition_point(|(at, _)| *at <= request.at);
+            let writers = hands.entry((&request.object.namespace, epoch)).or_default();
+            if writers.last() != Some(&request.by) {
+                writers.push(request.by);
+            }
+        }
+        let interleaved = hands.into_iter().filter(|(_, writers)| writers.len() > 2);
+        interleaved
+            .map(|((namespace, epoch), writers)| {
+                let epoch = epoch.checked_sub(1).map_or(0, |index| self.epochs[index].1);
+                let writers: Vec<String> =
+                    writers.iter().map(|one| format!("{}.{}", one.replica, one.starts)).collect();
+                format!("{namespace} in epoch {epoch}: replicas {}", writers.join(", "))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(revision: u64, generation: i64) -> State {
+        State { phase: 0, change: Change::Modified, revision, generation, uid: String::new() }
+    }
+
+    fn patch(at: u64, replica: usize) -> Request {
+        Request {
+            at: Duration::from_secs(at),
+            phase: 0,
+            by: Incarnation { replica, starts: 0 },
+            verb: Verb::Patch,
+            resource: "apiroutes/status".to_owned(),
+            object: Object::new("a", "x"),
+            code: Some(200),
+            said: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_state_keeps_its_number_whoever_tells_of_it_again() {
+        let mut tape = Tape::default();
+        let subject = ("apiroutes".to_owned(), Object::new("a", "x"));
+        assert_eq!(tape.event(&subject, state(5, 1)), 1);
+        assert_eq!(tape.event(&subject, state(6, 1)), 1);
+        assert_eq!(tape.event(&subject, state(9, 2)), 2);
+        assert_eq!(tape.event(&subject, state(5, 1)), 1);
+        assert_eq!(tape.event(&("apiroutes".to_owned(), Object::new("a", "y")), state(7, 1)), 1);
+        assert_eq!(tape.states()[&subject].len(), 3);
+    }
+
+    #[test]
+    fn a_namespace_changes_hands_once_an_epoch() {
+        let mut tape = Tape::default();
+        tape.epoch(Duration::ZERO, 4);
+        for (at, replica) in [(1, 0), (2, 0), (3, 1)] {
+            tape.request(patch(at, replica));
+        }
+        assert_eq!(tape.interleaved_writers(), Vec::<String>::new());
+        tape.epoch(Duration::from_secs(4), 5);
+        tape.request(patch(5, 0));
+        assert_eq!(tape.interleaved_writers(), Vec::<String>::new());
+        tape.request(patch(6, 1));
+        tape.request(patch(7, 0));
+        assert_eq!(tape.interleaved_writers(), ["a in epoch 5: replicas 0.0, 1.0, 0.0"]);
+    }
+
+    #[test]
+    fn refused_writes_change_nothing() {
+        let mut tape = Tape::default();
+        tape.request(Request { code: Some(409), ..patch(1, 0) });
+        tape.request(Request { code: None, ..patch(1, 0) });
+        tape.request(Request { resource: "leases".to_owned(), ..patch(1, 0) });
+        tape.request(patch(0, 0));
+        assert!(tape.writes_since(Duration::from_secs(1)).is_empty());
+        assert_eq!(tape.writes_since(Duration::ZERO).len(), 1);
+    }
+}
