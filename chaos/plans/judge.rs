@@ -11,31 +11,21 @@ use serde_json::{Value, json};
 
 use crate::plan::Object;
 use crate::scenario::FLEETING;
-use crate::tape::Tape;
+use crate::tape::{Request, Tape};
 
 /// Differences of one sort that are told; more are counted.
 const TOLD: usize = 4;
-
-/// How often one gateway was given a resource that it had not, and lost one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Life {
-    /// Times it was added.
-    pub added: usize,
-    /// Times it was removed.
-    pub removed: usize,
-}
 
 /// What a run has come to.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// By kind and key: spec, and the status without its times.
     pub objects: BTreeMap<String, Value>,
-    /// By kind and key: `metadata.resourceVersion`.
-    pub revisions: BTreeMap<String, u64>,
     /// What replicas created and deleted, and how often.
     pub written: BTreeMap<(Verb, String, Object), usize>,
-    /// By gateway and resource.
-    pub lives: BTreeMap<(String, String), Life>,
+    /// How often a gateway lost a resource, by gateway and resource. With what
+    /// it holds at the end this says how often it was given it, too.
+    pub removed: BTreeMap<(String, String), usize>,
     /// What gateways applied, by gateway, in their order.
     pub applied: BTreeMap<String, Vec<String>>,
     /// What must not be, whatever the plan.
@@ -52,19 +42,15 @@ impl Outcome {
         let mut outcome = Outcome { written: tape.lives(), ..Outcome::default() };
         for object in &objects {
             let key = format!("{} {}", object.kind, object.key);
-            outcome.revisions.insert(key.clone(), object.revision.0);
             outcome.objects.insert(key, timeless(object));
         }
         for event in fleet.gateways.iter().flat_map(|gateways| gateways.events.all()) {
             let told =
                 format!("{} {} {} generation {}", event.change, event.kind, event.key, event.generation);
             outcome.applied.entry(event.gateway.clone()).or_default().push(told);
-            let life =
-                outcome.lives.entry((event.gateway, format!("{} {}", event.kind, event.key))).or_default();
-            match event.change.as_str() {
-                "added" => life.added += 1,
-                "removed" => life.removed += 1,
-                _ => {}
+            if event.change == "removed" {
+                let resource = (event.gateway, format!("{} {}", event.kind, event.key));
+                *outcome.removed.entry(resource).or_default() += 1;
             }
         }
         for gateway in fleet.show().await.map_err(anyhow::Error::msg)? {
@@ -97,46 +83,65 @@ impl Outcome {
             &printed(&reference.written),
             &printed(&self.written),
         ));
-        let keys = reference.lives.keys().chain(self.lives.keys());
-        let keys: BTreeSet<_> = keys.collect();
-        for key in keys {
-            let life = |outcome: &Outcome| outcome.lives.get(key).copied().unwrap_or_default();
-            let (wanted, found) = (life(reference), life(self));
-            let fleeting = FLEETING.contains(&key.1.as_str());
-            let balance = |life: Life| life.added.checked_sub(life.removed);
-            let fits = match fleeting {
-                true => found.added <= wanted.added.max(2) && balance(found) == balance(wanted),
+        let resources: BTreeSet<_> = reference.removed.keys().chain(self.removed.keys()).collect();
+        for resource in resources {
+            let times = |outcome: &Outcome| outcome.removed.get(resource).copied().unwrap_or_default();
+            let (wanted, found) = (times(reference), times(self));
+            // A state that lasts for a moment may be seen or not, in both runs.
+            let fits = match FLEETING.contains(&resource.1.as_str()) {
+                true => found <= 1,
                 false => found == wanted,
             };
             if !fits {
-                problems.push(format!("{} on {}: {found:?} instead of {wanted:?}", key.1, key.0));
+                let (gateway, resource) = resource;
+                problems
+                    .push(format!("{resource} was removed {found} times and not {wanted} from {gateway}"));
             }
         }
         problems
     }
 
-    /// Everything that a fresh start over the same objects changed.
-    pub fn unrest(&self, before: &Outcome, tape: &Tape, since: Duration) -> Vec<String> {
-        let mut problems = self.wrong.clone();
-        problems.extend(differences("object after a fresh start", &before.objects, &self.objects));
-        problems.extend(differences(
-            "revision after a fresh start",
-            &printed(&before.revisions),
-            &printed(&self.revisions),
-        ));
+    /// What a fresh start over the same objects did, where it should do nothing.
+    pub fn unrest(&self, before: &Outcome, tape: &Tape, since: Duration) -> Unrest {
+        let mut unrest = Unrest { problems: self.wrong.clone(), known: Vec::new() };
+        unrest.problems.extend(differences("object after a fresh start", &before.objects, &self.objects));
         for (gateway, applied) in &self.applied {
-            let known = before.applied.get(gateway).map_or(0, Vec::len);
-            let news = applied[known.min(applied.len())..].join(", ");
-            if !news.is_empty() {
-                problems.push(format!("a fresh start over settled objects made {gateway} apply: {news}"));
+            let known = before.applied.get(gateway).map_or(0, Vec::len).min(applied.len());
+            for told in &applied[known..] {
+                let words = format!("a fresh start over settled objects made {gateway} apply: {told}");
+                // The objects are the same, so what is modified is what was there.
+                unrest.tell(told.starts_with("modified "), words);
             }
         }
-        let writes = tape.writes_since(since);
-        problems.extend(writes.iter().take(TOLD).map(|write| {
-            let words = "a fresh start over settled objects wrote";
-            format!("{words}: {} {} {} {:?}", write.verb, write.resource, write.object, write.said)
-        }));
-        problems
+        for write in tape.writes_since(since) {
+            let Request { verb, resource, object, said, .. } = write;
+            let words =
+                format!("a fresh start over settled objects wrote: {verb} {resource} {object} {said:?}");
+            unrest.tell(resource.ends_with("/status"), words);
+        }
+        unrest
+    }
+}
+
+/// What a fresh start over settled objects did.
+///
+/// Two things are known that it should not do and that do no harm: a replica
+/// that has just listed takes the revision of a status for one of the content,
+/// and sends that again (ARCHITECTURE.md, "Content revision"); and while all
+/// gateways are on their way to the new replicas, statuses say that there is
+/// none. Both are told and do not fail a plan, unless something is left of them
+/// at the end, or goes beyond the same content and statuses.
+#[derive(Debug, Clone, Default)]
+pub struct Unrest {
+    /// What must not be.
+    pub problems: Vec<String>,
+    /// What is known.
+    pub known: Vec<String>,
+}
+
+impl Unrest {
+    fn tell(&mut self, known: bool, words: String) {
+        if known { self.known.push(words) } else { self.problems.push(words) }
     }
 }
 
@@ -195,17 +200,25 @@ fn panics(log: &Path) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn outcome(added: usize, removed: usize) -> Outcome {
-        let key = ("gateways/g".to_owned(), "APIRoute team-a/two".to_owned());
-        Outcome { lives: BTreeMap::from([(key, Life { added, removed })]), ..Outcome::default() }
+    fn outcome(resource: &str, removed: usize) -> Outcome {
+        let key = ("gateways/g".to_owned(), resource.to_owned());
+        Outcome { removed: BTreeMap::from([(key, removed)]), ..Outcome::default() }
     }
 
     #[test]
     fn a_removal_that_the_reference_lacks_is_a_problem() {
-        assert_eq!(outcome(1, 0).problems(&outcome(1, 0)), Vec::<String>::new());
-        let problems = outcome(2, 1).problems(&outcome(1, 0));
-        assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].contains("APIRoute team-a/two on gateways/g"), "{problems:?}");
+        let check = |resource: &str, wanted: usize, found: usize, fits: bool| {
+            let problems = outcome(resource, found).problems(&outcome(resource, wanted));
+            assert_eq!(problems.is_empty(), fits, "{problems:?}");
+        };
+        check("APIRoute team-a/two", 1, 1, true);
+        check("APIRoute team-a/two", 1, 0, false);
+        check("APIRoute team-a/two", 0, 1, false);
+        for resource in FLEETING {
+            check(resource, 1, 0, true);
+            check(resource, 0, 1, true);
+            check(resource, 1, 2, false);
+        }
     }
 
     #[test]
@@ -234,8 +247,10 @@ mod tests {
             ..Outcome::default()
         };
         let unrest = |after: Outcome| after.unrest(&applied(&["one"]), &Tape::default(), Duration::ZERO);
-        assert_eq!(unrest(applied(&["one"])), Vec::<String>::new());
-        let words = "a fresh start over settled objects made g apply: two";
-        assert_eq!(unrest(applied(&["one", "two"])), [words]);
+        assert_eq!(unrest(applied(&["one"])).problems, Vec::<String>::new());
+        let words = "a fresh start over settled objects made g apply: removed two";
+        assert_eq!(unrest(applied(&["one", "removed two"])).problems, [words]);
+        let again = unrest(applied(&["one", "modified two"]));
+        assert_eq!((again.problems.len(), again.known.len()), (0, 1));
     }
 }

@@ -16,13 +16,15 @@ mod report;
 mod run;
 mod scenario;
 mod stage;
-mod tape;
+pub mod tape;
 mod world;
 
 pub use plan::{Fault, Object, Occasion, Plan, PlanError, Target};
 pub use play::Ground;
+pub use proxy::{Proxy, Theatre};
 pub use report::{Report, Verdict};
 pub use run::{Choice, Options, list, run};
+pub use stage::Stage;
 
 /// Which API server replicas run against.
 pub use flotilla_testing::fleet::Against;

@@ -9,7 +9,7 @@ use flotilla_testing::fleet::Against;
 use futures::FutureExt as _;
 use tokio::time::sleep;
 
-use crate::judge::Outcome;
+use crate::judge::{Outcome, Unrest};
 use crate::plan::Plan;
 use crate::scenario;
 use crate::stage::Stage;
@@ -40,7 +40,7 @@ pub struct Run {
     /// How often the fault struck.
     pub struck: u64,
     /// What the fresh start changed.
-    pub unrest: Vec<String>,
+    pub unrest: Unrest,
     /// How long it took.
     pub took: Duration,
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+/// The name of the run without a fault.
+pub(crate) const REFERENCE: &str = "reference";
+
 /// How one plan ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verdict {
@@ -16,11 +19,14 @@ pub struct Verdict {
     pub seconds: f64,
     /// What was not as it must be. Empty when all was well.
     pub problems: Vec<String>,
+    /// What a fresh start did although it should have done nothing, and that is known.
+    pub known: Vec<String>,
 }
 
 impl Verdict {
+    /// A verdict without known deviations.
     pub(crate) fn new(plan: String, struck: u64, took: Duration, problems: Vec<String>) -> Self {
-        Verdict { plan, struck, seconds: took.as_secs_f64(), problems }
+        Verdict { plan, struck, seconds: took.as_secs_f64(), problems, known: Vec::new() }
     }
 
     /// Whether all was well.
@@ -68,7 +74,12 @@ impl fmt::Display for Report {
             "{all} runs against the {} API server in {:.0} s, {failed} failed",
             self.api, self.seconds
         )?;
-        for verdict in self.failed() {
+        let known: usize = self.verdicts.iter().map(|verdict| verdict.known.len()).sum();
+        if known > 0 {
+            let words = "fresh starts over settled objects sent or wrote something known (--json has it)";
+            write!(f, "\n  {words}: {known} times")?;
+        }
+        for verdict in self.failed().filter(|verdict| verdict.plan != REFERENCE) {
             write!(f, "\n  again: chaos plans --api {} --plan '{}'", self.api, verdict.plan)?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::generate;
 use crate::judge::Outcome;
 use crate::plan::Plan;
 use crate::play::{Ground, Run, play};
-use crate::report::{Report, Verdict};
+use crate::report::{REFERENCE, Report, Verdict};
 
 /// Which plans.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ fn name(against: Against) -> &'static str {
 pub async fn run(options: Options, out: &mut (dyn Write + Send)) -> anyhow::Result<Report> {
     let began = Instant::now();
     let reference = reference(&options.ground).await?;
-    let first = Verdict::new("reference".to_owned(), 0, reference.took, reference_problems(&reference));
+    let first = verdict(REFERENCE.to_owned(), &reference, &reference.outcome);
     writeln!(out, "{first}")?;
     let plans = plans(&options, &reference)?;
     let mut verdicts = vec![first];
@@ -90,10 +90,14 @@ async fn reference(ground: &Ground) -> anyhow::Result<Run> {
     play(ground.clone(), None).await.context("the reference run, without any fault")
 }
 
-fn reference_problems(reference: &Run) -> Vec<String> {
-    let mut problems = reference.outcome.problems(&reference.outcome);
-    problems.extend(reference.unrest.iter().cloned());
-    problems
+/// Judges a run by the reference.
+fn verdict(name: String, run: &Run, reference: &Outcome) -> Verdict {
+    let mut problems = run.outcome.problems(reference);
+    problems.extend(run.unrest.problems.iter().cloned());
+    if run.struck == 0 && name != REFERENCE {
+        problems.push("the fault never struck: there is no such occurrence".to_owned());
+    }
+    Verdict { known: run.unrest.known.clone(), ..Verdict::new(name, run.struck, run.took, problems) }
 }
 
 fn plans(options: &Options, reference: &Run) -> anyhow::Result<Vec<Plan>> {
@@ -118,14 +122,7 @@ async fn judge(ground: Ground, plan: Plan, reference: &Outcome) -> Verdict {
     let name = plan.to_string();
     let began = Instant::now();
     match play(ground, Some(plan)).await {
-        Ok(run) => {
-            let mut problems = run.outcome.problems(reference);
-            problems.extend(run.unrest);
-            if run.struck == 0 {
-                problems.push("the fault never struck: there is no such occurrence".to_owned());
-            }
-            Verdict::new(name, run.struck, run.took, problems)
-        }
+        Ok(run) => verdict(name, &run, reference),
         Err(error) => Verdict::new(name, 0, began.elapsed(), vec![format!("{error:#}")]),
     }
 }

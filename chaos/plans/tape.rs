@@ -118,9 +118,11 @@ impl Tape {
         changes.count() as u64 + 1
     }
 
-    /// Keeps the epoch of a map that was written.
+    /// Keeps the epoch of a map that was written. `at` is when the request came:
+    /// before that nobody can have acted by it.
     pub fn epoch(&mut self, at: Duration, epoch: u64) {
-        self.epochs.push((at, epoch));
+        let place = self.epochs.partition_point(|(earlier, _)| *earlier <= at);
+        self.epochs.insert(place, (at, epoch));
     }
 
     /// Whether nothing was left out.

@@ -162,7 +162,7 @@ impl Entry {
         self.request.code = code.map(|code| code.as_u16());
         let tape = &mut line.theatre.stage().tape;
         if let Some(epoch) = self.epoch.filter(|_| self.request.is_applied_write()) {
-            tape.epoch(line.theatre.elapsed(), epoch);
+            tape.epoch(self.request.at, epoch);
         }
         tape.request(self.request);
     }
