@@ -67,6 +67,18 @@ async fn perform(ground: &Ground, plan: Option<Plan>) -> anyhow::Result<Run> {
     let lasts = plan.as_ref().map(Plan::lasts).unwrap_or_default();
     let patience = PATIENCE + lasts * 2;
     let mut world = World::start(&ground.program, ground.against, Stage::new(plan)).await?;
+    match scenes(&mut world, patience).await {
+        Ok(run) => {
+            world.stop().await;
+            Ok(Run { took: began.elapsed(), ..run })
+        }
+        // Its files go with the world, so what they say last is kept here.
+        Err(error) => Err(anyhow!("{error:#}\n{}", world.last_words())),
+    }
+}
+
+/// The scenario, and a fresh start over what it left.
+async fn scenes(world: &mut World, patience: Duration) -> anyhow::Result<Run> {
     world.perform(patience, async |fleet, theatre| scenario::play(fleet, theatre, patience).await).await?;
     let (tape, struck) = {
         let mut stage = world.theatre.stage();
@@ -86,6 +98,5 @@ async fn perform(ground: &Ground, plan: Option<Plan>) -> anyhow::Result<Run> {
     world.perform(patience, settled).await?;
     let after = world.theatre.stage().tape.clone();
     let unrest = Outcome::of(&world.fleet, &after, &logs).await?.unrest(&outcome, &after, since);
-    world.stop().await;
-    Ok(Run { outcome, tape, struck, unrest, took: began.elapsed() })
+    Ok(Run { outcome, tape, struck, unrest, took: Duration::ZERO })
 }

@@ -12,8 +12,9 @@ use crate::tape::{Change, State, Subject, Tape};
 
 /// The kinds whose past a stale API server shows.
 pub const SERVED: [&str; 4] = ["apiroutes", "grpcroutes", "backends", "grpcbackends"];
-/// How many objects a page has when a plan is about pages.
-pub const SHORT_PAGE: u32 = 2;
+/// How many objects a page has when a plan is about pages: so few that there are
+/// several pages from the first list on.
+pub const SHORT_PAGE: u32 = 1;
 
 /// What a proxy does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

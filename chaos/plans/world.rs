@@ -128,6 +128,12 @@ impl World {
         replicas.chain(gateways).map(|name| self.fleet.path().join(format!("{name}.log"))).collect()
     }
 
+    /// What each replica logged last.
+    pub fn last_words(&self) -> String {
+        let words = |replica: &Replica| format!("--- {} logged last:\n{}", replica.name, replica.tail());
+        self.replicas.iter().map(words).collect::<Vec<_>>().join("\n")
+    }
+
     /// Ends everything.
     pub async fn stop(mut self) {
         self.replicas.clear();

@@ -105,15 +105,12 @@ async fn without_a_plan_everything_passes_and_is_recorded() {
     world.replica.create(Kind::Backend, "team", "one", backend(8080)).await;
     assert_eq!(world.listed().await.unwrap(), ["one"]);
     assert_eq!(world.told(0, 1).await, ["added one 1"]);
-    let stage = world.theatre.stage();
-    let lives: Vec<String> = stage
-        .tape
-        .lives()
+    let lives = world.theatre.stage().tape.lives();
+    let lives: Vec<String> = lives
         .into_iter()
         .map(|((verb, resource, object), times)| format!("{verb} {resource} {object} {times}"))
         .collect();
     assert_eq!(lives, ["create backends team/one 1"]);
-    drop(stage);
     world.end().await;
 }
 
