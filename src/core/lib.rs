@@ -5,6 +5,7 @@
 //! can be driven by a simulator. Adapters own sockets, tasks and clocks, and
 //! hold no rules.
 
+pub mod agreement;
 pub mod applied;
 pub mod backoff;
 pub mod balance;

@@ -51,7 +51,7 @@ pub struct Metrics {
     /// `flotilla_connections`: connections that are open.
     pub connections: IntGauge,
     /// `flotilla_connections_refused_total{reason}` with `handshake`, `timeout`,
-    /// `limit`.
+    /// `limit` (too many connections), `busy` (too many handshakes at once).
     pub refused: IntCounterVec,
     /// `flotilla_peers_connected`: members to which our stream is up.
     pub peers_connected: IntGauge,

@@ -72,6 +72,11 @@ pub struct Store {
     restated: BTreeSet<(Kind, Revision, ObjectKey)>,
     /// Sums over the entries with an outcome, by namespace and kind.
     totals: BTreeMap<Arc<str>, [Totals; Kind::COUNT]>,
+    /// Sums of the hashes of what gateways get, by namespace; the same
+    /// namespaces as in `totals`.
+    digests: BTreeMap<Arc<str>, u64>,
+    /// The last event seen of each kind, or what a list showed of it.
+    events: Frontier,
     stamps: u64,
     changes: u64,
     message_limit: u64,
@@ -101,6 +106,8 @@ impl Store {
             previous: BTreeSet::new(),
             restated: BTreeSet::new(),
             totals: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            events: Frontier::default(),
             stamps: 0,
             changes: 0,
             message_limit,
@@ -118,6 +125,20 @@ impl Store {
     /// How far everything is seen.
     pub fn frontier(&self) -> Frontier {
         self.frontier
+    }
+
+    /// The last event of each kind that was seen: replicas for which it is the
+    /// same hold the same. Bookmarks do not move it, as they come to each
+    /// replica at other revisions.
+    pub fn events(&self) -> Frontier {
+        self.events
+    }
+
+    /// For each namespace with delivered resources the sum of their hashes:
+    /// equal in every process and release exactly when the resources are, but
+    /// for one case in 2^64.
+    pub fn digests(&self) -> &BTreeMap<Arc<str>, u64> {
+        &self.digests
     }
 
     /// Moves with every input that changed anything, the frontier included.
@@ -150,7 +171,11 @@ impl Store {
         let mut gone: BTreeSet<ObjectKey> = state.entries.keys().cloned().collect();
         for object in objects {
             gone.remove(&object.key);
+            self.events.advance(kind, object.revision);
             self.upsert(compiler, object, Some(Unseen { from: seen, listed: revision }));
+        }
+        if !gone.is_empty() {
+            self.events.advance(kind, revision);
         }
         for key in gone {
             self.remove(compiler, kind, &key, revision, false);
@@ -162,6 +187,7 @@ impl Store {
     pub fn changed(&mut self, compiler: &dyn Compiler, object: RawObject) {
         self.changes += 1;
         self.frontier.advance(object.kind, object.revision);
+        self.events.advance(object.kind, object.revision);
         self.upsert(compiler, object, None);
     }
 
@@ -169,6 +195,7 @@ impl Store {
     pub fn deleted(&mut self, compiler: &dyn Compiler, kind: Kind, key: &ObjectKey, revision: Revision) {
         self.changes += 1;
         self.frontier.advance(kind, revision);
+        self.events.advance(kind, revision);
         self.remove(compiler, kind, key, revision, true);
     }
 

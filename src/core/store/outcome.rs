@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::Xxh3;
+
 use super::Store;
 use super::entry::{Entry, Previous};
 use crate::compile::{Compiler, Invalid};
@@ -132,6 +134,8 @@ impl Store {
 
     pub(super) fn account(&mut self, before: Option<&Resource>, after: Option<&Resource>) {
         if let Some(resource) = after {
+            let digest = self.digests.entry(resource.key.namespace.clone()).or_default();
+            *digest = digest.wrapping_add(hash(resource));
             let totals = self.totals.entry(resource.key.namespace.clone()).or_default();
             totals[resource.kind.index()].count += 1;
             totals[resource.kind.index()].bytes += size::resource(resource);
@@ -139,10 +143,14 @@ impl Store {
         if let Some(resource) = before
             && let Some(totals) = self.totals.get_mut(&resource.key.namespace)
         {
+            if let Some(digest) = self.digests.get_mut(&resource.key.namespace) {
+                *digest = digest.wrapping_sub(hash(resource));
+            }
             totals[resource.kind.index()].count -= 1;
             totals[resource.kind.index()].bytes -= size::resource(resource);
             if totals.iter().all(|totals| totals.count == 0) {
                 self.totals.remove(&resource.key.namespace);
+                self.digests.remove(&resource.key.namespace);
             }
         }
     }
@@ -178,6 +186,19 @@ impl Store {
             self.recompile(compiler, dependent, &dependent_key, kind, revision);
         }
     }
+}
+
+/// What one resource adds to its namespace's digest: sums need no order, and a
+/// change costs two hashes however large the namespace is.
+fn hash(resource: &Resource) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&[resource.kind.letter() as u8]);
+    hasher.update(resource.key.namespace.as_bytes());
+    hasher.update(b"/");
+    hasher.update(resource.key.name.as_bytes());
+    hasher.update(&[0]);
+    hasher.update(&resource.spec_json);
+    hasher.digest()
 }
 
 pub(super) fn being_deleted() -> Invalid {

@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,8 @@ pub(super) struct Context {
     pub routes: Routes,
     pub config: AcceptorConfig,
     pub metrics: Metrics,
+    /// The right to be in a handshake.
+    pub handshakes: Arc<Semaphore>,
     /// Asks this connection to end.
     pub closing: CancellationToken,
     /// Cuts it.
@@ -53,9 +56,35 @@ impl Task {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%address, %error, "cannot set TCP_NODELAY");
         }
+        let refused = |reason| context.metrics.refused.with_label_values(&[reason]).inc();
+        let timed_out = || {
+            refused("timeout");
+            warn!(%address, timeout = ?context.config.handshake_timeout, "TLS handshake timed out");
+        };
+        // Who says nothing takes nobody's turn.
+        let mut first = [0];
+        let spoken = tokio::time::timeout(context.config.handshake_timeout, stream.peek(&mut first));
+        tokio::select! {
+            () = context.closing.cancelled() => return,
+            spoken = spoken => match spoken {
+                // An error shows in the handshake again.
+                Ok(_) => {}
+                Err(_) => return timed_out(),
+            },
+        }
+        // In the order of coming; the semaphore is never closed.
+        let turn = tokio::time::timeout(context.config.handshake_patience, context.handshakes.acquire());
+        let turn = tokio::select! {
+            () = context.closing.cancelled() => return,
+            turn = turn => turn,
+        };
+        let Ok(turn) = turn else {
+            refused("busy");
+            debug!(%address, "too many handshakes, closing one that has waited for its turn");
+            return;
+        };
         let handshake = TlsAcceptor::from(tls).accept(stream);
         let handshake = tokio::time::timeout(context.config.handshake_timeout, handshake);
-        let refused = |reason| context.metrics.refused.with_label_values(&[reason]).inc();
         let stream = tokio::select! {
             () = context.closing.cancelled() => return,
             done = handshake => match done {
@@ -65,13 +94,10 @@ impl Task {
                     warn!(%address, %error, "TLS handshake failed");
                     return;
                 }
-                Err(_) => {
-                    refused("timeout");
-                    warn!(%address, timeout = ?context.config.handshake_timeout, "TLS handshake timed out");
-                    return;
-                }
+                Err(_) => return timed_out(),
             },
         };
+        drop(turn);
         context.metrics.connections.inc();
         context.serve(stream, address).await;
         context.metrics.connections.dec();

@@ -33,6 +33,14 @@ pub use peer::{ConnectionHandle, Peer};
 pub struct AcceptorConfig {
     /// How long TLS may take.
     pub handshake_timeout: Duration,
+    /// How many handshakes may be under way at once: when a whole fleet
+    /// returns, they must not take all the processor from those that are
+    /// connected.
+    pub max_handshakes: usize,
+    /// How long a connection may wait for its handshake to begin. Then it is
+    /// closed, and its gateway comes again after its own, growing pause. Well
+    /// below the 10 s that gateways wait for their registration.
+    pub handshake_patience: Duration,
     /// How many connections may be open, those in their handshake included.
     pub max_connections: usize,
     /// How many calls one connection may have open.
@@ -55,6 +63,8 @@ impl Default for AcceptorConfig {
     fn default() -> Self {
         AcceptorConfig {
             handshake_timeout: Duration::from_secs(10),
+            max_handshakes: 32,
+            handshake_patience: Duration::from_secs(5),
             max_connections: 10_000,
             max_streams: 100,
             keep_alive_interval: Duration::from_secs(30),
@@ -92,6 +102,7 @@ impl Acceptor {
     pub async fn run(self, shutdown: CancellationToken) {
         let connections = TaskTracker::new();
         let slots = Arc::new(Semaphore::new(self.config.max_connections));
+        let handshakes = Arc::new(Semaphore::new(self.config.max_handshakes));
         let closing = shutdown.child_token();
         let kill = CancellationToken::new();
         loop {
@@ -123,6 +134,7 @@ impl Acceptor {
                     routes: self.routes.clone(),
                     config: self.config,
                     metrics: self.metrics.clone(),
+                    handshakes: handshakes.clone(),
                     closing: closing.child_token(),
                     kill: kill.clone(),
                 },

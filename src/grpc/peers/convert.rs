@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use flotilla_core::agreement::{Testimony, Witness};
 use flotilla_core::delivery::{Ack, AppliedRow, AppliedTable, Rejection, Scope, Tombstone};
 use flotilla_core::ids::{Epoch, Frontier, GatewayId, Kind, ObjectKey, Revision, SessionId};
 use flotilla_core::placement::{LoadReport, MAX_ENTRIES, Weight};
@@ -135,6 +136,35 @@ pub(super) fn table_in(table: wire::Applied) -> Result<AppliedTable, Status> {
     Ok(AppliedTable {
         rows: table.rows.into_iter().map(row).collect::<Result<_, _>>()?,
         rejections: table.rejections.into_iter().map(rejection).collect::<Result<_, _>>()?,
+    })
+}
+
+pub(super) fn testimony_out(testimony: &Testimony) -> wire::Testimony {
+    let witnesses = testimony.namespaces.values();
+    wire::Testimony {
+        epoch: testimony.epoch.0,
+        events: Some(frontier_out(&testimony.events)),
+        namespaces: testimony.namespaces.keys().copied().collect(),
+        digests: witnesses.clone().map(|witness| witness.digest).collect(),
+        acting: witnesses.map(|witness| witness.acting).collect(),
+    }
+}
+
+pub(super) fn testimony_in(testimony: wire::Testimony) -> Result<Testimony, Status> {
+    let wire::Testimony { epoch, events, namespaces, digests, acting } = testimony;
+    if namespaces.len() != digests.len() || namespaces.len() != acting.len() {
+        return Err(Status::invalid_argument(format!(
+            "a testimony needs one digest and one mark for each namespace, not {} and {} for {}",
+            digests.len(),
+            acting.len(),
+            namespaces.len()
+        )));
+    }
+    let witnesses = digests.into_iter().zip(acting).map(|(digest, acting)| Witness { digest, acting });
+    Ok(Testimony {
+        epoch: Epoch(epoch),
+        events: frontier_in(events)?,
+        namespaces: namespaces.into_iter().zip(witnesses).collect(),
     })
 }
 
@@ -270,6 +300,20 @@ mod tests {
             }],
         };
         assert_eq!(table_in(table_out(&table)).unwrap(), table);
+    }
+
+    #[test]
+    fn testimonies_survive_the_wire_and_only_whole() {
+        let witness = |digest, acting| Witness { digest, acting };
+        let testimony = Testimony {
+            epoch: Epoch(7),
+            events: Frontier([Revision(1), Revision(2), Revision(3), Revision(u64::MAX)]),
+            namespaces: [(1, witness(u64::MAX, true)), (u64::MAX, witness(0, false))].into(),
+        };
+        assert_eq!(testimony_in(testimony_out(&testimony)).unwrap(), testimony);
+        let mut cut = testimony_out(&testimony);
+        cut.acting.pop();
+        assert!(testimony_in(cut).is_err());
     }
 
     #[test]

@@ -322,6 +322,12 @@ impl Speaker {
             self.told.loads = Some(loads.clone());
             self.say(Message::Loads(convert::loads_out(loads))).await;
         }
+        if let Some(testimony) = &state.testimony
+            && !self.told.testimony.as_ref().is_some_and(|told| Arc::ptr_eq(told, testimony))
+        {
+            self.told.testimony = Some(testimony.clone());
+            self.say(Message::Testimony(convert::testimony_out(testimony))).await;
+        }
         if let Some(instance) = &state.departed
             && self.told.departed != state.departed
         {

@@ -177,6 +177,9 @@ fn event(member: &MemberName, instance: &Instance, message: Message) -> Result<P
             PeerEvent::Departed { member, instance }
         }
         Message::Applied(table) => PeerEvent::Applied { member, instance, table: convert::table_in(table)? },
+        Message::Testimony(testimony) => {
+            PeerEvent::Testimony { member, testimony: Arc::new(convert::testimony_in(testimony)?) }
+        }
         Message::Loads(loads) => PeerEvent::Loads { member, report: Arc::new(convert::loads_in(loads)?) },
         Message::ForwardedAck(ack) => PeerEvent::ForwardedAck(convert::ack_in(ack)?),
         Message::ForwardedHeartbeat(heartbeat) => {

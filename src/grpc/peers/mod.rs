@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flotilla_certs::{ClientTls, Identity};
+use flotilla_core::agreement::Testimony;
 use flotilla_core::delivery::{Ack, AppliedTable, Tombstone};
 use flotilla_core::ids::{Epoch, Frontier, GatewayId, Instance, Kind, MemberName, Revision, SessionId};
 use flotilla_core::placement::LoadReport;
@@ -133,6 +134,13 @@ pub enum PeerEvent {
         /// Its report.
         report: Arc<LoadReport>,
     },
+    /// What it holds and acts on; replaces what it said before.
+    Testimony {
+        /// The member.
+        member: MemberName,
+        /// Its testimony.
+        testimony: Arc<Testimony>,
+    },
     /// An acknowledgement for a session that may be ours.
     ForwardedAck(Ack),
     /// A heartbeat for a session that may be ours.
@@ -174,6 +182,7 @@ struct Outbox {
     frontier: Frontier,
     table: Option<Arc<AppliedTable>>,
     loads: Option<Arc<LoadReport>>,
+    testimony: Option<Arc<Testimony>>,
 }
 
 /// A member that we are connected to.
@@ -251,6 +260,11 @@ impl Peers {
     /// Sets what the namespaces that we own weigh.
     pub fn set_loads(&self, loads: Arc<LoadReport>) {
         self.outbox.send_modify(|outbox| outbox.loads = Some(loads));
+    }
+
+    /// Sets what we hold and act on.
+    pub fn set_testimony(&self, testimony: Arc<Testimony>) {
+        self.outbox.send_modify(|outbox| outbox.testimony = Some(testimony));
     }
 
     /// Sets how far we have read; told with the next Hello.

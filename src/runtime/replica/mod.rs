@@ -401,6 +401,8 @@ async fn assemble(
         readiness: readiness.clone(),
         metrics: voices::Metrics::new(&registry)?,
         weighing: voices::Weighing::default(),
+        permit: handles.permit.clone(),
+        audit: voices::Audit::new(&registry)?,
     };
     supervisor.spawn("voices", voices.run(delivering.clone()));
     let reporting = reporting::Reporting {

@@ -1,18 +1,21 @@
 //! Carries what the parts of a replica have to say to each other and to the
 //! peers: applied tables, settled epochs, addresses, readiness, gauges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_core::agreement::{
+    Auditor, Comparison, Coverage, NamespaceHash, Testimony, Witness, namespace_hash,
+};
 use flotilla_core::delivery::Notice;
 use flotilla_core::ids::{Epoch, Kind, MemberName};
 use flotilla_core::placement::{LoadReport, Meter, Sample};
 use flotilla_core::time::Mono;
 use flotilla_grpc::gateway::DeliveryView;
 use flotilla_grpc::peers::{PeerAddress, PeerEvent, Peers};
-use flotilla_k8s::coordination::{Announcement, OwnershipView, PeerNews};
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use flotilla_k8s::coordination::{ActingPermit, Announcement, OwnershipView, PeerNews};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +26,13 @@ use super::reporting::Input;
 use crate::web::Readiness;
 
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
+
+/// How often replicas tell each other what they hold and act on: some 20 bytes
+/// for each namespace.
+const TESTIFY_EVERY: Duration = Duration::from_secs(15);
+
+/// How many namespaces that differ are named in the log.
+const NAMED: usize = 8;
 
 /// Least time between two reports of weights under the same map.
 const LOADS_EVERY: Duration = Duration::from_secs(10);
@@ -78,6 +88,76 @@ impl Weighing {
     }
 }
 
+/// The detectors for disagreement, and what they show.
+pub struct Audit {
+    auditor: Auditor,
+    comparisons: IntCounterVec,
+    different: IntGauge,
+    unowned: IntGauge,
+    doubled: IntGauge,
+}
+
+impl Audit {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When a name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let audit = Audit {
+            auditor: Auditor::default(),
+            comparisons: IntCounterVec::new(
+                Opts::new(
+                    "flotilla_digest_comparisons_total",
+                    "Digests of namespaces compared with another replica's, by outcome.",
+                ),
+                &["result"],
+            )?,
+            different: IntGauge::new(
+                "flotilla_namespaces_different",
+                "Namespaces of which another replica holds something else after the same events: must be 0.",
+            )?,
+            unowned: IntGauge::new(
+                "flotilla_namespaces_unowned",
+                "Namespaces on which no replica acts, by what all replicas say: 0 but for hand-overs.",
+            )?,
+            doubled: IntGauge::new(
+                "flotilla_namespaces_doubly_owned",
+                "Namespaces on which several replicas act, by what all replicas say: must be 0.",
+            )?,
+        };
+        registry.register(Box::new(audit.comparisons.clone()))?;
+        registry.register(Box::new(audit.different.clone()))?;
+        registry.register(Box::new(audit.unowned.clone()))?;
+        registry.register(Box::new(audit.doubled.clone()))?;
+        for result in ["equal", "different", "apart"] {
+            audit.comparisons.with_label_values(&[result]).inc_by(0);
+        }
+        Ok(audit)
+    }
+
+    /// Counts a comparison; returns what is different for a second time.
+    fn compared(&self, comparison: &Comparison) -> BTreeSet<NamespaceHash> {
+        let result = match comparison {
+            Comparison::Apart => "apart",
+            Comparison::Equal => "equal",
+            Comparison::Different(_) => "different",
+        };
+        self.comparisons.with_label_values(&[result]).inc();
+        let different = self.auditor.different();
+        self.different.set(i64::try_from(different.len()).unwrap_or(i64::MAX));
+        if matches!(comparison, Comparison::Different(_)) { different } else { BTreeSet::new() }
+    }
+
+    fn covered(&self, coverage: Option<&Coverage>) {
+        let (unowned, doubled) = coverage.map_or((0, 0), |found| (found.unowned.len(), found.doubled.len()));
+        self.unowned.set(i64::try_from(unowned).unwrap_or(i64::MAX));
+        self.doubled.set(i64::try_from(doubled).unwrap_or(i64::MAX));
+        if doubled > 0 {
+            tracing::error!(doubled, "several replicas act on the same namespaces");
+        }
+    }
+}
+
 /// Everything that is carried.
 pub struct Voices {
     /// This replica.
@@ -111,6 +191,10 @@ pub struct Voices {
     pub metrics: Metrics,
     /// Weights of our namespaces.
     pub weighing: Weighing,
+    /// Whether we act on a namespace right now.
+    pub permit: ActingPermit,
+    /// What does not fit together among replicas.
+    pub audit: Audit,
 }
 
 impl Voices {
@@ -121,6 +205,8 @@ impl Voices {
         let mut ready = false;
         let mut gauges = interval(GAUGES_EVERY);
         gauges.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut testify = interval(TESTIFY_EVERY);
+        testify.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let going = tokio::select! {
                 biased; // ending first; then what others wait for
@@ -140,11 +226,61 @@ impl Voices {
                     true
                 }
                 _ = gauges.tick() => self.gauges().await,
+                _ = testify.tick() => self.testify().await,
             };
             if !going {
                 return;
             }
         }
+    }
+
+    /// What we hold and act on at this moment; `None` when delivery is gone.
+    async fn testimony(&self) -> Option<Arc<Testimony>> {
+        let epoch = self.ownership.borrow().epoch();
+        let permit = self.permit.clone();
+        let look = move |engine: &flotilla_core::delivery::Delivery<_>| {
+            let store = engine.store();
+            let witness = |(namespace, digest): (&Arc<str>, &u64)| {
+                (namespace_hash(namespace), Witness { digest: *digest, acting: permit.may_act(namespace) })
+            };
+            let namespaces = store.digests().iter().map(witness).collect();
+            Arc::new(Testimony { epoch, events: store.events(), namespaces })
+        };
+        self.delivery.inspect(look).await.ok()
+    }
+
+    /// Tells the others what we hold, and looks whether every namespace is
+    /// acted on exactly once.
+    async fn testify(&mut self) -> bool {
+        if !self.view.borrow().ready {
+            return true;
+        }
+        let Some(ours) = self.testimony().await else { return false };
+        self.peers.set_testimony(ours.clone());
+        let members = self.ownership.borrow().members();
+        let coverage = self.audit.auditor.audit(&self.member, ours, &members);
+        self.audit.covered(coverage.as_ref());
+        true
+    }
+
+    async fn testified(&mut self, member: MemberName, theirs: Arc<Testimony>) -> bool {
+        if !self.view.borrow().ready {
+            return true;
+        }
+        let Some(ours) = self.testimony().await else { return false };
+        let comparison = self.audit.auditor.hear(&member, theirs, &ours);
+        let different = self.audit.compared(&comparison);
+        if !different.is_empty() {
+            let names = self.delivery.inspect(move |engine| {
+                let names =
+                    engine.store().digests().keys().filter(|name| different.contains(&namespace_hash(name)));
+                names.take(NAMED).map(ToString::to_string).collect::<Vec<_>>()
+            });
+            let Ok(names) = names.await else { return false };
+            tracing::warn!(%member, namespaces = names.join(","),
+                "a replica that has seen the same events holds something else of these namespaces");
+        }
+        true
     }
 
     fn announce(&self, announcement: Announcement) {
@@ -154,7 +290,7 @@ impl Voices {
         }
     }
 
-    async fn heard(&self, event: PeerEvent) -> bool {
+    async fn heard(&mut self, event: PeerEvent) -> bool {
         match event {
             PeerEvent::Hello { highest_epoch, .. } => {
                 self.coordinate(PeerNews::Hello { highest: highest_epoch }).await
@@ -167,6 +303,7 @@ impl Voices {
                 self.reporting.send(Input::Applied(member, table)).await.is_ok()
             }
             PeerEvent::Lost { member, .. } => self.reporting.send(Input::Lost(member)).await.is_ok(),
+            PeerEvent::Testimony { member, testimony } => self.testified(member, testimony).await,
             PeerEvent::Loads { member, report } => self.coordinate(PeerNews::Loads { member, report }).await,
             PeerEvent::ForwardedAck(ack) => self.delivery.forwarded_ack(ack).await.is_ok(),
             PeerEvent::ForwardedHeartbeat { session, gateway, version } => {

@@ -6,7 +6,7 @@ use flotilla_certs::{Authority, ClientAuth, Identity, LeafRequest};
 use flotilla_proto::operator::{
     AcknowledgeConfigurationRequest, GatewayInfo, HeartbeatRequest, RegisterGatewayRequest,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 
@@ -209,5 +209,35 @@ async fn a_client_that_does_not_shake_hands_is_dropped_and_connections_are_limit
     // And there is room again.
     until("a slot", || true).await;
     dial(replica.address, &fleet.client(Some(&fleet.gateway("gw")))).await.unwrap();
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn handshakes_take_turns_and_who_waits_too_long_is_closed() {
+    let fleet = Fleet::new();
+    let mut options = Options::named("f-0");
+    options.acceptor.handshake_timeout = Duration::from_secs(3);
+    options.acceptor.handshake_patience = Duration::from_millis(100);
+    options.acceptor.max_handshakes = 1;
+    let replica = Replica::start(&fleet, options).await;
+    let refused = |reason: &str| replica.metrics.refused.with_label_values(&[reason]).get();
+    // Who says nothing takes nobody's turn.
+    let silent = TcpStream::connect(replica.address).await.unwrap();
+    let gateway = fleet.client(Some(&fleet.gateway("gw")));
+    let connected = dial(replica.address, &gateway).await.unwrap();
+    let mut slow = TcpStream::connect(replica.address).await.unwrap();
+    slow.write_all(&[22]).await.unwrap();
+    until("a turn is taken for long", || {
+        let probe = std::net::TcpStream::connect(replica.address).unwrap();
+        std::io::Write::write_all(&mut &probe, &[22]).unwrap();
+        refused("busy") > 0
+    })
+    .await;
+    // Connections that are up do not notice, and turns come back.
+    within("a turn", async { while dial(replica.address, &gateway).await.is_err() {} }).await;
+    let mut connected = connected;
+    let request = RegisterGatewayRequest { gateway: info("gw"), capabilities: None };
+    assert!(connected.register_gateway(request).await.unwrap().into_inner().success);
+    drop((silent, slow));
     replica.stop().await;
 }

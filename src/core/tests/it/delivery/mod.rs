@@ -15,3 +15,4 @@ mod sending;
 mod sessions;
 mod simulation;
 mod store;
+mod storm;

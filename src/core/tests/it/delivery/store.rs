@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_core::delivery::{DeliveryConfig, Notice};
+use flotilla_core::delivery::{DeliveryConfig, Notice, Scope};
 use flotilla_core::ids::{Kind, Revision};
 use flotilla_core::store::Listed;
 
@@ -10,6 +10,53 @@ use super::bench::{Bench, config, key, words_to};
 
 fn plain() -> DeliveryConfig {
     DeliveryConfig { duty_cycle: 1.0, ..config() }
+}
+
+#[test]
+fn digests_of_namespaces_are_the_same_however_a_replica_came_to_hold_them() {
+    let mut bench = Bench::new(plain());
+    for n in 0..40 {
+        let namespace = ["a", "b", "c"][n % 3];
+        bench.route(
+            &format!("{namespace}/{}", n % 7),
+            &format!("to=b v{n}{}", if n % 5 == 0 { " invalid" } else { "" }),
+        );
+        match n % 4 {
+            0 => bench.backend(&format!("{namespace}/b"), &format!("v{n}")),
+            3 if bench.log.live.contains_key(&(Kind::Backend, key(&format!("{namespace}/b")))) => {
+                bench.delete(Kind::Backend, &format!("{namespace}/b"));
+            }
+            _ => {}
+        }
+    }
+    bench.backend("a/b", "last");
+    bench.route("a/last", "v1");
+    let fresh = Bench::over(plain(), std::mem::take(&mut bench.log));
+    assert_eq!(fresh.delivery.digest(&Scope::default()), bench.delivery.digest(&Scope::default()));
+    assert_eq!(fresh.delivery.store().digests(), bench.delivery.store().digests());
+    assert_eq!(bench.delivery.store().digests().len(), 3);
+    bench.log = fresh.log;
+    let before = bench.delivery.store().digests().clone();
+    bench.route("b/one-more", "v1");
+    let after = bench.delivery.store().digests();
+    let moved: Vec<_> =
+        after.iter().filter(|(name, digest)| before[*name] != **digest).map(|(n, _)| &**n).collect();
+    assert_eq!(moved, ["b"]);
+}
+
+#[test]
+fn only_events_move_what_digests_are_compared_by() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/r", "v1");
+    let before = bench.delivery.store().events();
+    bench.log.revision += 10;
+    bench.bookmark();
+    assert_eq!(bench.delivery.store().events(), before);
+    bench.list_all();
+    assert_eq!(bench.delivery.store().events(), before, "the list showed nothing else");
+    let object = bench.log.status(Kind::ApiRoute, &key("a/r"), "{}");
+    bench.delivery.changed(object);
+    assert_ne!(bench.delivery.store().events(), before);
 }
 
 #[test]

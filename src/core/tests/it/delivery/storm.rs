@@ -1,0 +1,73 @@
+//! A whole fleet returns at once: full synchronisations are few at a time,
+//! waiting for one costs next to nothing, and nobody who is in step waits.
+
+use std::sync::Arc;
+
+use flotilla_core::delivery::{Batch, DeliveryConfig};
+
+use super::bench::{Bench, config, words};
+
+const AT_ONCE: usize = 4;
+
+/// Gateways in step, `returning` others that have just connected, and the
+/// batches under way to them.
+fn storm(returning: usize) -> (Bench, Vec<(String, Arc<Batch>, i64)>) {
+    let config = DeliveryConfig { concurrent_full_syncs: AT_ONCE, duty_cycle: 1.0, ..config() };
+    let mut bench = Bench::new(config);
+    for n in 0..50 {
+        bench.route(&format!("a/{n:02}"), &"x".repeat(1_000));
+    }
+    for n in 0..10 {
+        bench.connected(&format!("calm{n}"));
+    }
+    for n in 0..returning {
+        bench.connect(&format!("back{n:04}"));
+    }
+    let under_way = bench.poll();
+    assert_eq!(under_way.len(), AT_ONCE);
+    assert!(under_way.iter().all(|(_, batch, _)| batch.full));
+    (bench, under_way)
+}
+
+#[test]
+fn a_change_reaches_those_in_step_while_a_thousand_wait() {
+    let (mut bench, _) = storm(1_000);
+    bench.route("a/00", "changed");
+    let sent = bench.poll();
+    assert_eq!(sent.len(), 10, "all that are in step, at once, and nobody else");
+    assert!(sent.iter().all(|(name, batch, _)| name.starts_with("calm") && words(batch) == ["~a/00"]));
+}
+
+#[test]
+fn those_that_wait_are_served_in_the_order_of_their_coming() {
+    let (mut bench, mut under_way) = storm(1_000);
+    let mut served = Vec::new();
+    while !under_way.is_empty() {
+        for (name, batch, first) in std::mem::take(&mut under_way) {
+            bench.answer(&name, &batch, first);
+            if batch.full {
+                served.push(name);
+                // Changes go on meanwhile, and cost nobody his place.
+                if served.len().is_multiple_of(100) {
+                    bench.route("a/01", &format!("v{}", served.len()));
+                }
+            }
+            under_way.extend(bench.poll());
+        }
+    }
+    let expected: Vec<_> = (0..1_000).map(|n| format!("back{n:04}")).collect();
+    assert_eq!(served, expected);
+    bench.settle();
+    bench.assert_equal("back0000");
+    bench.assert_equal("back0999");
+}
+
+#[test]
+fn what_is_kept_for_those_that_wait_does_not_grow_with_their_number() {
+    let kept = |returning| {
+        let (bench, _) = storm(returning);
+        let footprint = bench.delivery.footprint();
+        (footprint.plans, footprint.batch_bytes, footprint.ahead, footprint.previous)
+    };
+    assert_eq!(kept(10), kept(1_000));
+}
