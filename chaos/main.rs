@@ -25,12 +25,14 @@ enum Command {
     Model(commands::model::ModelArgs),
     /// Plays planned faults between real replicas and their API server.
     Plans(commands::plans::PlansArgs),
+    Sim(commands::sim::SimArgs),
 }
 
 fn main() -> ExitCode {
     let found = match Cli::parse().command {
         Command::Model(args) => commands::model::run(&args, &mut std::io::stdout()),
         Command::Plans(args) => commands::plans::run(args, &mut std::io::stdout()),
+        Command::Sim(args) => commands::sim::run(&args, &mut std::io::stdout()),
     };
     match found {
         Ok(true) => ExitCode::SUCCESS,

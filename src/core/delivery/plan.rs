@@ -82,6 +82,7 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
     if let Base::Nothing(_) = position.base {
         for (entry, resource) in store.entries(scope) {
             if difference.excluded.contains_key(&(resource.kind, entry.hash)) {
+                difference.still_ahead(position, entry.mark);
                 continue;
             }
             if difference.still_ahead(position, entry.mark) {
@@ -102,6 +103,9 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
                     let covered = matches!(position.base, Base::Nothing(_))
                         || difference.excluded.contains_key(&(kind, entry.hash));
                     if covered {
+                        // What it rejected it may hold in an earlier content, which
+                        // has to be removed when the object goes.
+                        difference.still_ahead(position, entry.mark);
                         continue;
                     }
                     if !difference.still_ahead(position, entry.mark) {

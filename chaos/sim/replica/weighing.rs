@@ -1,0 +1,79 @@
+//! Measures what a replica's namespaces weigh and tells it, as
+//! `src/runtime/replica/voices` does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flotilla_core::coordination::Event;
+use flotilla_core::ids::{Epoch, Kind};
+use flotilla_core::placement::{LoadReport, Meter, Sample};
+
+use crate::clock::SECONDS;
+use crate::world::{Occurrence, World};
+
+/// How often it is measured, and told under the same map.
+const MEASURED: u64 = 2 * SECONDS;
+const TOLD: u64 = 10 * SECONDS;
+
+/// See the module's description.
+#[derive(Default)]
+pub struct Weighing {
+    meter: Meter,
+    told: Option<(u64, Epoch, Arc<LoadReport>)>,
+}
+
+impl World<'_> {
+    /// A process measures what its namespaces weigh.
+    pub(crate) fn weigh(&mut self, slot: usize) {
+        let now = self.now;
+        let Some(process) = &mut self.slots[slot].process else { return };
+        let life = process.life;
+        self.queue.push(now + MEASURED, Occurrence::Weigh { slot, life });
+        if !process.engine.store().ready() {
+            return;
+        }
+        let mut samples: BTreeMap<Arc<str>, Sample> = BTreeMap::new();
+        for kind in Kind::ALL {
+            // Objects come in the order of their namespaces.
+            let mut current: Option<(&Arc<str>, Sample)> = None;
+            let mut add = |namespace: &Arc<str>, sample: Sample| {
+                let sum = samples.entry(namespace.clone()).or_default();
+                sum.objects += sample.objects;
+                sum.changes += sample.changes;
+            };
+            for object in process.engine.objects(kind) {
+                let namespace = &object.key.namespace;
+                if let Some((before, sample)) = current.take_if(|(before, _)| *before != namespace) {
+                    add(before, sample);
+                }
+                let (_, sample) = current.get_or_insert((namespace, Sample::default()));
+                sample.objects += 1;
+                sample.changes += u64::try_from(object.generation).unwrap_or(0);
+            }
+            if let Some((namespace, sample)) = current {
+                add(namespace, sample);
+            }
+        }
+        let local = process.local(now);
+        let ownership = process.shown.ownership.clone();
+        let epoch = ownership.as_ref().map(|ownership| ownership.epoch()).unwrap_or_default();
+        let member = process.member.clone();
+        let own = |namespace: &str| {
+            ownership.as_ref().and_then(|ownership| ownership.owner(namespace)) == Some(&member)
+        };
+        process.weighing.meter.observe(local, &samples);
+        let report = process.weighing.meter.report(epoch, own);
+        let due = process
+            .weighing
+            .told
+            .as_ref()
+            .is_none_or(|(at, of, told)| **told != report && (*of != epoch || now >= at + TOLD));
+        if due {
+            let report = Arc::new(report);
+            process.weighing.told = Some((now, epoch, report.clone()));
+            process.outbox.loads = Some(report.clone());
+            self.speak(slot);
+            self.coordinate(slot, Event::Loads { member, report });
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Hands what happens to the observer, keeps the first broken promise, and sums up
+//! the whole run in one number: two runs with the same sum went the same way.
+
+use std::fmt::Write as _;
+
+use flotilla_observer::{At, Bounds, Event, InstanceId, KindId, Observer};
+
+use crate::universe::Universe;
+
+/// How a run ended badly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// When, in nanoseconds after the beginning.
+    pub at: u64,
+    /// Which promise, who and what.
+    pub text: String,
+}
+
+/// Takes lines for people, with the time in nanoseconds.
+pub type Story<'a> = &'a mut dyn FnMut(u64, &str);
+
+/// See the module's description.
+pub struct Witness<'a> {
+    observer: Observer,
+    broken: Option<Broken>,
+    sum: u64,
+    words: String,
+    story: Option<Story<'a>>,
+}
+
+impl<'a> Witness<'a> {
+    /// One that has seen nothing. With a story, everything is told to it, too.
+    pub fn new(universe: &Universe, gateways: usize, bounds: Bounds, story: Option<Story<'a>>) -> Self {
+        let mut observer = Observer::new(bounds);
+        let names = observer.names_mut();
+        for namespace in universe.namespaces() {
+            names.namespace(namespace);
+        }
+        for place in 0..universe.places() as u32 {
+            let (kind, key) = (universe.kind(place), universe.key(place));
+            let namespace = names.namespace(&key.namespace);
+            names.object(KindId(kind.index() as u8), kind.name(), namespace, &key.name);
+        }
+        for gateway in 0..gateways {
+            names.gateway(&format!("g{gateway:04}"));
+        }
+        Witness { observer, broken: None, sum: 0, words: String::new(), story }
+    }
+
+    /// The number of one life of a replica.
+    pub fn instance(&mut self, name: &str) -> InstanceId {
+        self.observer.names_mut().instance(name)
+    }
+
+    /// Something happened that the observer is to know.
+    pub fn see(&mut self, now: u64, event: &Event<'_>) {
+        self.words.clear();
+        if self.story.is_some() {
+            let _ = write!(self.words, "{event:?}");
+            let words = std::mem::take(&mut self.words);
+            self.tell(now, || &words);
+            self.words = words;
+        }
+        if self.broken.is_some() {
+            return;
+        }
+        if let Err(violation) = self.observer.see(At(now), event) {
+            self.broken = Some(Broken { at: now, text: violation.to_string() });
+        }
+    }
+
+    /// A promise is broken that the simulator itself looks after.
+    pub fn broken(&mut self, now: u64, text: String) {
+        self.broken.get_or_insert(Broken { at: now, text });
+    }
+
+    /// The first broken promise.
+    pub fn first_broken(&self) -> Option<&Broken> {
+        self.broken.as_ref()
+    }
+
+    /// Adds a step to the sum.
+    pub fn step(&mut self, now: u64, what: u64) {
+        // Two rounds of a multiplication that mixes high bits into low ones.
+        let mixed = (self.sum ^ now).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.sum = (mixed ^ mixed >> 29 ^ what).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.sum ^= self.sum >> 32;
+    }
+
+    /// The sum of the run so far.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Whether somebody listens to the story.
+    pub fn telling(&self) -> bool {
+        self.story.is_some()
+    }
+
+    /// Tells a line of the story.
+    pub fn tell<T: AsRef<str>>(&mut self, now: u64, words: impl FnOnce() -> T) {
+        if let Some(story) = &mut self.story {
+            story(now, words().as_ref());
+        }
+    }
+}

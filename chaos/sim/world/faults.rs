@@ -1,0 +1,191 @@
+//! What fate does.
+
+use flotilla_observer::{GatewayId, Subject};
+
+use crate::clock::{MILLIS, SECONDS};
+use crate::scenario::{End, Fault};
+
+use super::{Occurrence, World};
+
+impl World<'_> {
+    pub(super) fn fault(&mut self, fault: Fault) {
+        let now = self.now;
+        let until = |time: u32| now + u64::from(time) * MILLIS;
+        let replicas = self.slots.len();
+        let slot = |slot: u8| usize::from(slot) % replicas;
+        let caches = self.caches.len();
+        let cache = |cache: u8| usize::from(cache) % caches;
+        let gateways = self.clients.len();
+        let gateway = |gateway: u16| usize::from(gateway) % gateways.max(1);
+        // Counted when it happens.
+        if !matches!(fault, Fault::CrashAtWrite(..)) {
+            self.stats.fault(fault.name());
+        }
+        match fault {
+            Fault::Crash(at, back) => self.crash(slot(at), back),
+            Fault::CrashAtWrite(at, writes, after, back) => {
+                self.slots[slot(at)].crash_at_write = Some((writes.max(1), after, back));
+            }
+            Fault::Pause(at, time) => self.pause(slot(at), until(time)),
+            Fault::ClockJump(at, by) => {
+                let at = slot(at);
+                // Together no more than the margin of a Lease covers.
+                if now >= self.slots[at].jumped + 10 * SECONDS {
+                    self.slots[at].jumped = now;
+                    if let Some(process) = &mut self.slots[at].process {
+                        process.clock.jump(now, u64::from(by) * MILLIS);
+                    }
+                    self.clock_changed(at);
+                }
+            }
+            Fault::ClockDrift(at, drift) => {
+                let at = slot(at);
+                if let Some(process) = &mut self.slots[at].process {
+                    process.clock.drift(now, drift);
+                }
+                self.clock_changed(at);
+            }
+            Fault::Cut(from, to, time) => self.cut(from, to, until(time)),
+            Fault::LateRequests(at, time) => {
+                let late = &mut self.slots[slot(at)];
+                (late.late_by, late.late_until) = (u64::from(time) * MILLIS, until(time));
+                self.impair_replica(slot(at), until(time) + u64::from(time) * MILLIS);
+            }
+            Fault::ApiDown(at, time) => {
+                self.caches[cache(at)].down_until = until(time);
+                self.break_watches_of(cache(at));
+                self.impair(Subject::ApiServer, until(time) + 5 * SECONDS);
+            }
+            Fault::ApiFails(at, each, time) => {
+                let cache = &mut self.caches[cache(at)];
+                (cache.failing, cache.failing_until) = (each, until(time));
+                self.impair(Subject::ApiServer, until(time) + 5 * SECONDS);
+            }
+            Fault::CacheFrozen(at, time) => {
+                self.caches[cache(at)].freeze(now, until(time));
+                self.impair(Subject::ApiServer, until(time) + 5 * SECONDS);
+            }
+            Fault::StaleLists(at, time) => {
+                let cache = &mut self.caches[cache(at)];
+                (cache.stale_by, cache.stale_until) = (u64::from(time) * MILLIS, until(time));
+                self.impair(Subject::ApiServer, until(time) + 5 * SECONDS);
+            }
+            Fault::WatchBreaks(at, lane) => {
+                self.break_watch(slot(at), usize::from(lane) % crate::api::LANES);
+            }
+            Fault::Compact => {
+                let revision = self.api.revision;
+                self.api.compact(revision, &self.universe);
+            }
+            Fault::GatewayRestart(at) if gateways > 0 => self.hop(gateway(at), true),
+            Fault::GatewayHop(at) if gateways > 0 => self.hop(gateway(at), false),
+            Fault::GatewayStalls(at, time) if gateways > 0 => self.stall(gateway(at), until(time)),
+            Fault::AcksElsewhere(at, time) if gateways > 0 => {
+                let client = &mut self.clients[gateway(at)];
+                client.elsewhere_until = client.elsewhere_until.max(until(time));
+            }
+            Fault::GatewayRestart(_)
+            | Fault::GatewayHop(_)
+            | Fault::GatewayStalls(..)
+            | Fault::AcksElsewhere(..) => {}
+        }
+    }
+
+    /// A replica's clock shows something else: what was computed from it is wrong.
+    fn clock_changed(&mut self, slot: usize) {
+        self.acts(slot);
+        if let Some(process) = &mut self.slots[slot].process {
+            process.timer = None;
+        }
+        self.set_timer(slot);
+    }
+
+    fn impair_replica(&mut self, slot: usize, until: u64) {
+        let Some(process) = &self.slots[slot].process else { return };
+        let base = self.witness.instance(process.instance.as_str());
+        let tenure = process.acts.tenure.filter(|tenure| *tenure != base);
+        // It takes a while to catch up.
+        let until = until + 5 * SECONDS;
+        self.impair(Subject::Instance(base), until);
+        if let Some(tenure) = tenure {
+            self.impair(Subject::Instance(tenure), until);
+        }
+    }
+
+    fn pause(&mut self, slot: usize, until: u64) {
+        let Some(process) = &mut self.slots[slot].process else { return };
+        process.paused_until = process.paused_until.max(until);
+        let gateways: Vec<usize> = process.streams.values().map(|(gateway, _)| *gateway).collect();
+        self.impair_replica(slot, until);
+        for gateway in gateways {
+            self.watch_stream(gateway);
+        }
+        for other in (0..self.slots.len()).filter(|other| *other != slot) {
+            self.watch_lines(slot, other);
+        }
+    }
+
+    fn cut(&mut self, from: End, to: End, until: u64) {
+        let within = |end: End| match end {
+            End::Replica(slot) => usize::from(slot) < self.slots.len(),
+            End::Api(cache) => usize::from(cache) < self.caches.len(),
+            End::Gateway(gateway) => usize::from(gateway) < self.clients.len(),
+        };
+        if from == to || !within(from) || !within(to) {
+            return;
+        }
+        self.network.cut(from, to, until);
+        for end in [from, to] {
+            match end {
+                End::Replica(slot) => self.impair_replica(usize::from(slot), until),
+                End::Gateway(gateway) => {
+                    self.watch_stream(usize::from(gateway));
+                    let subject = Subject::Gateway(GatewayId(u32::from(gateway)));
+                    self.impair(subject, until + 5 * SECONDS);
+                }
+                End::Api(_) => {}
+            }
+        }
+        if let (End::Replica(one), End::Replica(other)) = (from, to) {
+            self.watch_lines(usize::from(one), usize::from(other));
+        }
+    }
+
+    /// Faults end: everything works, everybody runs.
+    pub(super) fn heal(&mut self) {
+        self.witness.tell(self.now, || "=== everything heals");
+        let now = self.now;
+        self.calm = true;
+        self.healings += 1;
+        self.network.heal();
+        for cache in &mut self.caches {
+            cache.heal();
+        }
+        for slot in 0..self.slots.len() {
+            let replica = &mut self.slots[slot];
+            (replica.late_until, replica.crash_at_write) = (0, None);
+            if let Some(process) = &mut replica.process {
+                process.paused_until = process.paused_until.min(now);
+            }
+            if replica.process.is_none() {
+                // However long it was to be away.
+                replica.starting = false;
+                self.start_later(slot, SECONDS);
+            }
+        }
+        for client in &mut self.clients {
+            (client.stalled_until, client.elsewhere_until) = (0, 0);
+        }
+        let subjects: Vec<super::SubjectKey> = self.impaired.keys().copied().collect();
+        for (sort, id) in subjects {
+            self.impaired.insert((sort, id), 1);
+            self.recovered(match sort {
+                0 => Subject::ApiServer,
+                1 => Subject::Network,
+                2 => Subject::Instance(flotilla_observer::InstanceId(id)),
+                _ => Subject::Gateway(GatewayId(id)),
+            });
+        }
+        self.queue.push(now + 10 * SECONDS, Occurrence::Look);
+    }
+}
