@@ -15,6 +15,7 @@ mod check;
 mod error;
 mod identity;
 mod material;
+mod network;
 mod server_check;
 mod tls;
 
@@ -23,6 +24,7 @@ pub use check::{Usage, check_leaf};
 pub use error::CertError;
 pub use identity::{Identity, IdentityError, Role, peer_identity};
 pub use material::{CertificatePem, TrustRoots, Validity};
+pub use network::{Connection, Dial, Stream};
 pub use server_check::ServerCheck;
 pub use tls::{Alpn, ClientAuth, ClientTls, ServerTls};
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use flotilla_certs::Connection;
 use flotilla_proto::operator::configuration_service_client::ConfigurationServiceClient;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
@@ -27,7 +27,7 @@ const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 /// How long one TCP connection and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Connection = TokioIo<Either<TcpStream, TlsStream<TcpStream>>>;
+type Secured = TokioIo<Either<Connection, TlsStream<Connection>>>;
 
 /// Makes channels. Every connection of every channel goes to the next of the
 /// addresses.
@@ -64,7 +64,7 @@ impl Dialer {
 
     /// Tries every address once: a Service does not send connections to
     /// replicas that are gone either.
-    async fn connect(&self) -> io::Result<Connection> {
+    async fn connect(&self) -> io::Result<Secured> {
         let addresses = &self.options.operators;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no operator address");
         for _ in 0..addresses.len() {
@@ -84,9 +84,8 @@ impl Dialer {
         Err(last)
     }
 
-    async fn connect_to(&self, address: &OperatorAddress) -> io::Result<Connection> {
-        let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
-        stream.set_nodelay(true)?;
+    async fn connect_to(&self, address: &OperatorAddress) -> io::Result<Secured> {
+        let stream = self.options.dial.connect(address.to_string()).await?;
         let Some(tls) = &self.options.tls else { return Ok(TokioIo::new(Either::Left(stream))) };
         let name = ServerName::try_from(address.host.clone())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;

@@ -5,11 +5,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flotilla_core::ids::{GatewayId, Kind};
 use flotilla_core::time::Mono;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::cost::Work;
 use crate::events::{EventHub, unix_micros};

@@ -1,10 +1,11 @@
 //! What a gateway, and a process of gateways, is told to do.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use flotilla_certs::ClientTls;
+use flotilla_certs::{ClientTls, Dial};
 use flotilla_core::ids::GatewayId;
 
 use crate::error::GatewayError;
@@ -29,6 +30,8 @@ pub struct GatewayOptions {
     /// Its certificate and the authority it believes; `None` speaks plaintext.
     /// A renewed certificate is used by the next connection.
     pub tls: Option<ClientTls>,
+    /// What connections run over.
+    pub dial: Dial,
     /// The namespaces it asks for; empty: all.
     pub namespaces: Vec<String>,
     /// Whether applying costs what it costs the published gateway.
@@ -49,6 +52,7 @@ impl GatewayOptions {
             labels: BTreeMap::new(),
             operators,
             tls,
+            dial: Dial::tcp(),
             namespaces: Vec::new(),
             apply_cost: ApplyCost::None,
             backoff_scale: 1.0,
@@ -82,6 +86,14 @@ pub struct OperatorAddress {
     pub host: String,
     /// Port.
     pub port: u16,
+}
+
+impl fmt::Display for OperatorAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An IPv6 address needs brackets before a port.
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 impl From<SocketAddr> for OperatorAddress {

@@ -9,7 +9,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -29,8 +29,12 @@ const FRAME: u32 = 64 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-pub(super) struct Task {
-    pub stream: TcpStream,
+/// What is read before a handshake may begin: a few bytes show that somebody is
+/// there, and later reads go past so small a buffer.
+const LOOK_AHEAD: usize = 16;
+
+pub(super) struct Task<S> {
+    pub stream: S,
     pub address: SocketAddr,
     pub tls: Arc<ServerConfig>,
     pub context: Context,
@@ -49,21 +53,17 @@ pub(super) struct Context {
     pub kill: CancellationToken,
 }
 
-impl Task {
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
     pub(super) async fn run(self) {
         let Task { stream, address, tls, context } = self;
-        // Updates are small and wanted at once. A failure costs only latency.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%address, %error, "cannot set TCP_NODELAY");
-        }
         let refused = |reason| context.metrics.refused.with_label_values(&[reason]).inc();
         let timed_out = || {
             refused("timeout");
             warn!(%address, timeout = ?context.config.handshake_timeout, "TLS handshake timed out");
         };
         // Who says nothing takes nobody's turn.
-        let mut first = [0];
-        let spoken = tokio::time::timeout(context.config.handshake_timeout, stream.peek(&mut first));
+        let mut stream = BufReader::with_capacity(LOOK_AHEAD, stream);
+        let spoken = tokio::time::timeout(context.config.handshake_timeout, stream.fill_buf());
         tokio::select! {
             () = context.closing.cancelled() => return,
             spoken = spoken => match spoken {
@@ -105,7 +105,10 @@ impl Task {
 }
 
 impl Context {
-    async fn serve(&self, stream: TlsStream<TcpStream>, address: SocketAddr) {
+    async fn serve<S>(&self, stream: TlsStream<S>, address: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let peer = Peer {
             identity: peer_identity(chain),

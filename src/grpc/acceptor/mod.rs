@@ -8,6 +8,7 @@
 //! TCP connection, which gateways take for a network failure and redial.
 
 mod connection;
+mod listener;
 mod observe;
 mod peer;
 
@@ -16,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_certs::ServerTls;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
 
+pub use listener::Listener;
 pub(crate) use observe::trailers;
 pub use peer::{ConnectionHandle, Peer};
 
@@ -77,18 +78,18 @@ impl Default for AcceptorConfig {
 }
 
 /// A listener with everything that its connections need.
-pub struct Acceptor {
-    listener: TcpListener,
+pub struct Acceptor<L> {
+    listener: L,
     tls: ServerTls,
     routes: Routes,
     config: AcceptorConfig,
     metrics: Metrics,
 }
 
-impl Acceptor {
+impl<L: Listener> Acceptor<L> {
     /// Serves `routes` on a listener that is already bound.
     pub fn new(
-        listener: TcpListener,
+        listener: L,
         tls: ServerTls,
         routes: Routes,
         config: AcceptorConfig,

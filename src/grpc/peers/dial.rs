@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_certs::{ClientTls, peer_identity};
+use flotilla_certs::{ClientTls, Connection, Dial, peer_identity};
 use flotilla_core::ids::{Kind, MemberName, Revision};
 use flotilla_proto::peer::peer_message::Message;
 use flotilla_proto::peer::peer_service_client::PeerServiceClient;
@@ -14,7 +14,6 @@ use flotilla_proto::peer::{Departed, Hello, HistoryRequest, PeerMessage, Settled
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -229,13 +228,12 @@ impl Dialler {
             .map_err(DialError::Connect)?
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(PING)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
-        let tls = self.peers.config.tls.clone();
+            .keep_alive_while_idle(true);
+        let (dial, tls) = (self.peers.config.dial.clone(), self.peers.config.tls.clone());
         let member = self.address.member.clone();
         let connector = tower::service_fn(move |uri: Uri| {
-            let (tls, member) = (tls.clone(), member.clone());
-            async move { connect(&uri, &tls, &member).await.map(TokioIo::new) }
+            let (dial, tls, member) = (dial.clone(), tls.clone(), member.clone());
+            async move { connect(&uri, &dial, &tls, &member).await.map(TokioIo::new) }
         });
         let channel = endpoint.connect_with_connector(connector).await.map_err(DialError::Connect)?;
         const LIMIT: usize = 32 * 1024 * 1024;
@@ -243,13 +241,17 @@ impl Dialler {
     }
 }
 
-/// TCP and TLS to a member, making sure that it is that member.
-async fn connect(uri: &Uri, tls: &ClientTls, member: &MemberName) -> io::Result<TlsStream<TcpStream>> {
+/// A connection with TLS to a member, making sure that it is that member.
+async fn connect(
+    uri: &Uri,
+    dial: &Dial,
+    tls: &ClientTls,
+    member: &MemberName,
+) -> io::Result<TlsStream<Connection>> {
     let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned()).map_err(|error| io::Error::other(error.to_string()))?;
-    let stream = TcpStream::connect(authority).await?;
-    stream.set_nodelay(true)?;
+    let stream = dial.connect(authority).await?;
     let stream = TlsConnector::from(tls.config()).connect(name, stream).await?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let identity = peer_identity(chain).map_err(io::Error::other)?;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flotilla_certs::{ClientTls, Identity};
+use flotilla_certs::{ClientTls, Dial, Identity};
 use flotilla_core::agreement::Testimony;
 use flotilla_core::delivery::{Ack, AppliedTable, Tombstone};
 use flotilla_core::ids::{Epoch, Frontier, GatewayId, Instance, Kind, MemberName, Revision, SessionId};
@@ -62,6 +62,8 @@ pub struct PeersConfig {
     pub instance: Instance,
     /// How to dial: must check for a controller of our trust domain.
     pub tls: ClientTls,
+    /// What connections run over.
+    pub dial: Dial,
     /// Shortest and longest pause between attempts to reach a member.
     pub backoff: (Duration, Duration),
     /// How long an attempt may take, Hello included.
@@ -79,6 +81,7 @@ impl PeersConfig {
             identity,
             instance,
             tls,
+            dial: Dial::tcp(),
             backoff: (Duration::from_millis(100), Duration::from_secs(5)),
             connect_timeout: Duration::from_secs(5),
             table_interval: Duration::from_millis(50),
