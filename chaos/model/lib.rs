@@ -8,8 +8,9 @@
 //! | [`designs`] | four ways to name a version, in a few lines each | the same, much smaller |
 //!
 //! Where the product's own state machine is part of the model's state, what was
-//! explored is what runs. What is modelled around the hand-over is held to the
-//! product by replaying walks of the model on whole `Coordinator`s (see the tests).
+//! explored is what runs. What is modelled around the hand-over (Leases, membership,
+//! the leader) is held to the product only by the names of its events; the simulation
+//! in `chaos/sim` runs it whole.
 //!
 //! Every model takes one deliberate mistake; each must be found, or the model
 //! would prove nothing.
