@@ -1,13 +1,18 @@
 //! `chaos sim`: plays seeds in the simulator until one breaks a promise.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use flotilla_core::breakage::{Breakage, Breakages};
 use flotilla_sim::{Count, Outcome, Scenario, Size, Statistics, World, draw, draw_bench};
+
+use super::found::Wishes;
+use super::{checker, found};
 
 /// Plays seeds in the simulator: replicas, API server, network and gateways in
 /// virtual time, with faults, around the product's own decisions.
@@ -37,6 +42,28 @@ pub struct SimArgs {
     /// Measure the speed: 5 replicas, 50 gateways, 100 namespaces, 20 changes per second, no faults
     #[arg(long, conflicts_with_all = ["seeds", "hours", "story"])]
     bench: bool,
+    /// Play a scenario that was written down, and explain what it breaks
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "hours", "story", "bench"])]
+    replay: Option<PathBuf>,
+    /// Break the core on purpose, one precaution at a time, and show how soon that is found; at most N
+    /// seeds are played for each
+    #[arg(long, conflicts_with_all = ["hours", "story", "bench", "replay"])]
+    check_the_checker: bool,
+    /// Play with one precaution of the core taken away
+    #[arg(long, value_name = "NAME", value_parser = breakage)]
+    breakage: Option<Breakage>,
+    /// Seconds to spend on making a scenario that breaks a promise small
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    shrink_seconds: u64,
+    /// Directory to write such scenarios into; with --check-the-checker they are written only when this is
+    /// given
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// Reads the name of a breakage.
+fn breakage(name: &str) -> Result<Breakage, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
 /// Returns whether every promise was kept.
@@ -47,7 +74,16 @@ pub fn run(args: &SimArgs, out: &mut dyn std::io::Write) -> anyhow::Result<bool>
     if args.bench {
         return bench(args, out);
     }
+    if let Some(file) = &args.replay {
+        return found::replay(file, out);
+    }
+    let shrink = Duration::from_secs(args.shrink_seconds);
+    let breakages = args.breakage.map_or(Breakages::default(), Breakages::only);
     let size = if args.large { Size::large(args.minutes) } else { Size::small(args.minutes) };
+    if args.check_the_checker {
+        let keep = args.keep.as_deref().map(|keep| Wishes { shrink, keep });
+        return checker::check(args.seed, args.seeds, size, args.jobs, keep, out);
+    }
     if args.story {
         let scenario = draw(args.seed, size);
         let mut lines = std::io::BufWriter::new(&mut *out);
@@ -55,7 +91,7 @@ pub fn run(args: &SimArgs, out: &mut dyn std::io::Write) -> anyhow::Result<bool>
             // A reader that has gone away has seen enough.
             let _ = writeln!(lines, "{:>11.6} {words}", at as f64 / 1e9);
         };
-        let outcome = World::with_story(&scenario, Some(&mut tell)).run();
+        let outcome = World::with_story(&scenario, Some(&mut tell)).breaking(breakages).run();
         drop(lines);
         return Ok(say_violation(args, args.seed, &outcome, out)?.is_none());
     }
@@ -76,7 +112,7 @@ pub fn run(args: &SimArgs, out: &mut dyn std::io::Write) -> anyhow::Result<bool>
                     if !more || stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let outcome = World::new(&draw(seed, size)).run();
+                    let outcome = World::new(&draw(seed, size)).breaking(breakages).run();
                     // An error means that nobody wants to know any more.
                     let _ = sender.send((seed, outcome));
                 }
@@ -92,8 +128,13 @@ pub fn run(args: &SimArgs, out: &mut dyn std::io::Write) -> anyhow::Result<bool>
         }
     });
     broken.sort_by_key(|(seed, _)| *seed);
+    let keep = args.keep.clone().unwrap_or_else(|| PathBuf::from("chaos-found"));
+    let wishes = Wishes { shrink, keep: &keep };
     for (seed, outcome) in &broken {
-        say_violation(args, *seed, outcome, out)?;
+        if let Some(broken) = &outcome.violation {
+            let name = format!("seed {seed}");
+            found::report(&name, draw(*seed, size), broken, args.breakage, wishes, out)?;
+        }
     }
     say_total(&total, began.elapsed(), u32::from(args.jobs), out)?;
     Ok(broken.is_empty())

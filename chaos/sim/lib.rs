@@ -25,20 +25,28 @@ mod compiler;
 mod dice;
 mod draw;
 mod gateway;
+mod hunt;
+mod kept;
 mod network;
 mod queue;
 mod replica;
 mod scenario;
+mod shrink;
 mod statistics;
+mod trace;
 mod universe;
 mod witness;
 mod world;
 
 pub use draw::{Size, draw, draw_bench};
+pub use hunt::{Hunt, hunt};
+pub use kept::{Kept, Unreadable};
 pub use scenario::{
     End, Fault, GatewayShape, Operator, Place, Planned, Scenario, Shape, Tenant, Weather, What,
 };
+pub use shrink::{Shrunk, shrink};
 pub use statistics::{Count, Statistics};
+pub use trace::explain;
 pub use universe::{Flavour, Spec};
 pub use witness::{Broken, Story};
 pub use world::{Outcome, World};

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use flotilla_observer::{At, Bounds, Event, InstanceId, KindId, Observer};
+use flotilla_observer::{At, Bounds, Event, InstanceId, Invariant, KindId, Observer};
 
 use crate::universe::Universe;
 
@@ -12,8 +12,19 @@ use crate::universe::Universe;
 pub struct Broken {
     /// When, in nanoseconds after the beginning.
     pub at: u64,
+    /// Which promise; `None` when the simulator itself found it, at the end.
+    pub invariant: Option<Invariant>,
     /// Which promise, who and what.
     pub text: String,
+    /// The names of those whom it is about.
+    pub about: Vec<String>,
+}
+
+impl Broken {
+    /// Whether a line of the story is about one of them.
+    pub fn concerns(&self, words: &str) -> bool {
+        self.about.iter().any(|name| words.contains(name.as_str()))
+    }
 }
 
 /// Takes lines for people, with the time in nanoseconds.
@@ -56,7 +67,7 @@ impl<'a> Witness<'a> {
     pub fn see(&mut self, now: u64, event: &Event<'_>) {
         self.words.clear();
         if self.story.is_some() {
-            let _ = write!(self.words, "{event:?}");
+            let _ = write!(self.words, "{}", self.observer.names().tell(event));
             let words = std::mem::take(&mut self.words);
             self.tell(now, || &words);
             self.words = words;
@@ -65,13 +76,25 @@ impl<'a> Witness<'a> {
             return;
         }
         if let Err(violation) = self.observer.see(At(now), event) {
-            self.broken = Some(Broken { at: now, text: violation.to_string() });
+            let (names, about) = (self.observer.names(), violation.about);
+            // The narrowest names there are: an object's includes its namespace's.
+            let narrow = match about.object {
+                Some(object) => Some(names.of_object(object)),
+                None => about.namespace.map(|namespace| names.of_namespace(namespace)),
+            };
+            let others = [
+                about.gateway.map(|gateway| names.of_gateway(gateway)),
+                about.instance.map(|instance| names.of_instance(instance)),
+            ];
+            let about = narrow.into_iter().chain(others.into_iter().flatten()).map(str::to_owned).collect();
+            let (invariant, text) = (Some(violation.invariant), violation.to_string());
+            self.broken = Some(Broken { at: now, invariant, text, about });
         }
     }
 
     /// A promise is broken that the simulator itself looks after.
     pub fn broken(&mut self, now: u64, text: String) {
-        self.broken.get_or_insert(Broken { at: now, text });
+        self.broken.get_or_insert(Broken { at: now, invariant: None, text, about: Vec::new() });
     }
 
     /// The first broken promise.

@@ -1,6 +1,7 @@
 //! Drives the coordinator as `src/k8s/coordination` does: carries out its requests,
 //! feeds it with answers, watches and words of peers, and shows the result.
 
+use flotilla_core::breakage::Breakages;
 use flotilla_core::coordination::{
     Action, CoordinationConfig, Coordinator, Event, Identity, LeaseName, MapRecord, RequestError,
 };
@@ -52,8 +53,8 @@ pub(crate) fn config() -> CoordinationConfig {
 }
 
 /// A coordinator; `None` when the names cannot work, which those here do.
-pub(crate) fn coordinator(identity: Identity, seed: u64) -> Option<Coordinator> {
-    Coordinator::new(config(), identity, seed).ok()
+pub(crate) fn coordinator(identity: Identity, seed: u64, breakage: Breakages) -> Option<Coordinator> {
+    Coordinator::new(CoordinationConfig { breakage, ..config() }, identity, seed).ok()
 }
 
 impl World<'_> {

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use flotilla_core::balance::excess;
+use flotilla_core::breakage::Breakages;
 use flotilla_core::coordination::{DrainTicket, Event};
 use flotilla_core::report::{PatchOutcome, ReportConfig, Round, StatusPatch};
 use flotilla_observer::{Event as Seen, InstanceId, ObjectId};
@@ -80,8 +81,8 @@ impl Report {
 }
 
 /// The settings that the flags' defaults give.
-pub(crate) fn config() -> ReportConfig {
-    ReportConfig { patience: Duration::from_secs(6), ..ReportConfig::default() }
+pub(crate) fn config(breakage: Breakages) -> ReportConfig {
+    ReportConfig { patience: Duration::from_secs(6), breakage, ..ReportConfig::default() }
 }
 
 impl World<'_> {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use flotilla_core::applied::AppliedView;
+use flotilla_core::breakage::Breakages;
 use flotilla_core::coordination::Identity;
 use flotilla_core::delivery::{Delivery, DeliveryConfig};
 use flotilla_core::ids::{GatewayId, Instance, MemberName, SessionId};
@@ -169,6 +170,7 @@ pub struct World<'a> {
     pub(crate) calm: bool,
     pub(crate) sessions: u64,
     compiler: SharedCompiler,
+    breakage: Breakages,
     lives: u32,
     contents: u32,
     impaired: BTreeMap<SubjectKey, u32>,
@@ -245,6 +247,7 @@ impl<'a> World<'a> {
             calm: false,
             sessions: 0,
             compiler: SharedCompiler::default(),
+            breakage: Breakages::default(),
             lives: 0,
             contents: 0,
             impaired: BTreeMap::new(),
@@ -256,6 +259,12 @@ impl<'a> World<'a> {
         world.written = vec![None; world.universe.places()];
         world.begin();
         world
+    }
+
+    /// The same world with something broken on purpose.
+    #[must_use]
+    pub fn breaking(self, breakage: Breakages) -> Self {
+        World { breakage, ..self }
     }
 
     fn begin(&mut self) {
@@ -375,12 +384,13 @@ impl<'a> World<'a> {
                 i32::try_from(dice.below(2 * most + 1)).unwrap_or(0) - self.scenario.weather.drift_ppm as i32;
             (dice.roll(), drift)
         };
-        let Some(coordinator) = coordination::coordinator(identity, seed) else { return };
+        let Some(coordinator) = coordination::coordinator(identity, seed, self.breakage) else { return };
         let weather = self.weather();
         let config = DeliveryConfig {
             message_limit: weather.message_limit,
             batch_bytes: weather.message_limit,
             tombstones: weather.tombstones as usize,
+            breakage: self.breakage,
             ..DeliveryConfig::avapigw("0badcafe")
         };
         let replicas = self.slots.len();
@@ -402,7 +412,7 @@ impl<'a> World<'a> {
             wires: VecDeque::new(),
             view: View::default(),
             questions: VecDeque::new(),
-            reporter: Reporter::new(reporting::config(), flotilla_avapigw::AvapigwStatus),
+            reporter: Reporter::new(reporting::config(self.breakage), flotilla_avapigw::AvapigwStatus),
             applied: AppliedView::default(),
             report: Report::new(now),
             weighing: Weighing::default(),

@@ -53,7 +53,8 @@ pub(super) const PACKAGES: &[Package] = &[
 const LOADTEST: &[&str] = &["flotilla-certs", "flotilla-k8s", "flotilla-runtime", "flotilla-testing"];
 
 /// The chaos command puts its own packages together.
-const CHAOS: &[&str] = &["flotilla-sim", "flotilla-model", "flotilla-plans", "flotilla-kills"];
+const CHAOS: &[&str] =
+    &["flotilla-core", "flotilla-sim", "flotilla-model", "flotilla-plans", "flotilla-kills"];
 
 /// "All above" in the row of `runtime`, and what test support may need.
 const ABOVE_RUNTIME: &[&str] = &[

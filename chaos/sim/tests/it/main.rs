@@ -1,6 +1,10 @@
 //! The simulator itself: that a scenario always goes the same way, that it can be
 //! written down, and that what once found a broken promise does so no more.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod kept;
+
 use flotilla_sim::{Count, Scenario, Size, World, draw};
 
 /// Seeds of two simulated minutes that once found something.
