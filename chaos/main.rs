@@ -21,6 +21,8 @@ struct Cli {
 /// Each has a module of its own under `commands`.
 #[derive(Subcommand)]
 enum Command {
+    /// Kills, ends and stops real replicas, and measures what that costs.
+    Kills(commands::kills::KillsArgs),
     /// Explores small models of the protocols exhaustively.
     Model(commands::model::ModelArgs),
     /// Plays planned faults between real replicas and their API server.
@@ -30,6 +32,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let found = match Cli::parse().command {
+        Command::Kills(args) => commands::kills::run(&args, &mut std::io::stdout()),
         Command::Model(args) => commands::model::run(&args, &mut std::io::stdout()),
         Command::Plans(args) => commands::plans::run(args, &mut std::io::stdout()),
         Command::Sim(args) => commands::sim::run(&args, &mut std::io::stdout()),

@@ -2,6 +2,7 @@
 
 mod checker;
 mod found;
+pub mod kills;
 pub mod model;
 pub mod plans;
 pub mod sim;

@@ -110,6 +110,7 @@ impl Client {
     }
 
     async fn register(&self) -> Result<Duration, RegisterError> {
+        self.gateway.attempts();
         let mut client = self.dialer.client();
         let request = proto::RegisterGatewayRequest {
             gateway: Some(self.info()),

@@ -57,6 +57,13 @@ pub struct Link {
     pub session: String,
     /// Why the last stream or registration ended; empty if none has.
     pub last_error: String,
+    /// When it last lost a stream.
+    pub lost_at: Option<Instant>,
+    /// When its last attempt to register began: the wait before is its own
+    /// back-off.
+    pub attempted_at: Option<Instant>,
+    /// When its last stream was opened.
+    pub streaming_since: Option<Instant>,
 }
 
 /// What can be seen of a gateway at one moment.
@@ -98,6 +105,9 @@ impl Gateway {
                 phase: Phase::Starting,
                 session: String::new(),
                 last_error: String::new(),
+                lost_at: None,
+                attempted_at: None,
+                streaming_since: None,
             }),
             plane: serves_http.then(DataPlane::new),
             events,
@@ -179,10 +189,20 @@ impl Gateway {
 
     pub(crate) fn set_phase(&self, phase: Phase, error: Option<String>) {
         let mut link = lock(&self.link);
+        match phase {
+            Phase::Streaming => link.streaming_since = Some(Instant::now()),
+            Phase::Reconnecting if link.phase != phase => link.lost_at = Some(Instant::now()),
+            _ => {}
+        }
         link.phase = phase;
         if let Some(error) = error {
             link.last_error = error;
         }
+    }
+
+    /// An attempt to register begins.
+    pub(crate) fn attempts(&self) {
+        lock(&self.link).attempted_at = Some(Instant::now());
     }
 
     /// Counts something that the client did.
