@@ -27,6 +27,9 @@ pub struct Metrics {
     /// `flotilla_delivery_seconds`: from handing a batch to the transport to
     /// its last acknowledgement.
     pub delivery_seconds: Histogram,
+    /// `flotilla_delivery_lag_seconds`: from reading a write of the API server
+    /// until every gateway of this replica has acknowledged it.
+    pub delivery_lag: Histogram,
     /// `flotilla_batches_total{kind}` with `full`, `increments`, `version`.
     pub batches: IntCounterVec,
     /// `flotilla_batch_bytes_total`: encoded bytes handed to streams.
@@ -93,6 +96,10 @@ impl Metrics {
                 "flotilla_delivery_seconds",
                 "From handing a batch to the transport to its last acknowledgement.",
             ))?,
+            delivery_lag: Histogram::with_opts(seconds(
+                "flotilla_delivery_lag_seconds",
+                "From reading a write of the API server until every gateway of this replica has acknowledged it.",
+            ))?,
             batches: IntCounterVec::new(
                 Opts::new("flotilla_batches_total", "Batches handed to streams, by kind."),
                 &["kind"],
@@ -133,6 +140,7 @@ impl Metrics {
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.request_duration.clone()))?;
         registry.register(Box::new(metrics.delivery_seconds.clone()))?;
+        registry.register(Box::new(metrics.delivery_lag.clone()))?;
         registry.register(Box::new(metrics.batches.clone()))?;
         registry.register(Box::new(metrics.bytes.clone()))?;
         registry.register(Box::new(metrics.encoded.clone()))?;

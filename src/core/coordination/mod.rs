@@ -22,8 +22,11 @@ mod lease;
 mod membership;
 mod messages;
 mod roster;
+mod signs;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use balancing::BalanceConfig;
 pub use config::{ConfigError, CoordinationConfig, Identity, LeaseTiming, MAX_LEASE_DURATION};
@@ -45,6 +48,7 @@ use election::Election;
 use leader::Leader;
 use membership::Membership;
 use roster::Roster;
+use signs::Signs;
 
 #[derive(Debug)]
 enum KnownMap {
@@ -97,6 +101,7 @@ pub struct Coordinator {
     handover: Handover,
     roster: Roster,
     leader: Leader,
+    signs: Signs,
     map: KnownMap,
     /// When the map was last seen, for answers that say it is missing.
     map_seen_at: Mono,
@@ -130,6 +135,7 @@ impl Coordinator {
             handover: Handover::new(identity.member.clone(), config.breakage),
             roster: Roster::new(config.member_lease.duration, config.breakage),
             leader: Leader::new(&config, identity.member.clone()),
+            signs: Signs::default(),
             map: KnownMap::Unread,
             map_seen_at: Mono(0),
             map_revision: Revision(0),
@@ -184,6 +190,14 @@ impl Coordinator {
     /// Whether everything that the newest map gives to this replica is acted on.
     pub fn has_taken_over(&self) -> bool {
         self.handover.has_passed()
+    }
+
+    /// For each member how long it is ago that it was last known to have the
+    /// right to act on what the newest map takes from it; for our own name, of
+    /// the process that had it before. For measurements only.
+    pub fn idle(&self, now: Mono) -> BTreeMap<MemberName, Duration> {
+        let rights = self.signs.last_rights(&self.identity.member, self.handover.epoch());
+        rights.into_iter().map(|(member, at)| (member, now.since(at))).collect()
     }
 
     /// The members whose Leases are live, as far as seen.
@@ -306,6 +320,7 @@ impl Coordinator {
                     && let LeaseName::Member(member) = &name
                 {
                     self.roster.observe(now, member, record);
+                    self.signs.lease(now, member, record);
                 }
                 let answer = answer.as_ref().map(Option::as_ref).map_err(|error| *error);
                 match name {
@@ -336,8 +351,14 @@ impl Coordinator {
                     self.observe_map(now, record, actions);
                 }
             }
-            Event::PeerSettled { instance, epoch } => self.roster.note_settled(&instance, epoch),
-            Event::PeerDeparted { instance } => self.roster.end(&instance),
+            Event::PeerSettled { instance, epoch } => {
+                self.roster.note_settled(&instance, epoch);
+                self.signs.settled(now, &instance, epoch);
+            }
+            Event::PeerDeparted { instance } => {
+                self.roster.end(&instance);
+                self.signs.departed(now, &instance);
+            }
             Event::PeerHello { highest } => self.roster.heard_of(highest),
             Event::Loads { member, report } => self.leader.balancing.report(member, report),
             Event::Drained(ticket) => self.drained(ticket, actions),
@@ -365,6 +386,7 @@ impl Coordinator {
                     self.membership.claim.observe(now, record);
                 }
                 self.roster.observe(now, member, record);
+                self.signs.lease(now, member, record);
             }
         }
     }
@@ -382,6 +404,11 @@ impl Coordinator {
         match find(&own) {
             Some((_, record)) => self.membership.claim.observe(now, record),
             None => self.membership.claim.observe_absent(now, Some(list.revision), list.sent_at),
+        }
+        for (name, record) in &list.leases {
+            if let LeaseName::Member(member) = name {
+                self.signs.lease(now, member, record);
+            }
         }
         self.roster.observe_list(now, list);
         self.leader.observe_list(now, list.sent_at);

@@ -268,6 +268,11 @@ impl Store {
         self.kinds[kind.index()].tombstones.covers(low.get(kind), high.get(kind))
     }
 
+    /// Whether anything that gateways get changed above this frontier.
+    pub fn has_news_since(&self, low: &Frontier) -> bool {
+        self.news.any_since(low)
+    }
+
     /// Keys whose outcome may differ between a position and now.
     pub(crate) fn news(&self, low: &Frontier) -> BTreeSet<(Kind, &ObjectKey)> {
         self.news.since(low)

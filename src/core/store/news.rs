@@ -21,6 +21,12 @@ impl News {
         self.by_cause[cause.index()].remove(&(revision, kind, key.clone()));
     }
 
+    /// Whether there is anything above a frontier.
+    pub fn any_since(&self, low: &Frontier) -> bool {
+        let newest = |cause: Kind| self.by_cause[cause.index()].last().map(|(revision, ..)| *revision);
+        Kind::ALL.into_iter().any(|cause| newest(cause) > Some(low.get(cause)))
+    }
+
     /// Everything above a frontier, each key once.
     pub fn since(&self, low: &Frontier) -> BTreeSet<(Kind, &ObjectKey)> {
         let mut found = BTreeSet::new();

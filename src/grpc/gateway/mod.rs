@@ -12,6 +12,7 @@
 mod body;
 mod encode;
 mod handle;
+mod lag;
 mod service;
 mod task;
 

@@ -24,6 +24,7 @@ use tracing::{debug, error, info, warn};
 use super::body::{NotSent, Outgoing, StreamHandle};
 use super::encode::Cache;
 use super::handle::{AckAnswer, Control, DeliveryInbox, Watch};
+use super::lag::Lag;
 use crate::clock::MonoClock;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -101,6 +102,9 @@ pub struct DeliveryTask<C: Compiler> {
     view: watch::Sender<DeliveryView>,
     /// [`Delivery::applied_changes`] of the published table.
     published: Option<u64>,
+    /// Up to where it was looked whether something is news for gateways.
+    read: Frontier,
+    lag: Lag,
     view_due: Instant,
 }
 
@@ -131,6 +135,8 @@ impl<C: Compiler> DeliveryTask<C> {
             notices: notices_in,
             view: view_in,
             published: None,
+            read: Frontier::default(),
+            lag: Lag::default(),
             view_due: Instant::now(),
         };
         (task, DeliveryOutputs { history, notices, view })
@@ -448,7 +454,20 @@ impl<C: Compiler> DeliveryTask<C> {
             || view.ready != self.engine.store().ready()
     }
 
+    /// Marks when something was read that gateways are to get.
+    fn mark(&mut self) {
+        let frontier = self.engine.frontier();
+        if frontier != self.read {
+            let store = self.engine.store();
+            if store.ready() && store.has_news_since(&self.read) {
+                self.lag.read(Instant::now(), frontier);
+            }
+            self.read = frontier;
+        }
+    }
+
     fn publish(&mut self) {
+        self.mark();
         if Instant::now() < self.view_due || !self.view_is_old() {
             return;
         }
@@ -460,6 +479,9 @@ impl<C: Compiler> DeliveryTask<C> {
             Arc::new(self.engine.applied_table())
         };
         self.published = Some(changes);
+        for took in self.lag.applied(Instant::now(), &table) {
+            self.metrics.delivery_lag.observe(took.as_secs_f64());
+        }
         let frontier = self.engine.frontier();
         if let Some(peers) = &self.peers {
             peers.set_frontier(frontier);

@@ -347,7 +347,9 @@ impl Coordination {
         self.metrics.epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
         self.shown = (epoch, acting + 1, leading, taken_over);
         // An error says that nobody looks any more.
-        let _ = self.view.send(Arc::new(OwnershipView::new(ownership, leading, acting + 1)));
+        let idle = self.coordinator.idle(now);
+        let view = OwnershipView::new(ownership, leading, acting + 1, taken_over, idle);
+        let _ = self.view.send(Arc::new(view));
     }
 }
 

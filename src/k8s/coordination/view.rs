@@ -1,6 +1,8 @@
 //! What the rest of the replica sees of coordination.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use flotilla_core::coordination::Acting;
@@ -18,11 +20,31 @@ pub struct OwnershipView {
     /// Moves whenever what this replica acts on may have changed although the
     /// map is the same: when the barrier opens, or when it was fenced.
     acting: u64,
+    taken_over: bool,
+    idle: BTreeMap<MemberName, Duration>,
 }
 
 impl OwnershipView {
-    pub(super) fn new(ownership: Option<Arc<Ownership>>, leading: bool, acting: u64) -> Self {
-        OwnershipView { ownership, leading, acting }
+    pub(super) fn new(
+        ownership: Option<Arc<Ownership>>,
+        leading: bool,
+        acting: u64,
+        taken_over: bool,
+        idle: BTreeMap<MemberName, Duration>,
+    ) -> Self {
+        OwnershipView { ownership, leading, acting, taken_over, idle }
+    }
+
+    /// Whether this replica acts on everything that the map gives to it.
+    pub fn taken_over(&self) -> bool {
+        self.taken_over
+    }
+
+    /// How long it was ago, when this was made, that a member was last known
+    /// to have the right to act on what the map takes from it; for this
+    /// replica's own name, of the process that had it before.
+    pub fn idle(&self, member: &MemberName) -> Option<Duration> {
+        self.idle.get(member).copied()
     }
 
     /// The map's epoch; zero before the first.

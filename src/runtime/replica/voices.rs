@@ -15,12 +15,13 @@ use flotilla_core::time::Mono;
 use flotilla_grpc::gateway::DeliveryView;
 use flotilla_grpc::peers::{PeerAddress, PeerEvent, Peers};
 use flotilla_k8s::coordination::{ActingPermit, Announcement, OwnershipView, PeerNews};
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
+use super::gaps::Gaps;
 use super::lineage::Doubt;
 use super::reporting::Input;
 use crate::web::Readiness;
@@ -42,6 +43,7 @@ const LOADS_EVERY: Duration = Duration::from_secs(10);
 pub struct Metrics {
     owned: IntGauge,
     objects: IntGaugeVec,
+    gap: Histogram,
 }
 
 impl Metrics {
@@ -59,7 +61,15 @@ impl Metrics {
                 Opts::new("avapigw_operator_crds_total", "Objects known, by type."),
                 &["type"],
             )?,
+            gap: Histogram::with_opts(
+                HistogramOpts::new(
+                    "flotilla_ownership_gap_seconds",
+                    "Per namespace gained: from its last owner's last known right to act to the start here.",
+                )
+                .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 6.0, 7.5, 10.0, 15.0, 30.0, 60.0, 300.0]),
+            )?,
         };
+        registry.register(Box::new(metrics.gap.clone()))?;
         registry.register(Box::new(metrics.owned.clone()))?;
         registry.register(Box::new(metrics.objects.clone()))?;
         Ok(metrics)
@@ -203,6 +213,7 @@ impl Voices {
     /// its gateways' tables are of interest until its last stream has ended.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut ready = false;
+        let mut gaps = Gaps::new(self.member.clone());
         let mut gauges = interval(GAUGES_EVERY);
         gauges.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut testify = interval(TESTIFY_EVERY);
@@ -217,7 +228,7 @@ impl Voices {
                     None => false,
                 },
                 changed = self.view.changed() => changed.is_ok() && self.viewed(&mut ready).await,
-                Ok(()) = self.ownership.changed() => { self.owned(); true }
+                Ok(()) = self.ownership.changed() => self.owned(&mut gaps).await,
                 Some(notice) = self.notices.recv() => {
                     if let Some(doubt) = Doubt::of(notice) {
                         // What finds no room is noticed again.
@@ -292,7 +303,12 @@ impl Voices {
 
     async fn heard(&mut self, event: PeerEvent) -> bool {
         match event {
-            PeerEvent::Hello { highest_epoch, .. } => {
+            PeerEvent::Hello { member, highest_epoch, .. } => {
+                // What an earlier stream told is superseded: its table counts
+                // as doubted until this one tells it.
+                if self.reporting.send(Input::Lost(member)).await.is_err() {
+                    return false;
+                }
                 self.coordinate(PeerNews::Hello { highest: highest_epoch }).await
             }
             PeerEvent::Settled { instance, epoch, .. } => {
@@ -330,7 +346,7 @@ impl Voices {
         self.reporting.send(table).await.is_ok()
     }
 
-    fn owned(&mut self) {
+    async fn owned(&mut self, gaps: &mut Gaps) -> bool {
         let view = self.ownership.borrow_and_update().clone();
         let address = |member: &flotilla_core::shardmap::MapMember| PeerAddress {
             member: member.name.clone(),
@@ -346,6 +362,21 @@ impl Voices {
             *known = others;
             changed
         });
+        let Some(gained) = gaps.gained(&view) else { return true };
+        let metrics = self.metrics.clone();
+        let look = move |engine: &flotilla_core::delivery::Delivery<_>| {
+            let mut namespaces = BTreeSet::new();
+            for object in Kind::ALL.into_iter().flat_map(|kind| engine.objects(kind)) {
+                namespaces.insert(&object.key.namespace);
+            }
+            let gaps: Vec<Duration> = namespaces.into_iter().filter_map(|name| gained.gap(name)).collect();
+            gaps.iter().for_each(|gap| metrics.gap.observe(gap.as_secs_f64()));
+            if let Some(longest) = gaps.iter().max() {
+                let (namespaces, longest_ms) = (gaps.len(), longest.as_millis());
+                tracing::info!(namespaces, longest_ms, "acting on namespaces of others from now on");
+            }
+        };
+        self.delivery.inspect(look).await.is_ok()
     }
 
     /// Looks at every object, so not with every change.
