@@ -4,9 +4,10 @@
 //! many gateways") answers the question for every object.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::delivery::{AppliedRow, AppliedTable, Rejection, Scope};
-use crate::ids::{GatewayId, Kind, MemberName, ObjectKey, Revision};
+use crate::ids::{Frontier, GatewayId, Kind, MemberName, ObjectKey};
 use crate::time::Mono;
 
 /// How far one object has come.
@@ -16,7 +17,7 @@ pub struct Reach {
     pub connected: u32,
     /// Connected gateways that are to have the object.
     pub gateways: u32,
-    /// Those that have applied it at the asked content revision.
+    /// Those that have applied it as it is now.
     pub applied: u32,
     /// Rejections in force of exactly this content: gateway and its words.
     pub rejections: Vec<(GatewayId, String)>,
@@ -35,6 +36,9 @@ pub struct Census {
     pub unknown: u32,
     /// What gateways lack because they rejected it, over all gateways.
     pub excluded: u64,
+    /// Which gateways these are, as far as they are named, what each asks for
+    /// and lacks: one that leaves while another joins changes no number above.
+    pub identities: u64,
 }
 
 /// The tables of all replicas, keyed by member. A member tells its table once
@@ -44,6 +48,8 @@ pub struct Census {
 /// member, and goes when the connection is lost.
 #[derive(Debug, Default)]
 pub struct AppliedView {
+    /// Moves with every change of what counts.
+    version: u64,
     tables: BTreeMap<MemberName, AppliedTable>,
     /// Members of the ShardMap; before the first one there are none, and all
     /// tables count.
@@ -57,7 +63,16 @@ impl AppliedView {
     /// Takes a member's complete table.
     pub fn set(&mut self, member: &MemberName, table: AppliedTable) {
         self.missing.remove(member);
-        self.tables.insert(member.clone(), table);
+        if self.tables.get(member) != Some(&table) {
+            self.version += 1;
+            self.tables.insert(member.clone(), table);
+        }
+    }
+
+    /// A number that moves whenever an answer of [`AppliedView::reach`] may be
+    /// another one.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The connection to a member is lost: its table stays, and is doubted, for
@@ -66,6 +81,7 @@ impl AppliedView {
         if self.members.contains(member) {
             self.missing.entry(member.clone()).or_insert(now);
         } else {
+            self.version += 1;
             self.tables.remove(member);
         }
     }
@@ -73,7 +89,11 @@ impl AppliedView {
     /// The members of the newest map: tables of others do not count, tables
     /// that are not here yet are waited for.
     pub fn members(&mut self, now: Mono, members: &[MemberName]) {
-        self.members = members.iter().cloned().collect();
+        let members_now: BTreeSet<MemberName> = members.iter().cloned().collect();
+        if self.members != members_now {
+            self.version += 1;
+            self.members = members_now;
+        }
         let listed = &self.members;
         let tables = &mut self.tables;
         self.missing.retain(|member, _| {
@@ -107,10 +127,11 @@ impl AppliedView {
         self.missing.values().map(|since| *since + patience).max().unwrap_or_default()
     }
 
-    /// How far an object has come: `revision` is its content revision and
-    /// `content` its content hash. All counts but that of connected gateways are
-    /// of those whose scope includes it.
-    pub fn reach(&self, kind: Kind, key: &ObjectKey, revision: Revision, content: u32) -> Reach {
+    /// How far an object has come: `needs` is what a position must have reached
+    /// to have it as it is now (its own content, and the existence of what it
+    /// names), `content` its content hash. All counts but that of connected
+    /// gateways are of those whose scope includes it.
+    pub fn reach(&self, kind: Kind, key: &ObjectKey, needs: &Frontier, content: u32) -> Reach {
         let mut reach = Reach::default();
         let mut listed = true;
         for row in self.counted().flat_map(|(_, table)| &table.rows) {
@@ -119,7 +140,7 @@ impl AppliedView {
                 continue;
             }
             reach.gateways += row.gateways;
-            if !applied(row, kind, revision, content) {
+            if !applied(row, kind, needs, content) {
                 continue;
             }
             reach.applied += row.gateways;
@@ -146,6 +167,7 @@ impl AppliedView {
             census.gateways += row.gateways;
             census.unknown += if row.unknown { row.gateways } else { 0 };
             census.excluded += u64::from(row.gateways) * row.excluded.len() as u64;
+            census.identities = census.identities.wrapping_add(identities(row));
         }
         census
     }
@@ -162,8 +184,21 @@ fn includes(scope: &Scope, kind: Kind, key: &ObjectKey) -> bool {
         && (scope.kinds.is_empty() || scope.kinds.contains(&kind))
 }
 
-fn applied(row: &AppliedRow, kind: Kind, revision: Revision, content: u32) -> bool {
-    !row.unknown && row.low.get(kind) >= revision && !row.excluded.contains(&(kind, content))
+fn applied(row: &AppliedRow, kind: Kind, needs: &Frontier, content: u32) -> bool {
+    !row.unknown && row.low.reached(needs) && !row.excluded.contains(&(kind, content))
+}
+
+/// A row's part in [`Census::identities`]. How far a gateway has come is left
+/// out, and sums do not care how gateways are spread over rows and replicas.
+fn identities(row: &AppliedRow) -> u64 {
+    let mut kind_of_row = DefaultHasher::new();
+    (&row.scope, &row.excluded, row.unknown).hash(&mut kind_of_row);
+    let kind_of_row = kind_of_row.finish().wrapping_mul(u64::from(row.gateways));
+    row.names.iter().fold(kind_of_row, |sum, name| {
+        let mut one = DefaultHasher::new();
+        name.hash(&mut one);
+        sum.wrapping_add(one.finish())
+    })
 }
 
 fn same(rejection: &Rejection, kind: Kind, key: &ObjectKey, content: u32) -> bool {
@@ -176,7 +211,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ids::Frontier;
+    use crate::ids::Revision;
 
     fn row(low: u64, gateways: u32) -> AppliedRow {
         AppliedRow {
@@ -194,7 +229,9 @@ mod tests {
     }
 
     fn reach(view: &AppliedView, revision: u64) -> (u32, u32) {
-        let reach = view.reach(Kind::Backend, &ObjectKey::new("n", "x"), Revision(revision), 7);
+        let mut needs = Frontier::default();
+        needs.advance(Kind::Backend, Revision(revision));
+        let reach = view.reach(Kind::Backend, &ObjectKey::new("n", "x"), &needs, 7);
         (reach.applied, reach.gateways)
     }
 
@@ -219,6 +256,43 @@ mod tests {
         };
         view.set(&"a".into(), table(vec![row(10, 1), without, unknown, elsewhere]));
         assert_eq!(reach(&view, 9), (1, 3));
+    }
+
+    #[test]
+    fn a_gateway_without_what_an_object_depends_on_does_not_have_the_object() {
+        let mut view = AppliedView::default();
+        let mut ahead = row(10, 1);
+        ahead.low.advance(Kind::ApiRoute, Revision(20));
+        view.set(&"a".into(), table(vec![ahead, row(20, 2)]));
+        let mut needs = Frontier::default();
+        needs.advance(Kind::ApiRoute, Revision(10));
+        let applied =
+            |needs: &Frontier| view.reach(Kind::ApiRoute, &ObjectKey::new("n", "x"), needs, 7).applied;
+        assert_eq!(applied(&needs), 3);
+        needs.advance(Kind::Backend, Revision(15));
+        assert_eq!(applied(&needs), 2, "a Backend that the route names appeared at 15");
+    }
+
+    #[test]
+    fn a_swap_of_two_gateways_moves_the_census_and_progress_does_not() {
+        let named = |low, name: &str| {
+            let name = GatewayId { namespace: "edge".into(), name: name.into() };
+            AppliedRow { names: vec![name], ..row(low, 1) }
+        };
+        let census = |rows: Vec<AppliedRow>| {
+            let mut view = AppliedView::default();
+            view.set(&"a".into(), table(rows));
+            view.census()
+        };
+        let before = census(vec![named(10, "g0"), named(10, "g1")]);
+        assert_eq!(census(vec![named(20, "g1"), named(15, "g0")]), before, "they only got further");
+        assert_ne!(census(vec![named(10, "g0"), named(10, "g2")]), before);
+        let scoped = Scope { namespaces: [Arc::from("other")].into(), ..Scope::default() };
+        assert_ne!(
+            census(vec![AppliedRow { scope: scoped, ..named(10, "g0") }, named(10, "g1")]),
+            before,
+            "another scope is another gateway"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! everything that talks to Kubernetes: as for kubectl, the flag beats it, and
 //! only commands that look for a cluster read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser};
@@ -26,6 +26,27 @@ pub struct Complaint {
 pub fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// The environment for processes that this one starts with flags of its own:
+/// all of it, because what is behind a kubeconfig (a plugin that fetches
+/// credentials, a proxy) reads variables that we cannot know, but nothing that
+/// one of our commands would take for a setting. A variable meant for one
+/// replica must not reach twenty gateways.
+pub fn for_children(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (OsString, OsString)> {
+    let command = Args::command();
+    let mut ours: BTreeSet<String> = command
+        .get_subcommands()
+        .flat_map(|command| bound(command.get_name()))
+        .map(|(name, _)| name)
+        .collect();
+    ours.insert("KUBECONFIG".to_owned());
+    let meant_for_us = move |name: &OsString| {
+        name.to_str().is_some_and(|name| ours.contains(name) || name.starts_with("FLOTILLA_"))
+    };
+    variables.into_iter().filter(move |(name, _)| !meant_for_us(name))
 }
 
 /// Parses the command line and lets the environment have the last word.
@@ -255,6 +276,23 @@ mod tests {
         for right in ["debug", "info,flotilla_core=debug", "off"] {
             assert!(log_filter(right).is_ok(), "{right}");
         }
+    }
+
+    #[test]
+    fn children_get_everything_but_what_would_be_a_setting_of_theirs() {
+        let variables = [
+            ("PATH", "/bin"),
+            ("AWS_PROFILE", "staging"),
+            ("HTTPS_PROXY", "http://proxy:3128"),
+            ("GRPC_PORT", "1"),
+            ("GATEWAY_NAME", "g"),
+            ("LOG_LEVEL", "debug"),
+            ("KUBECONFIG", "/production"),
+            ("FLOTILLA_SIM_SEED", "1"),
+        ];
+        let given = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let kept: Vec<OsString> = for_children(given).map(|(name, _)| name).collect();
+        assert_eq!(kept, ["PATH", "AWS_PROFILE", "HTTPS_PROXY"]);
     }
 
     #[test]

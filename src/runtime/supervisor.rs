@@ -82,6 +82,36 @@ fn unexpected(
     }
 }
 
+/// Works beside servers that must not end before the work does: if one fails,
+/// the work is told to end, in order, and the failure is what remains.
+///
+/// # Errors
+/// What the work ended with, or the server that ended before it.
+pub async fn beside(
+    servers: Supervisor,
+    grace: Duration,
+    web: CancellationToken,
+    cancel: CancellationToken,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let mut servers = tokio::spawn(servers.run(grace));
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        biased; // once the work is done nobody asks how the servers are
+        outcome = &mut work => {
+            web.cancel();
+            servers.await??;
+            outcome
+        }
+        ended = &mut servers => {
+            cancel.cancel();
+            let outcome = work.await;
+            ended??;
+            outcome
+        }
+    }
+}
+
 /// Cancels `cancel` at the first SIGINT or SIGTERM, and, if asked to, at the
 /// end of standard input. A second signal ends the process at once.
 ///
@@ -145,5 +175,34 @@ mod tests {
         supervisor.spawn("patient", async move { token.cancelled().await });
         cancel.cancel();
         assert!(supervisor.run(Duration::from_secs(5)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn work_ends_in_order_when_a_server_beside_it_fails() {
+        let (web, cancel) = (CancellationToken::new(), CancellationToken::new());
+        let mut servers = Supervisor::new(web.clone());
+        servers.spawn_fallible("metrics", async { anyhow::bail!("the listener is gone") });
+        let (told, ended) = (cancel.clone(), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
+        let mark = ended.clone();
+        let work = async move {
+            told.cancelled().await;
+            mark.store(true, std::sync::atomic::Ordering::Relaxed);
+            Ok(())
+        };
+        let error = beside(servers, Duration::from_secs(5), web, cancel, work).await.unwrap_err();
+        assert!(format!("{error:#}").contains("metrics failed: the listener is gone"), "{error:#}");
+        assert!(ended.load(std::sync::atomic::Ordering::Relaxed), "the work was told to end and did");
+    }
+
+    #[tokio::test]
+    async fn servers_end_after_the_work_beside_them() {
+        let (web, cancel) = (CancellationToken::new(), CancellationToken::new());
+        let mut servers = Supervisor::new(web.clone());
+        let token = web.clone();
+        servers.spawn("metrics", async move { token.cancelled().await });
+        let work = async { anyhow::bail!("the work's own end") };
+        let error = beside(servers, Duration::from_secs(5), web.clone(), cancel, work).await.unwrap_err();
+        assert_eq!(error.to_string(), "the work's own end");
+        assert!(web.is_cancelled());
     }
 }

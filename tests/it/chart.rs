@@ -107,19 +107,12 @@ impl Kubectl {
         (folder, path)
     }
 
-    /// Waits until a command prints what is wanted.
-    fn wait(&self, what: &str, arguments: &[&str], wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let output = self.run(arguments, "");
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            if output.status.success() && wanted(&text) {
-                return text;
-            }
-            let problem = String::from_utf8_lossy(&output.stderr);
-            assert!(Instant::now() < deadline, "{what}: kubectl {arguments:?} says {text:?} {problem}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+    /// Waits until an object is there and one of its fields, given as a JSON
+    /// path, has this value: kubectl watches it, with a deadline.
+    fn wait(&self, object: &str, field: &str, value: &str) {
+        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        self.get(&["wait", object, "--for=create", &timeout]);
+        self.get(&["wait", object, &format!("--for=jsonpath={field}={value}"), &timeout]);
     }
 }
 
@@ -137,6 +130,22 @@ impl Drop for Running {
             eprintln!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
         }
     }
+}
+
+/// Waits for a child's end, which a signal of the kernel tells, and not for ever.
+fn ended(child: &mut Child) -> std::process::ExitStatus {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let (done, waiting) = std::sync::mpsc::channel::<()>();
+    // Whoever does not end is made to, so that the wait below ends and the test fails.
+    let guard = std::thread::spawn(move || {
+        if waiting.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+    });
+    let status = child.wait().unwrap();
+    drop(done);
+    guard.join().unwrap();
+    status
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,19 +260,16 @@ fn rights_are_enough_for_a_replica(kubectl: &Kubectl) {
     .spawn()
     .unwrap();
     let mut running = Running { child, log: log.path().to_owned() };
-    let member = ["get", "shardmap", "fleet", "-o", "jsonpath={.status.leader}"];
-    kubectl.wait("the replica leads", &member, |leader| leader == "flotilla-0");
+    kubectl.wait("shardmap/fleet", "{.status.leader}", "flotilla-0");
     let route = "apiVersion: avapigw.io/v1alpha1\nkind: APIRoute\nmetadata: {name: hello, namespace: default}\n\
                  spec: {match: [{uri: {prefix: /}}], directResponse: {status: 200, body: hello}}\n";
     kubectl.give(&["apply", "-f", "-"], route);
-    let reason =
-        ["get", "apiroute", "hello", "-o", r#"jsonpath={.status.conditions[?(@.type=="Ready")].reason}"#];
-    kubectl.wait("the replica writes the status", &reason, |reason| reason == "NoGateways");
+    kubectl.wait("apiroute/hello", r#"{.status.conditions[?(@.type=="Ready")].reason}"#, "NoGateways");
     assert!(kubectl.get(&["get", "secret", "flotilla-ca", "-n", NAMESPACE]).contains("flotilla-ca"));
     // Told to end, it gives up its Leases itself.
     let pid = nix::unistd::Pid::from_raw(i32::try_from(running.child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    let code = running.child.wait().unwrap();
+    let code = ended(&mut running.child);
     let log = std::fs::read_to_string(log.path()).unwrap();
     assert!(code.success(), "told to end, the replica ended with {code}");
     let holders = ["get", "leases", "-n", NAMESPACE, "-o", "jsonpath={.items[*].spec.holderIdentity}"];

@@ -1,6 +1,8 @@
 //! Match conditions: one kind of comparison each, and expressions that Go
 //! compiles.
 
+use std::collections::BTreeSet;
+
 use super::field::{FieldError, Path};
 use super::go_regex::check_go_regex;
 use super::shape::{GrpcMatch, HttpMatch, NamedMatch, StringMatch, Text, content};
@@ -104,8 +106,10 @@ fn check_regex(pattern: &Option<Text<'_>>, at: &Path<'_>) -> Result<(), FieldErr
     })
 }
 
-/// `{name}` as a whole segment captures it; the name must be a group name.
+/// `{name}` as a whole segment captures it; the name must be a group name, and
+/// Go's regexp package refuses two groups of one name.
 fn check_path_parameters(path: &str, at: &Path<'_>) -> Result<(), FieldError> {
+    let mut seen = BTreeSet::new();
     let segments = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     for name in segments {
         let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
@@ -113,6 +117,12 @@ fn check_path_parameters(path: &str, at: &Path<'_>) -> Result<(), FieldError> {
             return Err(at.error(
                 format!("has the invalid path parameter {{{name}}}"),
                 "name path parameters with letters, digits and underscores",
+            ));
+        }
+        if !seen.insert(name) {
+            return Err(at.error(
+                format!("has the path parameter {{{name}}} more than once"),
+                "give each path parameter a name of its own",
             ));
         }
     }

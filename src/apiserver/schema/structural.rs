@@ -108,7 +108,13 @@ impl StructuralSchema {
         let old_root = Old { value: old, node: &self.root };
         let mut causes = match (new.get("status"), self.root.field("status")) {
             (Some(status), Some(node)) => {
-                validate::check(status, node, old_root.field("status"), "status").causes
+                // As kube-apiserver does it: the words are about the status alone, the fields about the object.
+                let mut causes = validate::check(status, node, old_root.field("status"), "").causes;
+                for cause in &mut causes {
+                    let dot = if cause.field.is_empty() || cause.field.starts_with('[') { "" } else { "." };
+                    cause.field = format!("status{dot}{}", cause.field);
+                }
+                causes
             }
             _ => Vec::new(),
         };

@@ -5,21 +5,29 @@
 //! changes until its status says what is finally true of it. Each pending
 //! object gets one patch when it has reached every gateway; one more before
 //! that only if it takes longer than about a second. Counts that moved only
-//! because gateways came or went are refreshed at a low, bounded rate.
+//! because gateways came or went are refreshed at a bounded rate, those that
+//! have waited longest first.
+//!
+//! A pending object is planned again when it changed, when the table of what
+//! gateways have changed, or when its own deadline has come, and a round plans
+//! a bounded number: rounds run where the objects are, and deliveries wait for
+//! them.
 //!
 //! What a status says is the family's business ([`StatusPlanner`]); the
 //! reporter decides when to ask and when to write.
 
 mod objects;
+mod refresh;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
+use self::refresh::RefreshQueue;
 use crate::applied::{AppliedView, Census, Reach};
 use crate::breakage::{Breakage, Breakages};
 use crate::compile::Invalid;
-use crate::ids::{Epoch, Frontier, Kind, ObjectKey, Revision};
+use crate::ids::{Epoch, Frontier, Kind, ObjectKey};
 use crate::object::RawObject;
 use crate::time::Mono;
 
@@ -88,8 +96,8 @@ pub trait Objects {
 pub struct ObjectView<'a> {
     /// The object.
     pub object: &'a RawObject,
-    /// Its content revision.
-    pub revision: Revision,
+    /// What a position must have reached to have what is delivered of it now.
+    pub needs: Frontier,
     /// Its content hash.
     pub content: u32,
     /// Whether it is delivered.
@@ -121,6 +129,13 @@ pub enum PatchOutcome {
     Failed(Duration),
 }
 
+/// How many objects one round plans: at some microseconds each, deliveries wait
+/// for a few milliseconds.
+const PLANS: usize = 1000;
+
+/// How many refreshes a late round may catch up on.
+const REFRESH_BURST: u32 = 5;
+
 /// Timing of the reporter.
 #[derive(Debug, Clone)]
 pub struct ReportConfig {
@@ -131,7 +146,8 @@ pub struct ReportConfig {
     /// How long gateways must have stopped coming and going before counts are
     /// refreshed. If they never stop, ten times as long is enough.
     pub refresh_after: Duration,
-    /// Pause between two patches that only refresh counts: 100 ms is ten a second.
+    /// Pause between two patches that only refresh counts: 20 ms is fifty a
+    /// second, so the counts of 500 objects are right again after 10 s.
     pub refresh_every: Duration,
     /// How long a missing member's table is waited for before a status is
     /// written without it. Longer than a member Lease.
@@ -148,7 +164,7 @@ impl Default for ReportConfig {
             progress_after: Duration::from_secs(1),
             progress_every: Duration::from_secs(2),
             refresh_after: Duration::from_secs(3),
-            refresh_every: Duration::from_millis(100),
+            refresh_every: Duration::from_millis(20),
             patience: Duration::from_secs(6),
             concurrency: 8,
             breakage: Breakages::default(),
@@ -164,11 +180,23 @@ struct Pending {
     conflicts: u32,
     /// The last word has been written; what differs since is a count.
     said: bool,
+    /// Planned against this version of the tables, and there was nothing to
+    /// write: planning again before anything changed gives the same answer.
+    looked: Option<u64>,
+    /// The time alone makes a difference then.
+    due: Option<Mono>,
 }
 
 impl Pending {
     fn new(now: Mono) -> Self {
-        Pending { since: now, not_before: now, conflicts: 0, said: false }
+        Pending { since: now, not_before: now, conflicts: 0, said: false, looked: None, due: None }
+    }
+
+    /// When it is to be planned again although nothing changes: now or earlier
+    /// if at once, `None` if never.
+    fn next_look(&self, tables: u64) -> Option<Mono> {
+        let at = if self.looked == Some(tables) { self.due } else { Some(self.not_before) };
+        at.map(|at| at.max(self.not_before))
     }
 }
 
@@ -181,14 +209,14 @@ pub struct Reporter<P> {
     acting: Option<u64>,
     pending: BTreeMap<(Kind, ObjectKey), Pending>,
     /// Objects whose counts may have moved only because gateways came or went.
-    refresh: BTreeSet<(Kind, ObjectKey)>,
+    refresh: RefreshQueue,
     refresh_at: Mono,
     /// What is being written, and how final it is.
     in_flight: BTreeMap<(Kind, ObjectKey), Finality>,
     /// Objects that were found to be fenced and not yet told.
     fenced: Vec<(Kind, ObjectKey)>,
-    /// The object that a patch was last made for: the next one's turn comes
-    /// first, so that one namespace's changes do not hold up another's.
+    /// The object that was planned last: the next one's turn comes first, so
+    /// that one namespace's changes do not hold up another's.
     turn: Option<(Kind, ObjectKey)>,
     /// What the refresh queue was last made for, and when it first and last
     /// differed since.
@@ -223,7 +251,7 @@ impl<P: StatusPlanner> Reporter<P> {
             seen: Frontier::default(),
             acting: None,
             pending: BTreeMap::new(),
-            refresh: BTreeSet::new(),
+            refresh: RefreshQueue::default(),
             refresh_at: Mono::default(),
             in_flight: BTreeMap::new(),
             fenced: Vec::new(),
@@ -267,13 +295,21 @@ impl<P: StatusPlanner> Reporter<P> {
             return Vec::new();
         }
         let mut patches = Vec::new();
-        for key in self.in_turn() {
+        let mut plans = PLANS;
+        for key in self.in_turn(round) {
             if self.is_busy() {
                 break;
             }
+            if plans == 0 {
+                // The others' turn comes with the next round.
+                self.wake_at(round.now);
+                return patches;
+            }
+            plans -= 1;
+            self.turn = Some(key.clone());
             self.consider(objects, round, key, &mut patches);
         }
-        self.refresh_counts(objects, round, &mut patches);
+        self.refresh_counts(objects, round, plans, &mut patches);
         patches
     }
 
@@ -294,6 +330,7 @@ impl<P: StatusPlanner> Reporter<P> {
         pending.conflicts = if outcome == PatchOutcome::Conflict { pending.conflicts + 1 } else { 0 };
         pending.said = outcome == PatchOutcome::Written && finality == Some(Finality::Final);
         pending.not_before = now + pause;
+        pending.looked = None;
     }
 
     /// All patches in flight were given up: nobody knows what became of them,
@@ -309,12 +346,27 @@ impl<P: StatusPlanner> Reporter<P> {
         self.in_flight.len() >= self.config.concurrency
     }
 
-    /// What is pending, beginning after the last one that had its turn.
-    fn in_turn(&self) -> Vec<(Kind, ObjectKey)> {
+    /// What is pending and to be planned now, beginning after the last one
+    /// that had its turn.
+    fn in_turn(&mut self, round: &Round<'_>) -> Vec<(Kind, ObjectKey)> {
+        let tables = round.applied.version();
         let from = self.turn.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let later = self.pending.range((from, Bound::Unbounded));
         let earlier = self.turn.iter().flat_map(|turn| self.pending.range(..=turn));
-        later.chain(earlier).map(|(key, _)| key.clone()).collect()
+        let mut now = Vec::new();
+        let mut wake: Option<Mono> = None;
+        for (key, pending) in later.chain(earlier) {
+            match pending.next_look(tables) {
+                _ if self.in_flight.contains_key(key) => {}
+                Some(at) if at <= round.now => now.push(key.clone()),
+                Some(at) => wake = Some(wake.map_or(at, |known| known.min(at))),
+                None => {}
+            }
+        }
+        if let Some(at) = wake {
+            self.wake_at(at);
+        }
+        now
     }
 
     fn collect(&mut self, objects: &impl Objects, round: &Round<'_>) {
@@ -324,7 +376,7 @@ impl<P: StatusPlanner> Reporter<P> {
         // own come by here, too, and are found to be right.
         for key in objects.restated_since(&self.seen) {
             if (round.may_act)(&key.1.namespace) {
-                self.pending.entry(key).or_insert(fresh);
+                self.pending.entry(key).or_insert(fresh).looked = None;
             }
         }
         self.seen = self.seen.join(&objects.frontier());
@@ -357,8 +409,11 @@ impl<P: StatusPlanner> Reporter<P> {
                 self.census_moved = None;
             } else if due <= round.now {
                 self.census_moved = None;
-                self.refresh =
-                    objects.all().into_iter().filter(|(_, key)| (round.may_act)(&key.namespace)).collect();
+                for key in objects.all() {
+                    if (round.may_act)(&key.1.namespace) {
+                        self.refresh.push(key);
+                    }
+                }
             } else {
                 self.wake_at(due);
             }
@@ -373,19 +428,15 @@ impl<P: StatusPlanner> Reporter<P> {
         patches: &mut Vec<StatusPatch>,
     ) {
         let Some(pending) = self.pending.get(&key).copied() else { return };
-        if self.in_flight.contains_key(&key) {
-            return;
-        }
-        if pending.not_before > round.now {
-            self.wake_at(pending.not_before);
-            return;
-        }
+        let tables = round.applied.version();
         let planned = (round.may_act)(&key.1.namespace).then(|| self.plan(objects, round, &key)).flatten();
         match planned {
             None | Some((_, PlannedStatus { patch: None, finality: Finality::Final })) => {
                 self.pending.remove(&key);
             }
-            Some((_, PlannedStatus { patch: None, finality: Finality::Progress })) => {}
+            Some((_, PlannedStatus { patch: None, finality: Finality::Progress })) => {
+                self.pending.insert(key, Pending { looked: Some(tables), due: None, ..pending });
+            }
             Some((_, PlannedStatus { finality: Finality::Fenced, .. })) => {
                 // Either our map is old, which ends soon, or the epoch there is
                 // nobody's: then somebody has to clear it.
@@ -396,19 +447,19 @@ impl<P: StatusPlanner> Reporter<P> {
                 self.pending.remove(&key);
                 // Otherwise the refresh that is due looks at everything.
                 if self.census_moved.is_none() {
-                    self.refresh.insert(key);
+                    self.refresh.push(key);
                 }
             }
             Some((generation, PlannedStatus { patch: Some(body), finality })) => {
                 let due = pending.since + self.config.progress_after;
                 if finality == Finality::Progress && due > round.now {
                     self.wake_at(due);
+                    self.pending.insert(key, Pending { looked: Some(tables), due: Some(due), ..pending });
                     return;
                 }
                 if let (Finality::Progress, Some(pending)) = (finality, self.pending.get_mut(&key)) {
                     pending.since = round.now + self.config.progress_every;
                 }
-                self.turn = Some(key.clone());
                 self.in_flight.insert(key.clone(), finality);
                 patches.push(StatusPatch { kind: key.0, key: key.1, generation, body });
             }
@@ -429,13 +480,21 @@ impl<P: StatusPlanner> Reporter<P> {
         std::mem::take(&mut self.fenced)
     }
 
-    fn refresh_counts(&mut self, objects: &impl Objects, round: &Round<'_>, patches: &mut Vec<StatusPatch>) {
+    fn refresh_counts(
+        &mut self,
+        objects: &impl Objects,
+        round: &Round<'_>,
+        plans: usize,
+        patches: &mut Vec<StatusPatch>,
+    ) {
+        let mut plans = plans;
         while !self.refresh.is_empty() && !self.is_busy() {
-            if self.refresh_at > round.now {
-                self.wake_at(self.refresh_at);
+            if self.refresh_at > round.now || plans == 0 {
+                self.wake_at(self.refresh_at.max(round.now));
                 return;
             }
-            let Some(key) = self.refresh.pop_first() else { return };
+            plans -= 1;
+            let Some(key) = self.refresh.pop() else { return };
             if self.pending.contains_key(&key)
                 || self.in_flight.contains_key(&key)
                 || !(round.may_act)(&key.1.namespace)
@@ -447,7 +506,9 @@ impl<P: StatusPlanner> Reporter<P> {
                 // A gateway that just joined lacks it: it is pending again.
                 self.pending.insert(key, Pending::new(round.now));
             } else if let Some(body) = planned.patch {
-                self.refresh_at = round.now + self.config.refresh_every;
+                // Rounds come when they come; over some of them the rate is kept.
+                let behind = self.refresh_at.max(round.now - self.config.refresh_every * REFRESH_BURST);
+                self.refresh_at = behind + self.config.refresh_every;
                 self.in_flight.insert(key.clone(), planned.finality);
                 patches.push(StatusPatch { kind: key.0, key: key.1, generation, body });
             }
@@ -461,7 +522,7 @@ impl<P: StatusPlanner> Reporter<P> {
         key: &(Kind, ObjectKey),
     ) -> Option<(i64, PlannedStatus)> {
         let view = objects.get(key.0, &key.1)?;
-        let reach = round.applied.reach(key.0, &key.1, view.revision, view.content);
+        let reach = round.applied.reach(key.0, &key.1, &view.needs, view.content);
         Some((
             view.object.generation,
             self.planner.plan(round.wall, round.epoch, view.object, view.validity, &reach),

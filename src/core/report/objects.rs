@@ -24,7 +24,7 @@ impl<C> Objects for Delivery<C> {
             Ok(_) => Validity::Valid,
             Err(invalid) => Validity::Invalid(invalid),
         };
-        Some(ObjectView { object: view.object, revision: view.revision, content: view.content, validity })
+        Some(ObjectView { object: view.object, needs: view.needs, content: view.content, validity })
     }
 
     fn frontier(&self) -> Frontier {

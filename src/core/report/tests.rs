@@ -1,12 +1,14 @@
 //! The reporter's promises: one patch per change, none when nothing changed,
 //! progress only when it is slow, bounded refreshes, nothing for others.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::*;
 use crate::delivery::{AppliedRow, AppliedTable, Scope};
+use crate::ids::Revision;
 
 /// Says how many gateways have it, and nothing when the object says so already.
 struct Counting;
@@ -24,6 +26,8 @@ struct Fleet {
     objects: BTreeMap<(Kind, ObjectKey), RawObject>,
     restated: Vec<(Revision, ObjectKey)>,
     frontier: Frontier,
+    /// How often an object was looked at: once for every plan.
+    asked: Cell<usize>,
 }
 
 impl Fleet {
@@ -67,7 +71,10 @@ impl Objects for Fleet {
     }
     fn get(&self, kind: Kind, key: &ObjectKey) -> Option<ObjectView<'_>> {
         let object = self.objects.get(&(kind, key.clone()))?;
-        Some(ObjectView { object, revision: object.revision, content: 1, validity: Validity::Valid })
+        self.asked.set(self.asked.get() + 1);
+        let mut needs = Frontier::default();
+        needs.advance(kind, object.revision);
+        Some(ObjectView { object, needs, content: 1, validity: Validity::Valid })
     }
     fn frontier(&self) -> Frontier {
         self.frontier
@@ -85,10 +92,14 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        World::with(ReportConfig::default())
+    }
+
+    fn with(config: ReportConfig) -> Self {
         let mut world = World {
             fleet: Fleet::default(),
             applied: AppliedView::default(),
-            reporter: Reporter::new(ReportConfig::default(), Counting),
+            reporter: Reporter::new(config, Counting),
             now: Mono(1_000_000_000_000),
             epoch: 1,
             acting: true,
@@ -208,7 +219,8 @@ fn only_the_acting_replica_writes_and_gains_are_looked_at() {
 
 #[test]
 fn gateways_that_come_and_go_cost_a_bounded_rate() {
-    let mut world = World::new();
+    let slow = ReportConfig { refresh_every: Duration::from_millis(100), ..ReportConfig::default() };
+    let mut world = World::with(slow);
     for n in 0..50 {
         world.fleet.put(&format!("x{n}"), 5);
     }
@@ -337,4 +349,67 @@ fn a_gateway_that_drops_what_it_had_is_noticed() {
     world.applied.set(&"a".into(), AppliedTable { rows, rejections: Vec::new() });
     let written: Vec<String> = (0..8).flat_map(|_| world.after(1000)).collect();
     assert_eq!(written.first().map(String::as_str), Some("1/2"));
+}
+
+#[test]
+fn five_hundred_counts_are_right_after_ten_seconds_and_the_longest_waiting_come_first() {
+    let mut world = World::new();
+    for n in 0..500 {
+        world.fleet.put(&format!("x{n:03}"), 5);
+    }
+    world.gateways(&[(5, 2)]);
+    let first: usize = (0..200).map(|_| world.after(100).len()).sum();
+    assert_eq!(first, 500);
+    // Half way through, another gateway comes: whoever has not had a turn yet
+    // has it before those that had one.
+    world.gateways(&[(5, 3)]);
+    let half: usize = (0..80).map(|_| world.after(100).len()).sum();
+    assert!((200..=300).contains(&half), "{half} in 5 s after 3 s of quiet");
+    world.gateways(&[(5, 4)]);
+    for _ in 0..60 {
+        world.after(100);
+    }
+    let stale = world.fleet.objects.values().filter(|object| object.status == "2/2").count();
+    assert_eq!(stale, 0, "some were never refreshed");
+    for _ in 0..70 {
+        world.after(100);
+    }
+    assert!(world.fleet.objects.values().all(|object| object.status == "4/4"));
+}
+
+#[test]
+fn an_object_is_planned_again_only_when_something_changed() {
+    let mut world = World::new();
+    for n in 0..100 {
+        world.fleet.put(&format!("x{n}"), 5);
+    }
+    world.poll();
+    world.fleet.asked.set(0);
+    for _ in 0..50 {
+        world.after(10);
+    }
+    assert_eq!(world.fleet.asked.get(), 0, "neither an object nor a table changed");
+    world.fleet.put("x7", 6);
+    world.after(10);
+    assert_eq!(world.fleet.asked.get(), 1, "one object changed");
+    world.gateways(&[(5, 1), (0, 1)]);
+    world.after(10);
+    assert_eq!(world.fleet.asked.get(), 101, "the table changed");
+}
+
+#[test]
+fn a_round_plans_a_bounded_number_and_everybody_has_a_turn() {
+    let mut world = World::new();
+    for n in 0..2500 {
+        world.fleet.put(&format!("x{n}"), 5);
+    }
+    world.fleet.asked.set(0);
+    let mut rounds = 0;
+    while world.fleet.asked.get() < 2500 {
+        let before = world.fleet.asked.get();
+        world.poll();
+        assert!(world.fleet.asked.get() - before <= PLANS);
+        rounds += 1;
+        assert!(rounds <= 3, "some were planned twice before others were planned once");
+    }
 }

@@ -86,6 +86,10 @@ pub struct ContentView<'a> {
     pub object: &'a RawObject,
     /// Its content revision (ARCHITECTURE.md, "Terms and rules").
     pub revision: Revision,
+    /// What a position must have reached to have it as it is now: its content
+    /// revision and, for each kind, the last revision at which a change of
+    /// that kind changed what gateways get of it.
+    pub needs: Frontier,
     /// Its content hash, see [`crate::version::content_hash`].
     pub content: u32,
     /// `metadata.generation`
@@ -101,9 +105,12 @@ pub struct ContentView<'a> {
 impl Entry {
     /// The view of it.
     pub fn view(&self) -> ContentView<'_> {
+        let mut needs = self.caused;
+        needs.advance(self.object.kind, self.content);
         ContentView {
             object: &self.object,
             revision: self.content,
+            needs,
             content: self.hash,
             generation: self.object.generation,
             uid: &self.object.uid,

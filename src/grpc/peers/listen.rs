@@ -26,14 +26,27 @@ const MESSAGE_LIMIT: usize = 32 * 1024 * 1024;
 #[derive(Clone)]
 pub struct PeerService {
     config: Arc<PeersConfig>,
-    events: mpsc::Sender<PeerEvent>,
+    streams: Streams,
     history: HistorySource,
     shutdown: CancellationToken,
     /// One per stream that we listen to; [`super::PeersTask`] waits for them.
     tasks: TaskTracker,
+}
+
+/// The streams that we listen to, in the order in which they began.
+#[derive(Clone)]
+struct Streams {
+    events: mpsc::Sender<PeerEvent>,
     /// The newest stream of each member. An older one, whose end may be noticed
     /// long after its successor began, says nothing any more.
     newest: Arc<Mutex<BTreeMap<MemberName, Newest>>>,
+}
+
+/// One stream's right to say something.
+struct Stream {
+    streams: Streams,
+    member: MemberName,
+    number: u64,
 }
 
 struct Newest {
@@ -50,7 +63,7 @@ impl PeerService {
         shutdown: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        PeerService { config, events, history, shutdown, tasks, newest: Arc::default() }
+        PeerService { config, streams: Streams { events, newest: Arc::default() }, history, shutdown, tasks }
     }
 
     /// The service as tonic's routes take it.
@@ -89,25 +102,10 @@ impl PeerService {
         PeerMessage { message: Some(Message::Hello(hello)) }
     }
 
-    /// Makes this the member's newest stream; the token is cancelled when
-    /// another takes its place.
-    fn enter(&self, member: &MemberName) -> (u64, CancellationToken) {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = newest.get(member).map_or(0, |before| before.number + 1);
-        let superseded = CancellationToken::new();
-        newest.insert(member.clone(), Newest { number, _guard: superseded.clone().drop_guard() });
-        (number, superseded)
-    }
-
-    fn is_newest(&self, member: &MemberName, number: u64) -> bool {
-        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        newest.get(member).is_some_and(|newest| newest.number == number)
-    }
-
     /// Hands on what one stream says, until it ends.
     async fn listen(&self, member: MemberName, hello: Hello, mut stream: Streaming<PeerMessage>) -> Status {
         let instance = Instance::from(hello.instance);
-        let (number, superseded) = self.enter(&member);
+        let (own, superseded) = self.streams.enter(&member);
         info!(%member, %instance, "a peer's stream begins");
         let frontier = convert::frontier_in(hello.frontier).unwrap_or_default();
         let first = PeerEvent::Hello {
@@ -117,10 +115,10 @@ impl PeerService {
             frontier,
         };
         let told = async {
-            self.tell(first).await?;
+            own.tell(first).await?;
             while let Some(message) = stream.message().await? {
                 if let Some(message) = message.message {
-                    self.tell(event(&member, &instance, message)?).await?;
+                    own.tell(event(&member, &instance, message)?).await?;
                 }
             }
             Ok::<_, Status>(())
@@ -134,16 +132,42 @@ impl PeerService {
             () = self.shutdown.cancelled() => Status::unavailable("this member is going away"),
         };
         info!(%member, %instance, %status, "a peer's stream ended");
-        // A member that already has a newer stream is not lost.
-        if self.is_newest(&member, number) {
-            // An error means that the runtime is gone, and so are we.
-            let _ = self.events.send(PeerEvent::Lost { member, instance }).await;
-        }
+        // A member that already has a newer stream is not lost, and an error
+        // says just that, or that we are going away.
+        let _ = own.tell(PeerEvent::Lost { member, instance }).await;
         status
     }
+}
 
+impl Streams {
+    /// Makes this the member's newest stream; the token is cancelled when
+    /// another takes its place.
+    fn enter(&self, member: &MemberName) -> (Stream, CancellationToken) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = newest.get(member).map_or(0, |before| before.number + 1);
+        let superseded = CancellationToken::new();
+        newest.insert(member.clone(), Newest { number, _guard: superseded.clone().drop_guard() });
+        (Stream { streams: self.clone(), member: member.clone(), number }, superseded)
+    }
+}
+
+impl Stream {
+    /// Says something, unless a newer stream of the member has begun. The
+    /// question is asked when there is room in the queue, and nothing comes
+    /// between the answer and the event's place in it: so whatever an older
+    /// stream said stands before everything that a newer one says.
+    ///
+    /// # Errors
+    /// When nobody listens any more, or a newer stream took over.
     async fn tell(&self, event: PeerEvent) -> Result<(), Status> {
-        self.events.send(event).await.map_err(|_| Status::unavailable("this member is going away"))
+        let room = self.streams.events.reserve().await;
+        let room = room.map_err(|_| Status::unavailable("this member is going away"))?;
+        let newest = self.streams.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.get(&self.member).is_none_or(|newest| newest.number != self.number) {
+            return Err(Status::aborted("a newer stream of the same member took over"));
+        }
+        room.send(event);
+        Ok(())
     }
 }
 
@@ -237,5 +261,41 @@ impl peer_service_server::PeerService for PeerService {
         let kind = convert::kind_in(request.kind)?;
         let history = (self.history)(kind, Revision(request.since)).await;
         Ok(Response::new(convert::history_out(history)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn lost(member: &MemberName) -> PeerEvent {
+        PeerEvent::Lost { member: member.clone(), instance: Instance::from("a/1") }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_older_stream_is_not_told_behind_what_a_newer_one_says() {
+        let (events, mut heard) = mpsc::channel(1);
+        let streams = Streams { events, newest: Arc::default() };
+        let member = MemberName::from("a");
+        let (older, superseded) = streams.enter(&member);
+        let applied = PeerEvent::Applied {
+            member: member.clone(),
+            instance: Instance::from("a/1"),
+            table: flotilla_core::delivery::AppliedTable::default(),
+        };
+        older.tell(applied.clone()).await.unwrap();
+        // Its end waits for room, and meanwhile the member is back.
+        let mut end = Box::pin(older.tell(lost(&member)));
+        assert!((&mut end).now_or_never().is_none());
+        let (newer, _) = streams.enter(&member);
+        assert!(superseded.is_cancelled());
+        assert!(matches!(heard.recv().await, Some(PeerEvent::Applied { .. })));
+        assert!(end.await.is_err());
+        newer.tell(applied).await.unwrap();
+        assert!(matches!(heard.recv().await, Some(PeerEvent::Applied { .. })));
+        newer.tell(lost(&member)).await.unwrap();
+        assert!(matches!(heard.recv().await, Some(PeerEvent::Lost { .. })), "its own end is told");
     }
 }

@@ -1,7 +1,7 @@
 //! Which change reached which gateway when. Pure: the demo feeds it with what
 //! it did and with what gateways say they applied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
@@ -44,20 +44,34 @@ struct Entry {
     slowest: f64,
 }
 
-/// The book.
+/// How much is remembered of what is done: a demo may go on for days.
+const KEPT: usize = 20_000;
+
+/// The book. Of what is done it remembers the last [`KEPT`] of each sort, so
+/// that it does not grow.
 #[derive(Debug, Default)]
 pub struct Ledger {
     gateways: BTreeSet<String>,
-    entries: Vec<Entry>,
-    /// Entries that some gateway still lacks, by object.
+    changes: usize,
+    /// Changes that some gateway still lacks, by number; the oldest are given
+    /// up when there are too many, and count as open for ever.
+    entries: BTreeMap<usize, Entry>,
+    given_up: usize,
+    /// Their numbers, by object.
     open: BTreeMap<ObjectId, Vec<usize>>,
+    /// How long the last changes that are everywhere took, by number.
+    done: BTreeMap<usize, f64>,
     /// The newest applications by object and gateway: an application may be
-    /// heard of before the API server's answer to the change.
+    /// heard of before the API server's answer to the change. Of objects that
+    /// are deleted everywhere there is nothing.
     recent: BTreeMap<ObjectId, BTreeMap<String, Vec<Application>>>,
-    /// Objects that a tenant deleted.
+    /// The last objects that somebody deleted, oldest first, and the same as a set.
+    deleted_in_order: VecDeque<ObjectId>,
     deleted: BTreeSet<ObjectId>,
-    /// Removals heard of, to be judged when all deletions are known.
+    /// Removals of objects of which no deletion is known yet.
     removals: BTreeSet<(String, ObjectId)>,
+    /// Removals of objects that nobody deleted.
+    spurious: usize,
 }
 
 impl Ledger {
@@ -69,47 +83,87 @@ impl Ledger {
     /// A tenant's change was answered at this time.
     pub fn changed(&mut self, change: &Change, answered: f64) {
         let object: ObjectId = (change.kind.to_owned(), change.key.clone());
+        let number = self.changes;
+        self.changes += 1;
         let mut waiting = self.gateways.clone();
         if change.deed == Deed::Deleted {
-            self.deleted.insert(object.clone());
             // A gateway that was away need never hear of an object that came
             // and went meanwhile.
-            let absent = |gateway: &String| !self.has(gateway, &object);
-            waiting.retain(|gateway| !absent(gateway));
-            for index in self.open.remove(&object).unwrap_or_default() {
-                self.entries[index].waiting.clear();
-            }
+            waiting.retain(|gateway| self.has(gateway, &object));
+            self.deleted(&object);
         }
         let mut entry = Entry { deed: change.deed, answered, waiting, slowest: 0.0 };
         let heard = self.recent.get(&object).into_iter().flat_map(BTreeMap::values).flatten();
         for application in heard {
             settle(&mut entry, application);
         }
-        if !entry.waiting.is_empty() {
-            self.open.entry(object).or_default().push(self.entries.len());
+        if entry.waiting.is_empty() {
+            self.is_everywhere(number, &entry, &object);
+            return;
         }
-        self.entries.push(entry);
+        self.open.entry(object).or_default().push(number);
+        self.entries.insert(number, entry);
+        if self.entries.len() > KEPT {
+            self.entries.pop_first();
+            self.given_up += 1;
+        }
+    }
+
+    /// Somebody deleted the object: its removals were asked for, and what was
+    /// open about it need not reach anybody any more.
+    fn deleted(&mut self, object: &ObjectId) {
+        for number in self.open.remove(object).unwrap_or_default() {
+            if let Some(entry) = self.entries.remove(&number) {
+                self.is_everywhere(number, &entry, object);
+            }
+        }
+        self.removals.retain(|(_, removed)| removed != object);
+        if self.deleted.insert(object.clone()) {
+            self.deleted_in_order.push_back(object.clone());
+        }
+        if self.deleted_in_order.len() > KEPT
+            && let Some(oldest) = self.deleted_in_order.pop_front()
+        {
+            self.deleted.remove(&oldest);
+        }
+    }
+
+    fn is_everywhere(&mut self, number: usize, entry: &Entry, object: &ObjectId) {
+        self.done.insert(number, entry.slowest);
+        if self.done.len() > KEPT {
+            self.done.pop_first();
+        }
+        if entry.deed == Deed::Deleted && !self.open.contains_key(object) {
+            self.recent.remove(object);
+        }
     }
 
     /// A gateway applied something.
     pub fn applied(&mut self, application: Application) {
         let object: ObjectId = (application.kind.clone(), application.key.clone());
-        if application.generation.is_none() {
+        if application.generation.is_none() && !self.deleted.contains(&object) {
             self.removals.insert((application.gateway.clone(), object.clone()));
         }
-        if let Some(open) = self.open.get_mut(&object) {
-            open.retain(|&index| {
-                settle(&mut self.entries[index], &application);
-                !self.entries[index].waiting.is_empty()
-            });
-            if open.is_empty() {
-                self.open.remove(&object);
-            }
-        }
-        let heard = self.recent.entry(object).or_default().entry(application.gateway.clone()).or_default();
-        heard.push(application);
+        let heard =
+            self.recent.entry(object.clone()).or_default().entry(application.gateway.clone()).or_default();
+        heard.push(application.clone());
         if heard.len() > 4 {
             heard.remove(0);
+        }
+        let mut still = Vec::new();
+        let mut everywhere = Vec::new();
+        for number in self.open.remove(&object).unwrap_or_default() {
+            let Some(entry) = self.entries.get_mut(&number) else { continue };
+            settle(entry, &application);
+            if entry.waiting.is_empty() { everywhere.push(number) } else { still.push(number) }
+        }
+        if !still.is_empty() {
+            self.open.insert(object.clone(), still);
+        }
+        for number in everywhere {
+            if let Some(entry) = self.entries.remove(&number) {
+                self.is_everywhere(number, &entry, &object);
+            }
         }
     }
 
@@ -121,21 +175,19 @@ impl Ledger {
 
     /// How many changes were made.
     pub fn changes(&self) -> usize {
-        self.entries.len()
+        self.changes
     }
 
     /// How many changes some gateway still lacks.
     pub fn open(&self) -> usize {
-        self.open.values().map(Vec::len).sum()
+        self.entries.len() + self.given_up
     }
 
     /// The gateway that lacks the most changes, and how many.
     pub fn furthest_behind(&self) -> Option<(&str, usize)> {
         let mut lacking: BTreeMap<&str, usize> = BTreeMap::new();
-        for entry in self.open.values().flatten().filter_map(|index| self.entries.get(*index)) {
-            for gateway in &entry.waiting {
-                *lacking.entry(gateway).or_default() += 1;
-            }
+        for gateway in self.entries.values().flat_map(|entry| &entry.waiting) {
+            *lacking.entry(gateway).or_default() += 1;
         }
         lacking.into_iter().max_by_key(|(_, count)| *count)
     }
@@ -143,26 +195,42 @@ impl Ledger {
     /// Whether the `index`-th change is everywhere, and how long that took in
     /// milliseconds.
     pub fn everywhere(&self, index: usize) -> Option<f64> {
-        let entry = self.entries.get(index)?;
-        entry.waiting.is_empty().then_some(entry.slowest)
+        self.done.get(&index).copied()
     }
 
     /// Removals that no tenant asked for.
     pub fn spurious_deletions(&self) -> usize {
-        self.removals.iter().filter(|(_, object)| !self.deleted.contains(object)).count()
+        self.spurious + self.removals.len()
     }
 
-    /// From the API server's answer to the last gateway, over all changes that
-    /// are everywhere.
+    /// Objects that gateways removed and no tenant deleted: who knows more says
+    /// whether somebody else asked for it, with [`Ledger::judge`].
+    pub fn suspicious(&self) -> BTreeSet<(String, String)> {
+        self.removals.iter().map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Whether the removals of an object were asked for, by somebody else than
+    /// a tenant.
+    pub fn judge(&mut self, object: &(String, String), asked_for: bool) {
+        if asked_for {
+            self.deleted(object);
+        } else {
+            let before = self.removals.len();
+            self.removals.retain(|(_, removed)| removed != object);
+            self.spurious += before - self.removals.len();
+        }
+    }
+
+    /// From the API server's answer to the last gateway, over the last changes
+    /// that are everywhere.
     pub fn propagation(&self) -> Quantiles {
-        let done = self.entries.iter().filter(|entry| entry.waiting.is_empty());
-        quantiles(done.map(|entry| entry.slowest).collect())
+        quantiles(self.done.values().copied().collect())
     }
 
     /// An object that some gateway lacks, for messages.
     pub fn missing(&self) -> Option<String> {
-        let (object, indices) = self.open.first_key_value()?;
-        let entry = self.entries.get(*indices.first()?)?;
+        let (object, numbers) = self.open.first_key_value()?;
+        let entry = self.entries.get(numbers.first()?)?;
         Some(format!("{} {} ({:?}) at {:?}", object.0, object.1, entry.deed, entry.waiting))
     }
 }
@@ -246,6 +314,45 @@ mod tests {
         book.changed(&Change { kind: "APIRoute", key: "n/a".to_owned(), deed: Deed::Deleted }, 0.5);
         assert_eq!(book.spurious_deletions(), 0);
         assert_eq!(book.open(), 1, "the other gateway still has it");
+    }
+
+    #[test]
+    fn a_removal_that_a_person_asked_for_is_not_spurious() {
+        let mut book = ledger();
+        for (gateway, key) in [("g0", "n/a"), ("g1", "n/a"), ("g0", "n/b")] {
+            book.applied(application(gateway, key, None, 1.0));
+        }
+        assert_eq!(book.spurious_deletions(), 3);
+        let suspicious = book.suspicious();
+        assert_eq!(suspicious.len(), 2);
+        for object in suspicious {
+            book.judge(&object, object.1 == "n/a");
+        }
+        assert_eq!((book.spurious_deletions(), book.suspicious().len()), (1, 0));
+        book.applied(application("g2", "n/a", None, 2.0));
+        assert_eq!(book.spurious_deletions(), 1, "a gateway that heard of it later");
+    }
+
+    #[test]
+    fn the_book_does_not_grow_with_the_time() {
+        let mut book = ledger();
+        for number in 0..KEPT as i64 + 2000 {
+            let (key, at) = (format!("n/{number}"), f64::from(u32::try_from(number).unwrap()));
+            book.changed(&wrote(&key, 1), at);
+            for gateway in ["g0", "g1"] {
+                book.applied(application(gateway, &key, Some(1), at));
+            }
+            book.changed(&Change { kind: "APIRoute", key: key.clone(), deed: Deed::Deleted }, at);
+            for gateway in ["g0", "g1"] {
+                book.applied(application(gateway, &key, None, at));
+            }
+        }
+        assert_eq!((book.open(), book.spurious_deletions(), book.changes()), (0, 0, 2 * (KEPT + 2000)));
+        assert_eq!(
+            (book.recent.len(), book.removals.len(), book.entries.len(), book.open.len()),
+            (0, 0, 0, 0)
+        );
+        assert_eq!((book.done.len(), book.deleted.len(), book.deleted_in_order.len()), (KEPT, KEPT, KEPT));
     }
 
     #[test]

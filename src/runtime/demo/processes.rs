@@ -13,6 +13,8 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::environment::for_children;
+
 /// One child process.
 pub struct Process {
     /// Its name in messages and of its log file.
@@ -30,13 +32,8 @@ impl Process {
         let child = Command::new(binary)
             .args(arguments)
             .arg("--exit-with-stdin")
-            // A variable meant for one replica must not reach twenty gateways.
             .env_clear()
-            .envs(
-                ["PATH", "HOME", "TMPDIR"]
-                    .into_iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            )
+            .envs(for_children(std::env::vars_os()))
             // Ctrl-C is for the demo, which then ends its children in order.
             .process_group(0)
             .stdin(Stdio::piped())

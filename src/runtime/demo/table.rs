@@ -67,6 +67,7 @@ pub async fn show(round: &mut Round<'_>, mut observers: Observers) -> anyhow::Re
                 round.fleet.check()?;
             }
             _ = refresh.tick() => {
+                judge_removals(round).await;
                 let mut picture = picture(round).await;
                 picture.problem.clone_from(&problem);
                 match &mut screen {
@@ -94,6 +95,24 @@ pub async fn show(round: &mut Round<'_>, mut observers: Observers) -> anyhow::Re
             }
         }
     }
+}
+
+/// People may delete objects with kubectl, or make them such that they are not
+/// delivered: what gateways then remove was asked for.
+async fn judge_removals(round: &Round<'_>) {
+    let suspicious = with_book(&round.book, |book| book.suspicious());
+    if suspicious.is_empty() {
+        return;
+    }
+    // Without an answer there is no judgement; the next look asks again.
+    let Ok(objects) = view::objects(&round.fleet.clients.objects).await else { return };
+    let delivered = view::delivered(&objects);
+    with_book(&round.book, |book| {
+        for object in suspicious {
+            let asked_for = !delivered.contains(&object);
+            book.judge(&object, asked_for);
+        }
+    });
 }
 
 async fn picture(round: &Round<'_>) -> Picture {

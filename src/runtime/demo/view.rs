@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use flotilla_api::fleet::{SHARD_MAP_NAME, ShardMap};
 use flotilla_avapigw::AvapigwCompiler;
 use flotilla_core::compile::Compiler as _;
@@ -85,20 +86,24 @@ pub async fn objects(client: &Client) -> anyhow::Result<Vec<RawObject>> {
     Ok(all)
 }
 
+/// What gateways must hold when these are all objects: kind, key and spec.
+fn compiled(objects: &[RawObject]) -> Vec<(Kind, &ObjectKey, Bytes)> {
+    let living = || objects.iter().filter(|object| !object.deleting);
+    let known: BTreeSet<(Kind, &ObjectKey)> = living().map(|object| (object.kind, &object.key)).collect();
+    let exists = |kind: Kind, key: &ObjectKey| known.contains(&(kind, key));
+    let compiled = |object: &'_ RawObject| AvapigwCompiler.compile(object, &exists).outcome.ok();
+    living().filter_map(|object| Some((object.kind, &object.key, compiled(object)?.spec_json))).collect()
+}
+
 /// The digest that a gateway must have which holds exactly these objects.
 pub fn expected_digest(objects: &[RawObject]) -> String {
-    let living: BTreeSet<(Kind, &ObjectKey)> =
-        objects.iter().filter(|object| !object.deleting).map(|object| (object.kind, &object.key)).collect();
-    let exists = |kind: Kind, key: &ObjectKey| living.contains(&(kind, key));
-    let compiled: Vec<_> = objects
-        .iter()
-        .filter(|object| !object.deleting)
-        .filter_map(|object| {
-            let outcome = AvapigwCompiler.compile(object, &exists).outcome.ok()?;
-            Some((object.kind, object.key.clone(), outcome.spec_json))
-        })
-        .collect();
-    flotilla_core::digest::digest_of(compiled.iter().map(|(kind, key, spec)| (*kind, key, spec.as_ref())))
+    let compiled = compiled(objects);
+    flotilla_core::digest::digest_of(compiled.iter().map(|(kind, key, spec)| (*kind, *key, spec.as_ref())))
+}
+
+/// Kinds and keys of those objects that gateways are to hold.
+pub fn delivered(objects: &[RawObject]) -> BTreeSet<(String, String)> {
+    compiled(objects).into_iter().map(|(kind, key, _)| (kind.name().to_owned(), key.to_string())).collect()
 }
 
 /// How many of the objects say `Ready=True` for their generation and this

@@ -9,30 +9,30 @@
 //! Nothing here decides; it connects what decides with what talks.
 
 mod feed;
+mod gaps;
 mod history;
 mod lineage;
 mod reporting;
+mod settings;
 mod voices;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use flotilla_avapigw::AvapigwCompiler;
 use flotilla_certs::Identity;
-use flotilla_core::coordination::{BalanceConfig, CoordinationConfig, Identity as Candidate, LeaseTiming};
+use flotilla_core::coordination::Identity as Candidate;
 use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig};
-use flotilla_core::ids::{Instance, Kind, MemberName};
+use flotilla_core::ids::{Instance, Kind};
 use flotilla_core::report::ReportConfig;
 use flotilla_grpc::acceptor::{Acceptor, AcceptorConfig};
 use flotilla_grpc::clock::MonoClock;
 use flotilla_grpc::gateway::{
     DeliveryHandle, DeliveryTask, GatewayService, GatewayServiceConfig, delivery_channel,
 };
-use flotilla_grpc::limits::{GovernorLimits, LimitsConfig};
+use flotilla_grpc::limits::GovernorLimits;
 use flotilla_grpc::peers::{Peers, PeersConfig, PeersParts};
 use flotilla_k8s::client::{Clients, connect};
 use flotilla_k8s::coordination::{Coordination, CoordinationMetrics};
@@ -47,8 +47,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certs::{ReplicaTls, Source};
 use crate::cli::ControllerArgs;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, beside};
 use crate::web::{Readiness, listen, serve_metrics, serve_probes};
+
+use settings::Settings;
 
 /// The handle of this family's delivery task.
 pub type Delivery = DeliveryHandle<AvapigwCompiler>;
@@ -56,6 +58,9 @@ pub type Delivery = DeliveryHandle<AvapigwCompiler>;
 /// How long the parts of a replica may take to end, beyond the time over which
 /// streams are spread.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long answers of the web servers may take at the end.
+const WEB_GRACE: Duration = Duration::from_secs(2);
 
 /// How long one attempt to get from the API server what a start needs may take:
 /// the client itself waits for ever for an answer.
@@ -70,48 +75,6 @@ pub struct Replica {
     peers: TcpListener,
     metrics: TcpListener,
     probes: TcpListener,
-}
-
-/// What follows from the flags.
-struct Settings {
-    member: MemberName,
-    coordination: CoordinationConfig,
-    limits: LimitsConfig,
-}
-
-impl Settings {
-    /// The one place where flags become settings.
-    fn new(args: &ControllerArgs) -> anyhow::Result<Self> {
-        let member = match &args.member_name {
-            Some(name) => name.clone(),
-            None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
-        };
-        let timing = |duration: Duration, renew| LeaseTiming {
-            duration,
-            renew,
-            margin: LeaseTiming::default().margin.max(duration / 20),
-        };
-        let coordination = CoordinationConfig {
-            member_lease: timing(args.member_lease_duration, args.member_lease_renew),
-            leader_lease: timing(args.leader_lease_duration, args.leader_lease_renew),
-            assume_new_cluster: args.new_cluster,
-            balance: BalanceConfig {
-                return_patience: args.member_return_patience,
-                ..BalanceConfig::default()
-            },
-            ..CoordinationConfig::default()
-        };
-        coordination.check().context("--member-lease-…, --leader-lease-…")?;
-        let kibibytes = args.delivery_byte_rate.get().div_ceil(1024);
-        let kibibytes = NonZeroU32::new(kibibytes).unwrap_or(NonZeroU32::MIN);
-        let limits = LimitsConfig {
-            batches_per_second: args.gateway_batch_rate,
-            batch_burst: args.gateway_batch_rate,
-            kibibytes_per_second: kibibytes,
-            kibibyte_burst: kibibytes,
-        };
-        Ok(Settings { member: member.into(), coordination, limits })
-    }
 }
 
 impl Replica {
@@ -169,20 +132,18 @@ impl Replica {
         let Replica { args, settings, clients, gateways, peers, metrics, probes } = self;
         servers.spawn_fallible("metrics", serve_metrics(metrics, registry.clone(), web.clone()));
         servers.spawn_fallible("probes", serve_probes(probes, readiness.clone(), web.clone()));
-        let servers = tokio::spawn(servers.run(Duration::from_secs(2)));
-        let standby = Standby::open(&args, &settings, &clients, &readiness, &cancel).await;
-        let outcome = match standby {
-            Err(error) => Err(error),
-            // Told to end before the API server was there.
-            Ok(None) => Ok(()),
-            Ok(Some(standby)) => {
-                let ports = Ports { gateways, peers, advertised };
-                assemble(args, settings, clients, standby, ports, registry, readiness, cancel).await
+        let told = cancel.clone();
+        let work = async move {
+            match Standby::open(&args, &settings, &clients, &readiness, &told).await? {
+                // Told to end before the API server was there.
+                None => Ok(()),
+                Some(standby) => {
+                    let ports = Ports { gateways, peers, advertised };
+                    assemble(args, settings, clients, standby, ports, registry, readiness, told).await
+                }
             }
         };
-        web.cancel();
-        servers.await??;
-        outcome
+        beside(servers, WEB_GRACE, web, cancel, work).await
     }
 }
 
@@ -417,6 +378,7 @@ async fn assemble(
         config: ReportConfig {
             concurrency: args.status_concurrency.get(),
             patience: settings.coordination.member_lease.duration + Duration::from_secs(1),
+            refresh_every: Duration::from_secs(1) / args.status_refresh_rate.get(),
             ..ReportConfig::default()
         },
         rate: args.status_rate,

@@ -175,6 +175,12 @@ fn path_parameters_have_usable_names() {
     accept(Kind::ApiRoute, prefix("/users/{user_id}/orders/{order1}"));
     accept(Kind::ApiRoute, prefix("/users/a{b}c"));
     refuse(Kind::ApiRoute, prefix("/users/{user-id}"), "spec.match[0].uri.prefix", "{user-id}");
+    for path in ["/a/{x}/{x}", "/{x}/b/{y}/{x}/c"] {
+        refuse(Kind::ApiRoute, prefix(path), "spec.match[0].uri.prefix", "{x} more than once");
+        let exact = route(json!({ "match": [{ "uri": { "exact": path } }] }));
+        refuse(Kind::ApiRoute, exact, "spec.match[0].uri.exact", "{x} more than once");
+    }
+    accept(Kind::ApiRoute, prefix("/a/{x}/b{x}/{x"));
     let exact = route(json!({ "match": [{ "uri": { "exact": "/users/{}" } }] }));
     refuse(Kind::ApiRoute, exact, "spec.match[0].uri.exact", "{}");
 }

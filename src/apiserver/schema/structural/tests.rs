@@ -401,7 +401,7 @@ fn a_status_update_is_judged_by_the_status_alone() {
     assert!(schema.validate_status(&json!({"spec": {"x": 1}, "status": {"n": 2}}), &old).is_empty());
     assert_eq!(
         texts(&schema.validate_status(&json!({"spec": {"x": 1}, "status": {"n": "2"}}), &old)),
-        [r#"status.n: Invalid value: "string": status.n in body must be of type integer: "string""#]
+        [r#"status.n: Invalid value: "string": n in body must be of type integer: "string""#]
     );
 }
 

@@ -234,3 +234,20 @@ fn a_status_that_somebody_wrote_is_told_apart_from_a_content() {
     bench.delete(Kind::ApiRoute, "a/r");
     assert_eq!(stated(&bench), [(Kind::ApiRoute, key("a/s"))]);
 }
+
+#[test]
+fn what_an_object_needs_moves_with_the_existence_of_what_it_names() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/r", "v1 to=b");
+    let needs = |bench: &Bench| bench.delivery.content_of(Kind::ApiRoute, &key("a/r")).unwrap().needs;
+    let before = needs(&bench);
+    assert_eq!(before.get(Kind::ApiRoute), Revision(bench.log.revision));
+    bench.backend("a/b", "v1");
+    let appeared = Revision(bench.log.revision);
+    assert_eq!(needs(&bench).get(Kind::Backend), appeared, "the route was compiled anew");
+    bench.backend("a/b", "v2");
+    assert_eq!(needs(&bench).get(Kind::Backend), appeared, "an edit of the Backend is none of the route's");
+    bench.delete(Kind::Backend, "a/b");
+    assert_eq!(needs(&bench).get(Kind::Backend), Revision(bench.log.revision));
+    assert_eq!(needs(&bench).get(Kind::ApiRoute), before.get(Kind::ApiRoute));
+}
