@@ -118,6 +118,7 @@ async fn observe(
     let stands = |book: &mut Book, number: usize| {
         let link = gateways[number].link();
         if let (Some(attempted), Some(streaming)) = (link.attempted_at, link.streaming_since) {
+            let (attempted, streaming) = (attempted.into_std(), streaming.into_std());
             book.stream(number, attempted.min(streaming), streaming);
         }
     };
