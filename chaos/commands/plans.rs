@@ -10,7 +10,7 @@ use flotilla_plans::{Against, Choice, Ground, Options, Plan};
 
 /// Plays planned faults between real replicas and their API server.
 ///
-/// Without --all and --plan it plays the fixed set that CI plays.
+/// Without --all and --plan it plays a fixed set.
 #[derive(clap::Args)]
 pub struct PlansArgs {
     /// Which API server: the embedded one, or a real kube-apiserver as tests/kube/build.sh builds it
