@@ -1,6 +1,6 @@
 //! The hand-over of namespaces between replicas.
 //!
-//! In the state stands the product's own barrier ([`Handover`]) of every replica;
+//! In the state stands the product's own barrier (`Handover`) of every replica;
 //! maps are planned by `plan_map` and owners computed by `Ownership`. Modelled
 //! around it are Leases, messages and the network:
 //!
