@@ -60,10 +60,8 @@ struct Plan {
 }
 
 /// The exceptions of the map that follows `before`. `draft` is that map without
-/// them; `complete`: whether `loads` speaks of all namespaces. If not, or when
-/// seats come or go, exceptions for those that it does not know are carried over:
-/// reports are exchanged while members change, and one that is late must not move
-/// what it would have named. What is left over then goes with a later plan.
+/// them; `complete`: whether `loads` speaks of all namespaces. If not,
+/// exceptions for those that it does not know are carried over.
 pub fn plan(before: Option<&Ownership>, draft: &PublishedMap, loads: &Loads, complete: bool) -> Exceptions {
     let empty = PublishedMap { exceptions: Exceptions::new(), ..draft.clone() };
     let ring = Ownership::new(empty);
@@ -81,8 +79,7 @@ pub fn plan(before: Option<&Ownership>, draft: &PublishedMap, loads: &Loads, com
         .take(MAX_EXCEPTIONS)
         .filter_map(|unit| Some((unit.slot, seats.get(unit.home?)?.clone())))
         .collect();
-    let kept = |before: &&Ownership| !complete || before.map().seats() != draft.seats();
-    if let Some(before) = before.filter(kept) {
+    if let Some(before) = before.filter(|_| !complete) {
         let known: BTreeSet<Slot> = plan.units.iter().map(|unit| unit.slot).collect();
         for (slot, member) in &before.map().exceptions {
             if exceptions.len() < MAX_EXCEPTIONS && !known.contains(slot) && seats.contains(member) {
