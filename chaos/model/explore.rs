@@ -1,12 +1,20 @@
 //! Explores a model breadth first and says how far it came.
 
 use std::fmt::Debug;
-use std::hash::Hash;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
+
+/// Whether two states count as one. The product's state machines cannot be
+/// compared, so equality follows what is hashed of them, as it does for
+/// stateright itself, which knows a state by its fingerprint only.
+pub(crate) fn same_hash(one: &impl Hash, other: &impl Hash) -> bool {
+    let hashing = BuildHasherDefault::<DefaultHasher>::default();
+    hashing.hash_one(one) == hashing.hash_one(other)
+}
 
 /// A model of which something is promised.
 ///

@@ -8,10 +8,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use flotilla_testing::fleet::waiting::within;
 use flotilla_testing::real_kube::{Options, RealKube};
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 
 use crate::program::flotilla;
 
@@ -214,11 +216,11 @@ fn requests_for_leases_have_their_own_priority(kubectl: &Kubectl) {
         said.contains(schema.trim())
     };
     // New FlowSchemas take effect when the API server has seen them.
-    let deadline = Instant::now() + PATIENCE;
-    while !falls_under_it(&["get", "leases", "--namespace", NAMESPACE]) {
-        assert!(Instant::now() < deadline, "requests for Leases wait with everybody else's");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let effective = within(PATIENCE, "requests for Leases do not wait with everybody else's", async || {
+        let theirs = falls_under_it(&["get", "leases", "--namespace", NAMESPACE]);
+        theirs.then_some(()).ok_or_else(|| "they fall under another FlowSchema".to_owned())
+    });
+    Handle::current().block_on(effective);
     assert!(falls_under_it(&[
         "get",
         "lease",

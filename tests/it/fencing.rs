@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 
 use crate::fleet::objects::answering;
 use crate::fleet::server::replica_user;
-use crate::fleet::waiting::{SOON, figure, within};
+use crate::fleet::waiting::{SOON, figure, throughout, within};
 use crate::fleet::{Against, Fleet, shards};
 
 fn namespaces() -> Vec<String> {
@@ -127,10 +127,12 @@ async fn a_write_of_a_stopped_owner_that_arrives_late_changes_nothing() {
     .await;
     let took_over = sent.elapsed();
     assert!(took_over < late, "the write that is held was to come later");
-    tokio::time::sleep(late - took_over + Duration::from_secs(1)).await;
-    let now = status_of(&fleet, &namespace).await;
-    assert_eq!(now["epoch"], written["epoch"], "the late write stayed: {now}");
-    watching.never_went_back();
+    throughout(late - took_over + Duration::from_secs(1), "the late write comes", async || {
+        watching.never_went_back();
+        let now = status_of(&fleet, &namespace).await;
+        if now["epoch"] == written["epoch"] { Ok(()) } else { Err(format!("it stayed: {now}")) }
+    })
+    .await;
 
     // Then it wakes up, long after its Lease ended, and finds its place.
     fleet.replica(&owner).process().signal(Signal::SIGCONT);
@@ -233,7 +235,11 @@ async fn clocks_at_half_and_double_rate_break_no_safety() {
             fleet.digests_equal(&objects).await
         })
         .await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        throughout(Duration::from_secs(2), "Leases end, also those of members that live", async || {
+            watching.never_went_back();
+            fleet.check()
+        })
+        .await;
     }
     fleet.settled_within(2 * SOON).await;
     watching.never_went_back();

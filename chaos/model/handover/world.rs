@@ -10,6 +10,8 @@ use flotilla_core::ids::{Epoch, Instance, MemberName};
 use flotilla_core::shardmap::{MapMember, OperatorSpec, Ownership};
 use flotilla_core::time::Mono;
 
+use crate::explore::same_hash;
+
 /// Names of the members, by index.
 pub const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -318,11 +320,6 @@ impl Hash for World {
 
 impl PartialEq for World {
     fn eq(&self, other: &Self) -> bool {
-        let key = |world: &World| {
-            let mut hasher = DefaultHasher::new();
-            world.hash(&mut hasher);
-            hasher.finish()
-        };
-        key(self) == key(other)
+        same_hash(self, other)
     }
 }

@@ -1,6 +1,6 @@
 //! The transitions, the promises, and the mistakes that can be made on purpose.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use flotilla_core::version::Version;
 
 use super::gateway::Gateway;
 use super::replica::{NOW, Replica};
-use crate::explore::Promises;
+use crate::explore::{Promises, same_hash};
 
 /// The kinds of the objects, in turn.
 pub const KINDS: [Kind; 2] = [Kind::Backend, Kind::ApiRoute];
@@ -257,12 +257,7 @@ impl Hash for World {
 
 impl PartialEq for World {
     fn eq(&self, other: &Self) -> bool {
-        let key = |world: &World| {
-            let mut hasher = DefaultHasher::new();
-            world.hash(&mut hasher);
-            hasher.finish()
-        };
-        key(self) == key(other)
+        same_hash(self, other)
     }
 }
 

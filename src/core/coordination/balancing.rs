@@ -60,9 +60,6 @@ pub(super) struct Balancing {
     /// The map in force.
     epoch: Epoch,
     members: BTreeSet<MemberName>,
-    /// Whether all reports were about one map at least once, so that `loads`
-    /// speaks of every namespace.
-    knows_all: bool,
     /// Since when this leader knows that a member is away.
     away_since: BTreeMap<MemberName, Mono>,
     /// Something has changed since the last look.
@@ -82,7 +79,6 @@ impl Balancing {
             before: Arc::default(),
             epoch: Epoch(0),
             members: BTreeSet::new(),
-            knows_all: false,
             away_since: BTreeMap::new(),
             unseen: false,
             next_look: Mono(0),
@@ -123,7 +119,6 @@ impl Balancing {
         let of_members = self.reports.iter().filter(|(member, _)| self.members.contains(*member));
         of_members.for_each(|(_, report)| loads.add(report));
         if self.is_current() {
-            self.knows_all = true;
             self.before = Arc::default();
         } else {
             for (position, weight) in &self.before.weights {
@@ -200,7 +195,7 @@ impl Balancing {
             let kept = previous.exceptions.iter().filter(|(_, seat)| seats.contains(*seat));
             return kept.map(|(slot, seat)| (*slot, seat.clone())).collect();
         }
-        plan(Some(&Ownership::new(previous.clone())), draft, &self.loads, self.knows_all)
+        plan(Some(&Ownership::new(previous.clone())), draft, &self.loads)
     }
 
     /// Looks at the balance of the map in force; exceptions that better it, if
@@ -224,7 +219,7 @@ impl Balancing {
         }
         self.not_before = now + self.config.interval;
         self.above_since = None;
-        let exceptions = plan(Some(current), map, &self.loads, true);
+        let exceptions = plan(Some(current), map, &self.loads);
         let planned = Ownership::new(PublishedMap { exceptions: exceptions.clone(), ..map.clone() });
         let after = imbalance(self.loads.homes(&planned).values());
         (after + WORTHWHILE <= before).then_some(exceptions)
@@ -311,7 +306,6 @@ mod tests {
         // One of them gave away everything, by its own word.
         balancing.report("a".into(), Arc::new(LoadReport::new(Epoch(8), Vec::new())));
         assert_eq!(balancing.loads.weights, known);
-        assert!(balancing.knows_all);
         let mut draft = next.clone();
         draft.away.clear();
         let kept = balancing.exceptions(Some(&next), &draft);

@@ -18,7 +18,7 @@
 //! than a tenth of the mean, everyone ends within the bound: a seat above it
 //! would always find one below the mean, which has room.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::AIM;
 use super::load::Loads;
@@ -60,9 +60,8 @@ struct Plan {
 }
 
 /// The exceptions of the map that follows `before`. `draft` is that map without
-/// them; `complete`: whether `loads` speaks of all namespaces. If not,
-/// exceptions for those that it does not know are carried over.
-pub fn plan(before: Option<&Ownership>, draft: &PublishedMap, loads: &Loads, complete: bool) -> Exceptions {
+/// them; `loads` speaks of all namespaces.
+pub fn plan(before: Option<&Ownership>, draft: &PublishedMap, loads: &Loads) -> Exceptions {
     let empty = PublishedMap { exceptions: Exceptions::new(), ..draft.clone() };
     let ring = Ownership::new(empty);
     let seats: Vec<MemberName> = draft.seats().into_iter().collect();
@@ -74,20 +73,11 @@ pub fn plan(before: Option<&Ownership>, draft: &PublishedMap, loads: &Loads, com
     let mut excepted: Vec<&Unit> =
         plan.units.iter().filter(|unit| unit.parted || unit.home != Some(unit.ring)).collect();
     excepted.sort_by_key(|unit| (std::cmp::Reverse(unit.weight), unit.slot));
-    let mut exceptions: Exceptions = excepted
+    excepted
         .into_iter()
         .take(MAX_EXCEPTIONS)
         .filter_map(|unit| Some((unit.slot, seats.get(unit.home?)?.clone())))
-        .collect();
-    if let Some(before) = before.filter(|_| !complete) {
-        let known: BTreeSet<Slot> = plan.units.iter().map(|unit| unit.slot).collect();
-        for (slot, member) in &before.map().exceptions {
-            if exceptions.len() < MAX_EXCEPTIONS && !known.contains(slot) && seats.contains(member) {
-                exceptions.insert(*slot, member.clone());
-            }
-        }
-    }
-    exceptions
+        .collect()
 }
 
 impl Plan {

@@ -254,25 +254,30 @@ fn a_missing_table_delays_statuses_but_not_for_ever() {
     assert_eq!(world.after(6000), ["2/2"]);
 }
 
+/// Of one that acts everywhere.
+fn round(applied: &AppliedView, now: Mono) -> Round<'_> {
+    Round { now, wall: "", acting: 1, epoch: Epoch(1), applied, may_act: &|_| true }
+}
+
 #[test]
 fn a_failed_patch_is_tried_again_later() {
     let mut world = World::new();
     world.fleet.put("x", 5);
     world.gateways(&[(5, 2)]);
-    let round = |now| Round {
-        now,
-        wall: "",
-        acting: 1,
-        epoch: Epoch(1),
-        applied: &world.applied,
-        may_act: &|_| true,
-    };
-    let first = world.reporter.poll(&world.fleet, &round(world.now));
+    let first = world.reporter.poll(&world.fleet, &round(&world.applied, world.now));
     assert_eq!(first.len(), 1);
     let failed = PatchOutcome::Failed(Duration::from_secs(5));
     world.reporter.written(world.now, first[0].kind, &first[0].key, failed);
-    assert!(world.reporter.poll(&world.fleet, &round(world.now + Duration::from_secs(4))).is_empty());
-    assert_eq!(world.reporter.poll(&world.fleet, &round(world.now + Duration::from_secs(5))), first);
+    assert!(
+        world
+            .reporter
+            .poll(&world.fleet, &round(&world.applied, world.now + Duration::from_secs(4)))
+            .is_empty()
+    );
+    assert_eq!(
+        world.reporter.poll(&world.fleet, &round(&world.applied, world.now + Duration::from_secs(5))),
+        first
+    );
 }
 
 #[test]
@@ -282,19 +287,12 @@ fn patches_that_were_given_up_are_made_again() {
         world.fleet.put(&format!("x{n}"), 5);
     }
     world.gateways(&[(5, 2)]);
-    let round = |now| Round {
-        now,
-        wall: "",
-        acting: 1,
-        epoch: Epoch(1),
-        applied: &world.applied,
-        may_act: &|_| true,
-    };
-    let first = world.reporter.poll(&world.fleet, &round(world.now));
+    let first = world.reporter.poll(&world.fleet, &round(&world.applied, world.now));
     assert_eq!(first.len(), 8, "the concurrency");
-    assert!(world.reporter.poll(&world.fleet, &round(world.now)).is_empty());
+    assert!(world.reporter.poll(&world.fleet, &round(&world.applied, world.now)).is_empty());
     world.reporter.abandoned(world.now);
-    let second = world.reporter.poll(&world.fleet, &round(world.now + Duration::from_secs(1)));
+    let second =
+        world.reporter.poll(&world.fleet, &round(&world.applied, world.now + Duration::from_secs(1)));
     assert_eq!(second.len(), 8);
     assert!(second.iter().all(|patch| !first.contains(patch)), "everybody has a turn");
     world.reporter.abandoned(world.now);
@@ -314,9 +312,7 @@ fn conflicts_while_the_watch_lags_become_rare() {
     let mut tries = 0;
     for tick in 0..1000 {
         let now = world.now + Duration::from_millis(tick * 10);
-        let round =
-            Round { now, wall: "", acting: 1, epoch: Epoch(1), applied: &world.applied, may_act: &|_| true };
-        for patch in world.reporter.poll(&world.fleet, &round) {
+        for patch in world.reporter.poll(&world.fleet, &round(&world.applied, now)) {
             tries += 1;
             world.reporter.written(now, patch.kind, &patch.key, PatchOutcome::Conflict);
         }

@@ -86,7 +86,7 @@ impl Fleet {
         let mut placement = Placement::default();
         let floor = before.map_or(Epoch(0), Ownership::epoch);
         let draft = plan_map(None, &spec, &live, &placement, &leader, floor).unwrap();
-        placement.exceptions = exceptions.unwrap_or_else(|| plan(before, &draft, &self.loads, true));
+        placement.exceptions = exceptions.unwrap_or_else(|| plan(before, &draft, &self.loads));
         let map = plan_map(None, &spec, &live, &placement, &leader, floor).unwrap();
         self.ownership = Some(Ownership::new(map));
     }
