@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use flotilla_testing::fleet::Against;
 
 use crate::client::Model;
+use crate::fleet::Ending;
 use crate::limit;
+use crate::workload::{Pace, Whose};
 
 /// Measures how fast changes reach gateways, and what that costs.
 ///
@@ -28,9 +30,25 @@ pub enum Command {
     /// Changes at a steady rate: how long until every gateway has each.
     Propagation(Propagation),
     /// Creations as fast as the API server takes them.
-    Burst(Burst),
+    Burst(Furnished),
     /// Gateways that come all at once and have nothing.
-    Coldsync(Coldsync),
+    Coldsync(Furnished),
+    /// A replica dies, and its gateways come back to the others at once.
+    Reconnect(Furnished),
+    /// Changes while gateways join and leave.
+    Churn(Churn),
+    /// Changes while replicas end and come back by a schedule.
+    Failover(Failover),
+    /// Changes while all replicas are restarted, one after the other.
+    Rolling(Steady),
+    /// Changes of quiet tenants, alone and beside a loud one.
+    Noisy(Noisy),
+    /// Changes to gateways that read, alone and beside some that do not.
+    Slow(Slow),
+    /// The same changes on 1, 2, 3 and 5 replicas.
+    Scale(Steady),
+    /// Changes for hours, with ends of replicas; memory and descriptors are seen.
+    Soak(Soak),
     /// The yardstick's server; scenarios start it themselves.
     #[command(hide = true)]
     LimitServer(limit::Args),
@@ -85,9 +103,9 @@ pub struct Size {
     pub namespaces: u32,
 }
 
-/// `propagation`
+/// Changes at a steady rate.
 #[derive(Debug, Clone, Args)]
-pub struct Propagation {
+pub struct Steady {
     /// What it runs against.
     #[command(flatten)]
     pub fleet: Fleet,
@@ -100,37 +118,110 @@ pub struct Propagation {
     /// For how many seconds changes are made.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub seconds: u32,
-    /// More gateways that do not read what they are sent.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    pub slow: u32,
-    /// Bytes a second that these read.
-    #[arg(long, default_value_t = 0, requires = "slow")]
-    pub slow_rate: u32,
-    /// Measures a bare server with the same clients afterwards, and compares.
-    #[arg(long)]
-    pub vs_limit: bool,
 }
 
-/// `burst`
-#[derive(Debug, Clone, Args)]
-pub struct Burst {
-    /// What it runs against.
-    #[command(flatten)]
-    pub fleet: Fleet,
-    /// How much is there before; `--routes` more are created.
-    #[command(flatten)]
-    pub size: Size,
+impl Steady {
+    /// How fast some of the tenants make changes.
+    pub fn pace(&self, whose: Whose) -> Pace {
+        Pace { rate: self.rate, seconds: self.seconds, whose }
+    }
 }
 
-/// `coldsync`
+/// `burst`, `coldsync`, `reconnect`
 #[derive(Debug, Clone, Args)]
-pub struct Coldsync {
+pub struct Furnished {
     /// What it runs against.
     #[command(flatten)]
     pub fleet: Fleet,
     /// How much there is.
     #[command(flatten)]
     pub size: Size,
+}
+
+/// `propagation`
+#[derive(Debug, Clone, Args)]
+pub struct Propagation {
+    /// The changes.
+    #[command(flatten)]
+    pub steady: Steady,
+    /// Measures a bare server with the same clients afterwards, and compares.
+    #[arg(long)]
+    pub vs_limit: bool,
+}
+
+/// `slow`
+#[derive(Debug, Clone, Args)]
+pub struct Slow {
+    /// The changes.
+    #[command(flatten)]
+    pub steady: Steady,
+    /// More gateways, which do not read what they are sent.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub slow: u32,
+    /// Bytes a second that these read.
+    #[arg(long, default_value_t = 0)]
+    pub slow_rate: u32,
+}
+
+/// `noisy`
+#[derive(Debug, Clone, Args)]
+pub struct Noisy {
+    /// The quiet tenants' changes.
+    #[command(flatten)]
+    pub steady: Steady,
+    /// Changes a second that the loud tenant makes.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub loud_rate: u32,
+}
+
+/// `failover`
+#[derive(Debug, Clone, Args)]
+pub struct Failover {
+    /// The changes.
+    #[command(flatten)]
+    pub steady: Steady,
+    /// Seconds from one end of a replica to the next.
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub every: f64,
+    /// Seconds until it is started again.
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub down: f64,
+    /// How it ends.
+    #[arg(long, value_enum, default_value = "kill")]
+    pub ending: Ending,
+}
+
+/// `churn`
+#[derive(Debug, Clone, Args)]
+pub struct Churn {
+    /// The changes.
+    #[command(flatten)]
+    pub steady: Steady,
+    /// Gateways that join a second.
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    pub joins: f64,
+    /// Seconds that each stays.
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    pub stay: f64,
+}
+
+/// `soak`
+#[derive(Debug, Clone, Args)]
+pub struct Soak {
+    /// The changes.
+    #[command(flatten)]
+    pub steady: Steady,
+    /// Seconds from one end of a replica to the next.
+    #[arg(long, default_value_t = 60.0, value_parser = seconds)]
+    pub every: f64,
+}
+
+/// A positive number of seconds, or of things a second.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.001..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("use a number from 0.001 to 86400".to_owned()),
+    }
 }
 
 /// What a run starts for itself.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use flotilla_certs::{Authority, CertificatePem, TrustRoots};
@@ -16,6 +17,9 @@ use crate::client::{Crew, Reading, Target};
 use crate::process::Usage;
 use crate::tls;
 
+/// A replica that was told to end is gone by then.
+const LEAVING: Duration = Duration::from_secs(60);
+
 /// Namespace of the gateways.
 const GATEWAYS: &str = "loadtest";
 
@@ -26,6 +30,8 @@ pub struct Fleet {
     server: ServerName<'static>,
     credentials: Credentials,
     own: Option<started::Fleet>,
+    /// What processes had used that were ended since, if any was.
+    ended: Option<Usage>,
 }
 
 enum Credentials {
@@ -55,6 +61,7 @@ impl Fleet {
             server,
             credentials: Credentials::Shared(tls::client(&roots, leaf.as_ref())?),
             own: None,
+            ended: None,
         })
     }
 
@@ -72,6 +79,7 @@ impl Fleet {
             server,
             credentials: Credentials::Issued(Box::new(own.authority().await)),
             own: Some(own),
+            ended: None,
         })
     }
 
@@ -80,12 +88,8 @@ impl Fleet {
         self.client.clone()
     }
 
-    /// Starts so many gateways that read freely; they begin with the replicas in turn.
-    pub fn start_gateways(&self, crew: &mut Crew, count: u32) -> anyhow::Result<()> {
-        self.start_readers(crew, "gateway", count, Reading::Freely)
-    }
-
-    /// Starts so many gateways that read as they are told to.
+    /// Starts so many gateways that read as they are told to; they begin with the
+    /// replicas in turn.
     pub fn start_readers(
         &self,
         crew: &mut Crew,
@@ -93,20 +97,32 @@ impl Fleet {
         count: u32,
         reading: Reading,
     ) -> anyhow::Result<()> {
-        for number in 0..count {
-            let name = format!("{prefix}-{number:04}");
-            let tls = match &self.credentials {
-                Credentials::Issued(authority) => tls::gateway(authority, GATEWAYS, &name)?,
-                Credentials::Shared(config) => config.clone(),
-            };
-            let target = Target { operators: self.operators.clone(), server: self.server.clone(), tls };
-            crew.start(GATEWAYS, &name, target, reading);
-        }
+        (0..count).try_for_each(|number| self.start_reader(crew, &format!("{prefix}-{number:04}"), reading))
+    }
+
+    /// Starts one gateway of this name.
+    pub fn start_reader(&self, crew: &mut Crew, name: &str, reading: Reading) -> anyhow::Result<()> {
+        let tls = match &self.credentials {
+            Credentials::Issued(authority) => tls::gateway(authority, GATEWAYS, name)?,
+            Credentials::Shared(config) => config.clone(),
+        };
+        let target = Target { operators: self.operators.clone(), server: self.server.clone(), tls };
+        crew.start(GATEWAYS, name, target, reading);
         Ok(())
     }
 
-    /// What the replicas have used so far; nothing is known of another's.
-    pub fn usage(&mut self) -> anyhow::Result<Vec<Usage>> {
+    /// What all replicas together have used so far, also those that were ended;
+    /// nothing is known of another's.
+    pub fn usage(&mut self) -> anyhow::Result<Usage> {
+        let mut sum = self.ended.unwrap_or_default();
+        for usage in self.usage_by_replica()? {
+            sum.add(&usage);
+        }
+        Ok(sum)
+    }
+
+    /// What each replica that runs has used since its start.
+    pub fn usage_by_replica(&mut self) -> anyhow::Result<Vec<Usage>> {
         let replicas = self.own.iter_mut().flat_map(|own| &mut own.replicas);
         replicas
             .filter(|replica| replica.runs())
@@ -114,4 +130,64 @@ impl Fleet {
             .map(Usage::of)
             .collect()
     }
+
+    /// How many replicas there are.
+    pub fn replicas(&self) -> usize {
+        self.own.as_ref().map_or(self.operators.len(), |own| own.replicas.len())
+    }
+
+    fn own(&mut self) -> anyhow::Result<&mut started::Fleet> {
+        self.own.as_mut().context("this scenario ends replicas: let it start them itself, with --start")
+    }
+
+    /// Ends a replica: by SIGKILL, or by SIGTERM and its own will.
+    pub async fn end(&mut self, index: usize, how: Ending) -> anyhow::Result<()> {
+        let replica = &mut self.own()?.replicas[index];
+        // What it uses while it leaves is not seen.
+        let used = replica.process().id().map(Usage::of).transpose()?.unwrap_or_default();
+        match how {
+            Ending::Kill => replica.kill().await,
+            Ending::Term => {
+                replica.terminate();
+                replica.ended(LEAVING).await;
+            }
+        }
+        let ended = Usage { rss: 0, peak_rss: 0, descriptors: 0, ..used };
+        self.ended.get_or_insert_default().add(&ended);
+        Ok(())
+    }
+
+    /// Starts a replica that was ended, and waits until it serves.
+    pub async fn start_again(&mut self, index: usize) -> anyhow::Result<()> {
+        let replica = &mut self.own()?.replicas[index];
+        replica.start();
+        replica.ready().await;
+        Ok(())
+    }
+
+    /// The sum of a counter over all replicas; `None` when it is not known: for
+    /// another's, and when replicas were ended, which take their counters along.
+    pub async fn counter(&self, name: &str, label: &str) -> Option<f64> {
+        match self.ended {
+            None => Some(self.metric_by_replica(name, label).await?.into_iter().sum()),
+            Some(_) => None,
+        }
+    }
+
+    /// A metric of each replica that runs; `None` for another's.
+    pub async fn metric_by_replica(&self, name: &str, label: &str) -> Option<Vec<f64>> {
+        let running = self.own.as_ref()?.replicas.iter().filter(|replica| replica.runs());
+        let each = futures::future::join_all(running.map(|replica| replica.metric(name, label))).await;
+        Some(each.into_iter().map(Result::unwrap_or_default).collect())
+    }
+}
+
+/// How a replica ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// SIGKILL
+    Kill,
+    /// SIGTERM
+    Term,
 }

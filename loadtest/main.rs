@@ -52,6 +52,14 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Propagation(args) => scenarios::propagation::run(&args).await,
         Command::Burst(args) => scenarios::burst::run(&args).await,
         Command::Coldsync(args) => scenarios::coldsync::run(&args).await,
+        Command::Reconnect(args) => scenarios::reconnect::run(&args).await,
+        Command::Churn(args) => scenarios::churn::run(&args).await,
+        Command::Failover(args) => scenarios::failover::failover(&args).await,
+        Command::Rolling(args) => scenarios::failover::rolling(&args).await,
+        Command::Noisy(args) => scenarios::noisy::run(&args).await,
+        Command::Slow(args) => scenarios::slow::run(&args).await,
+        Command::Scale(args) => scenarios::scale::run(&args).await,
+        Command::Soak(args) => scenarios::soak::run(&args).await,
         Command::LimitServer(args) => limit::run(args).await.map(|()| true),
     }
 }

@@ -48,16 +48,17 @@ impl Usage {
         })
     }
 
-    /// What several processes have used since an earlier look at each.
-    pub fn since(now: &[Usage], before: &[Usage]) -> Usage {
-        let mut sum = Usage::default();
-        for (now, before) in now.iter().zip(before) {
-            sum.cpu_seconds += now.cpu_seconds - before.cpu_seconds;
-            sum.peak_rss += now.peak_rss;
-            sum.rss += now.rss;
-            sum.descriptors += now.descriptors;
-        }
-        sum
+    /// Adds what another process has used.
+    pub fn add(&mut self, other: &Usage) {
+        self.cpu_seconds += other.cpu_seconds;
+        self.peak_rss += other.peak_rss;
+        self.rss += other.rss;
+        self.descriptors += other.descriptors;
+    }
+
+    /// The same with the CPU time since an earlier look.
+    pub fn since(self, before: &Usage) -> Usage {
+        Usage { cpu_seconds: self.cpu_seconds - before.cpu_seconds, ..self }
     }
 }
 

@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::cli::{self, Size};
 use crate::client::{Tally, Violations};
-use crate::process::Usage;
+use crate::process::{Usage, load};
 
 /// A distribution, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -44,8 +45,18 @@ pub struct Spread {
     pub last_ms: Quantiles,
     /// To the last acknowledgement.
     pub acknowledged_ms: Quantiles,
+    /// To the last gateway of those whose stream was not interrupted meanwhile;
+    /// absent where none was interrupted.
+    pub stayed_ms: Option<Quantiles>,
     /// To the status that says Ready; absent where statuses are not followed.
     pub ready_ms: Option<Quantiles>,
+    /// How long gateways were without a stream, and how long they then took to
+    /// have all that was written before their return.
+    pub away_ms: Option<Quantiles>,
+    /// See `away_ms`.
+    pub caught_up_ms: Option<Quantiles>,
+    /// Writes of statuses for each change; absent where that is not known.
+    pub status_patches_per_change: Option<f64>,
     /// Messages to each gateway, on average.
     pub messages_per_gateway: f64,
     /// Bytes of messages to each gateway, on average.
@@ -61,6 +72,7 @@ impl Spread {
     /// gateways.
     pub fn new(tally: &Tally, gateways: u32, messages: u64, bytes: u64, servers: Usage) -> Self {
         let deliveries = tally.changes as f64 * f64::from(gateways);
+        let known = |found: &Histogram<u64>| (!found.is_empty()).then(|| found.into());
         Spread {
             changes: tally.changes,
             missing: tally.open,
@@ -68,7 +80,11 @@ impl Spread {
             median_ms: (&tally.median).into(),
             last_ms: (&tally.last).into(),
             acknowledged_ms: (&tally.acknowledged).into(),
-            ready_ms: (!tally.ready.is_empty()).then(|| (&tally.ready).into()),
+            stayed_ms: (!tally.away.is_empty()).then(|| (&tally.stayed).into()),
+            ready_ms: known(&tally.ready),
+            away_ms: known(&tally.away),
+            caught_up_ms: known(&tally.caught_up),
+            status_patches_per_change: None,
             messages_per_gateway: messages as f64 / f64::from(gateways),
             bytes_per_gateway: bytes as f64 / f64::from(gateways),
             servers,
@@ -76,8 +92,17 @@ impl Spread {
         }
     }
 
-    /// A few lines for people.
-    pub fn lines(&self, name: &str) -> Vec<String> {
+    /// Says how many statuses were written meanwhile.
+    pub fn status_patches(&mut self, patches: f64) {
+        self.status_patches_per_change = Some(patches / (self.changes as f64).max(1.0));
+    }
+
+    /// Says it to people.
+    pub fn say(&self, name: &str) {
+        self.lines(name).iter().for_each(|line| say(line));
+    }
+
+    fn lines(&self, name: &str) -> Vec<String> {
         let row = |what: &str, found: &Quantiles| {
             format!(
                 "  {what:<22} p50 {:>9.2} ms   p99 {:>9.2} ms   max {:>9.2} ms",
@@ -91,23 +116,88 @@ impl Spread {
             row("last gateway", &self.last_ms),
             row("last acknowledgement", &self.acknowledged_ms),
         ];
-        lines.extend(self.ready_ms.as_ref().map(|ready| row("status Ready", ready)));
+        let optional = [
+            ("… of those that stayed", &self.stayed_ms),
+            ("status Ready", &self.ready_ms),
+            ("without a stream", &self.away_ms),
+            ("then caught up", &self.caught_up_ms),
+        ];
+        lines.extend(optional.iter().filter_map(|(what, found)| Some(row(what, found.as_ref()?))));
         lines.push(format!(
             "  per gateway            {:.1} messages, {:.0} bytes",
             self.messages_per_gateway, self.bytes_per_gateway
         ));
+        lines.extend(
+            self.status_patches_per_change
+                .map(|patches| format!("  statuses               {patches:.2} writes a change")),
+        );
         lines.push(format!(
             "  servers                {:.2} s of CPU, {:.1} µs a delivery, peak {:.1} MiB",
             self.servers.cpu_seconds,
             self.cpu_micros_per_delivery,
-            self.servers.peak_rss as f64 / f64::from(1 << 20)
+            mebibytes(self.servers.peak_rss)
         ));
         lines
     }
 }
 
-/// Whether everything ended as it must.
+/// Under which conditions something was measured.
 #[derive(Debug, Serialize)]
+pub struct Conditions {
+    /// The scenario's name.
+    pub scenario: &'static str,
+    /// How much there was.
+    #[serde(flatten)]
+    pub size: Size,
+    /// How many replicas.
+    pub replicas: usize,
+    /// Which API server.
+    pub api: String,
+    /// The machine's load average at the end, this run included.
+    pub load_average: f64,
+}
+
+impl Conditions {
+    /// Those of now.
+    pub fn new(scenario: &'static str, args: &cli::Fleet, size: Size) -> Self {
+        let (replicas, api) = match &args.kubeconfig {
+            None => (args.start.replicas, format!("{:?}", args.start.api).to_lowercase()),
+            Some(_) => (args.operators.len(), "another".to_owned()),
+        };
+        Conditions { scenario, size, replicas, api, load_average: load() }
+    }
+}
+
+/// What a scenario found.
+#[derive(Debug, Serialize)]
+pub struct Report<T> {
+    /// Under which conditions.
+    #[serde(flatten)]
+    pub conditions: Conditions,
+    /// What is particular to it.
+    #[serde(flatten)]
+    pub found: T,
+    /// Whether everything ended as it must.
+    pub outcome: Outcome,
+}
+
+impl<T: Serialize> Report<T> {
+    /// Says how it ended, writes it where it is wanted, and returns whether all
+    /// held that must.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn finish(&self, json: Option<&Path>) -> anyhow::Result<bool> {
+        say(&format!("load average {:.1}; {:?}", self.conditions.load_average, self.outcome));
+        if let Some(file) = json {
+            write_json(self, file)?;
+        }
+        Ok(self.outcome.held())
+    }
+}
+
+/// Whether everything ended as it must.
+#[derive(Debug, Default, Serialize)]
 pub struct Outcome {
     /// What must never happen.
     pub violations: Violations,
@@ -118,10 +208,22 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Outcome) {
+        self.violations.add(&other.violations);
+        self.unequal_gateways += other.unequal_gateways;
+        self.missing += other.missing;
+    }
+
     /// Whether it did.
     pub fn held(&self) -> bool {
         self.violations.none() && self.unequal_gateways == 0 && self.missing == 0
     }
+}
+
+/// Bytes in the unit in which people think of memory.
+pub fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// Says a line to people: on standard error, since standard output may be JSON.
@@ -130,11 +232,7 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Writes a result where it is wanted.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_json(result: &impl Serialize, to: &Path) -> anyhow::Result<()> {
+fn write_json(result: &impl Serialize, to: &Path) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(result)?;
     if to == Path::new("-") {
         writeln!(std::io::stdout().lock(), "{text}").context("standard output")

@@ -1,6 +1,8 @@
 //! What tenants have and change.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,12 +27,36 @@ pub const ROUTE: u64 = 1;
 /// Writes that may be under way at once.
 const AT_ONCE: usize = 64;
 
+/// How fast changes are made, and whose routes they change.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Changes a second.
+    pub rate: u32,
+    /// For how long, in seconds.
+    pub seconds: u32,
+    /// Whose.
+    pub whose: Whose,
+}
+
+/// Some of the tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// All.
+    All,
+    /// The one with the first namespace. Its changes are not measured.
+    Loud,
+    /// All others.
+    Quiet,
+}
+
 /// Routes, spread over namespaces.
 #[derive(Clone)]
 pub struct Routes {
     client: Client,
     api: Api<DynamicObject>,
     size: Size,
+    /// How many changes were made: no two specs are the same.
+    made: Arc<AtomicU64>,
 }
 
 fn resource() -> ApiResource {
@@ -43,7 +69,7 @@ fn resource() -> ApiResource {
 impl Routes {
     /// So many routes in so many namespaces, none of which is there yet.
     pub fn new(client: Client, size: Size) -> Self {
-        Routes { api: Api::all_with(client.clone(), &resource()), client, size }
+        Routes { api: Api::all_with(client.clone(), &resource()), client, size, made: Arc::default() }
     }
 
     /// Namespace and name of the route of this number.
@@ -112,7 +138,8 @@ impl Routes {
         Api::namespaced_with(self.client.clone(), namespace, &resource())
     }
 
-    async fn change(&self, number: u32, turn: u64) -> anyhow::Result<u64> {
+    async fn change(&self, number: u32) -> anyhow::Result<u64> {
+        let turn = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         let (namespace, name) = self.name(number);
         let patch = Patch::Merge(json!({"spec": self.spec(number, turn)}));
         let made = self.of(&namespace).patch(&name, &PatchParams::default(), &patch).await?;
@@ -121,7 +148,8 @@ impl Routes {
 
     /// Changes routes in turn at a steady rate, whatever becomes of the changes
     /// before: a slow server must not slow the measurement down.
-    pub async fn keep_changing(&self, board: &Arc<Board>, rate: u32, seconds: u32) -> anyhow::Result<()> {
+    pub async fn keep_changing(&self, board: &Arc<Board>, pace: Pace) -> anyhow::Result<()> {
+        let Pace { rate, seconds, whose } = pace;
         let begun = Instant::now();
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let mut writes = JoinSet::new();
@@ -130,9 +158,9 @@ impl Routes {
             let permit = room.clone().acquire_owned().await?;
             let (routes, board) = (self.clone(), board.clone());
             writes.spawn(async move {
-                let number = (turn % u64::from(routes.size.routes)) as u32;
-                let generation = routes.change(number, turn + 1).await?;
-                board.written(routes.key(number), generation, board.now(), true);
+                let number = routes.in_turn(whose, turn);
+                let generation = routes.change(number).await?;
+                board.written(routes.key(number), generation, board.now(), whose != Whose::Loud);
                 drop(permit);
                 anyhow::Ok(())
             });
@@ -146,6 +174,21 @@ impl Routes {
         Ok(())
     }
 
+    /// The number of the route whose turn it is.
+    fn in_turn(&self, whose: Whose, turn: u64) -> u32 {
+        let Size { routes, namespaces, .. } = self.size;
+        let nth = |of: u32| (turn % u64::from(of.max(1))) as u32;
+        match whose {
+            Whose::All => nth(routes),
+            Whose::Loud => nth(routes.div_ceil(namespaces)) * namespaces,
+            // Rows of one route from each namespace, without the first.
+            Whose::Quiet => {
+                let quiet = nth(routes - routes.div_ceil(namespaces));
+                quiet / (namespaces - 1) * namespaces + quiet % (namespaces - 1) + 1
+            }
+        }
+    }
+
     /// Deletes the routes of these numbers; the board is told before.
     pub async fn delete(&self, numbers: std::ops::Range<u32>, board: &Board) -> anyhow::Result<()> {
         for number in numbers {
@@ -157,7 +200,7 @@ impl Routes {
     }
 
     /// Tells the board of every status that says Ready, for ever.
-    pub async fn follow_statuses(&self, board: &Board) -> anyhow::Result<()> {
+    pub async fn follow_statuses(&self, board: &Board) -> anyhow::Result<Infallible> {
         let listed = self.api.list_metadata(&ListParams::default().limit(1)).await?;
         let mut revision = listed.metadata.resource_version.context("a list without resourceVersion")?;
         loop {
@@ -198,4 +241,25 @@ fn ready(object: &DynamicObject) -> Option<u64> {
     let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
     let generation = ready["observedGeneration"].as_u64().or(status["observedGeneration"].as_u64())?;
     (ready["status"] == "True").then_some(generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_loud_and_the_quiet_have_all_routes_between_them() {
+        let config = kube::Config::new("http://localhost".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        for (routes, namespaces) in [(1000, 50), (101, 10), (7, 2)] {
+            let all = Routes::new(client.clone(), Size { gateways: 1, routes, namespaces });
+            let numbers = |whose| (0..2000).map(|turn| all.in_turn(whose, turn)).collect::<BTreeSet<_>>();
+            let (loud, quiet) = (numbers(Whose::Loud), numbers(Whose::Quiet));
+            assert!(loud.is_disjoint(&quiet));
+            assert_eq!(&loud | &quiet, numbers(Whose::All));
+            assert!(loud.iter().all(|number| all.name(*number).0 == "load-0000"));
+        }
+    }
 }

@@ -27,6 +27,7 @@ struct Change {
 
 /// Everything that a run has measured about changes. Histograms are in
 /// microseconds.
+#[derive(Clone)]
 pub struct Tally {
     /// To the first gateway.
     pub first: Histogram<u64>,
@@ -36,25 +37,64 @@ pub struct Tally {
     pub last: Histogram<u64>,
     /// To the last acknowledgement that was answered.
     pub acknowledged: Histogram<u64>,
+    /// To the last gateway of those whose stream was not interrupted meanwhile.
+    pub stayed: Histogram<u64>,
     /// To the status that says so.
     pub ready: Histogram<u64>,
+    /// How long gateways were without a stream.
+    pub away: Histogram<u64>,
+    /// From a stream's beginning until the gateway had what had been written
+    /// before that.
+    pub caught_up: Histogram<u64>,
+    /// When each change was answered and how long it took to the last gateway.
+    pub course: Vec<(Duration, Duration)>,
     /// Changes that were written and counted.
     pub changes: u64,
     /// Changes that have not reached every gateway.
     pub open: usize,
 }
 
+/// How a gateway's streams came and went.
+#[derive(Default)]
+struct Connections {
+    /// From the loss of a stream to the next one.
+    gaps: Vec<(Duration, Option<Duration>)>,
+    /// When the stream began, until it has what was written before.
+    catching_up: Option<Duration>,
+}
+
+impl Connections {
+    fn interrupted(&self, from: Duration, to: Duration) -> bool {
+        self.gaps.iter().any(|(lost, back)| *lost <= to && back.is_none_or(|back| back >= from))
+    }
+}
+
 struct Inner {
-    gateways: usize,
+    gateways: Vec<Connections>,
     changes: ByKey<Vec<Change>>,
     deleted: ByKey<()>,
-    first: Histogram<u64>,
-    median: Histogram<u64>,
-    last: Histogram<u64>,
-    acknowledged: Histogram<u64>,
-    ready: Histogram<u64>,
-    count: u64,
+    tally: Tally,
     watch_status: bool,
+}
+
+impl Tally {
+    fn new() -> Self {
+        // Three digits are more than such a measurement is worth.
+        let histogram = || Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are allowed"));
+        Tally {
+            first: histogram(),
+            median: histogram(),
+            last: histogram(),
+            acknowledged: histogram(),
+            stayed: histogram(),
+            ready: histogram(),
+            away: histogram(),
+            caught_up: histogram(),
+            course: Vec::new(),
+            changes: 0,
+            open: 0,
+        }
+    }
 }
 
 /// The board that writers, gateways and the observer of statuses write on.
@@ -67,23 +107,43 @@ impl Board {
     /// A board for so many gateways. `watch_status` says whether changes are
     /// followed until their status is written.
     pub fn new(gateways: usize, watch_status: bool) -> Self {
-        // Three digits are more than such a measurement is worth.
-        let histogram = || Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are allowed"));
         Board {
             origin: Instant::now(),
             inner: Mutex::new(Inner {
-                gateways,
+                gateways: std::iter::repeat_with(Connections::default).take(gateways).collect(),
                 changes: ByKey::default(),
                 deleted: ByKey::default(),
-                first: histogram(),
-                median: histogram(),
-                last: histogram(),
-                acknowledged: histogram(),
-                ready: histogram(),
-                count: 0,
+                tally: Tally::new(),
                 watch_status,
             }),
         }
+    }
+
+    /// Forgets what was measured so far.
+    pub fn begin_anew(&self) {
+        self.with(|inner| inner.tally = Tally::new());
+    }
+
+    /// A gateway has lost its stream.
+    pub fn lost(&self, gateway: usize, at: Duration) {
+        self.with(|inner| {
+            let connections = &mut inner.gateways[gateway];
+            connections.catching_up = None;
+            connections.gaps.push((at, None));
+        });
+    }
+
+    /// A gateway has a stream, the first or another one.
+    pub fn connected(&self, gateway: usize, at: Duration) {
+        self.with(|inner| {
+            let connections = &mut inner.gateways[gateway];
+            // The first one is no return.
+            let Some((lost, back @ None)) = connections.gaps.last_mut() else { return };
+            *back = Some(at);
+            inner.tally.away.saturating_record((at - *lost).as_micros() as u64);
+            connections.catching_up = Some(at);
+            inner.look_whether_caught_up(gateway, at);
+        });
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut Inner) -> R) -> R {
@@ -101,7 +161,7 @@ impl Board {
             let change = inner.change(key, generation);
             change.answered = Some(at);
             change.measured = measured;
-            inner.count += u64::from(measured);
+            inner.tally.changes += u64::from(measured);
             inner.settle(key);
         });
     }
@@ -133,6 +193,7 @@ impl Board {
             for (key, generation) in taken {
                 inner.reached(*key, *generation, |change| change.applied[gateway].get_or_insert(at));
             }
+            inner.look_whether_caught_up(gateway, at);
         });
     }
 
@@ -165,15 +226,7 @@ impl Board {
 
     /// What was measured so far.
     pub fn tally(&self) -> Tally {
-        self.with(|inner| Tally {
-            first: inner.first.clone(),
-            median: inner.median.clone(),
-            last: inner.last.clone(),
-            acknowledged: inner.acknowledged.clone(),
-            ready: inner.ready.clone(),
-            changes: inner.count,
-            open: inner.open(),
-        })
+        self.with(|inner| Tally { open: inner.open(), ..inner.tally.clone() })
     }
 }
 
@@ -183,7 +236,7 @@ impl Inner {
     }
 
     fn change(&mut self, key: u64, generation: u64) -> &mut Change {
-        let gateways = self.gateways;
+        let gateways = self.gateways.len();
         let changes = self.changes.entry(key).or_default();
         let place = changes.iter().position(|change| change.generation == generation).unwrap_or_else(|| {
             changes.push(Change {
@@ -207,13 +260,27 @@ impl Inner {
         }
     }
 
+    /// A gateway that came back has caught up when it has all that was answered
+    /// before its return.
+    fn look_whether_caught_up(&mut self, gateway: usize, at: Duration) {
+        let Some(back) = self.gateways[gateway].catching_up else { return };
+        let lacks = |change: &Change| {
+            change.applied[gateway].is_none() && change.answered.is_some_and(|answered| answered <= back)
+        };
+        if !self.changes.values().flatten().any(lacks) {
+            self.gateways[gateway].catching_up = None;
+            self.tally.caught_up.saturating_record((at - back).as_micros() as u64);
+        }
+    }
+
     /// Moves what is finished into the histograms.
     fn settle(&mut self, key: u64) {
-        let Some(changes) = self.changes.get_mut(&key) else { return };
+        let Self { gateways, changes, tally, watch_status, .. } = self;
+        let Some(changes) = changes.get_mut(&key) else { return };
         let finished = |change: &Change| {
             change.answered.is_some()
                 && change.acknowledged.iter().all(Option::is_some)
-                && (change.ready.is_some() || !self.watch_status || !change.measured)
+                && (change.ready.is_some() || !*watch_status || !change.measured)
         };
         for change in changes.extract_if(.., |change| finished(change)) {
             let Some(answered) = change.answered.filter(|_| change.measured) else { continue };
@@ -221,12 +288,22 @@ impl Inner {
             let mut applied: Vec<u64> = change.applied.iter().flatten().copied().map(since).collect();
             applied.sort_unstable();
             let acknowledged = change.acknowledged.iter().flatten().copied().map(since).max();
-            self.first.saturating_record(applied.first().copied().unwrap_or(0));
-            self.median.saturating_record(applied.get(applied.len() / 2).copied().unwrap_or(0));
-            self.last.saturating_record(applied.last().copied().unwrap_or(0));
-            self.acknowledged.saturating_record(acknowledged.unwrap_or(0));
+            let last = applied.last().copied().unwrap_or(0);
+            tally.first.saturating_record(applied.first().copied().unwrap_or(0));
+            tally.median.saturating_record(applied.get(applied.len() / 2).copied().unwrap_or(0));
+            tally.last.saturating_record(last);
+            tally.acknowledged.saturating_record(acknowledged.unwrap_or(0));
+            tally.course.push((answered, Duration::from_micros(last)));
             if let Some(ready) = change.ready {
-                self.ready.saturating_record(since(ready));
+                tally.ready.saturating_record(since(ready));
+            }
+            let stayed = change
+                .applied
+                .iter()
+                .zip(&*gateways)
+                .filter_map(|(at, gateway)| at.filter(|at| !gateway.interrupted(answered, *at)));
+            if let Some(last) = stayed.max() {
+                tally.stayed.saturating_record(since(last));
             }
         }
         if changes.is_empty() {
@@ -278,6 +355,24 @@ mod tests {
         assert_eq!(board.open(), 0);
         board.written(7, 2, at(100), true);
         assert_eq!((board.tally().last.max(), board.open()), (0, 0));
+    }
+
+    #[test]
+    fn a_gateway_that_was_away_counts_among_all_and_not_among_those_that_stayed() {
+        let board = Board::new(2, false);
+        board.connected(0, at(10));
+        board.connected(1, at(10));
+        board.lost(1, at(90));
+        board.written(7, 2, at(100), true);
+        take(&board, 0, 2, 110);
+        board.connected(1, at(1090));
+        take(&board, 1, 2, 1100);
+        let tally = board.tally();
+        assert_eq!((tally.last.max(), tally.stayed.max()), (1000, 10));
+        assert_eq!((tally.away.len(), tally.away.max()), (1, 1000));
+        assert_eq!((tally.caught_up.len(), tally.caught_up.max()), (1, 10));
+        board.begin_anew();
+        assert_eq!(board.tally().changes, 0);
     }
 
     #[test]

@@ -155,8 +155,11 @@ impl Gateway {
         let stream = connection.stream(&self.info.stream(&registered.session, &self.version)).await?;
         *failures = 0;
         let counters = self.shared.counters.clone();
+        let board = self.shared.board.clone();
         counters.connected.fetch_add(1, Ordering::Relaxed);
+        board.connected(self.number, board.now());
         let end = self.follow(&connection, &registered, stream).await;
+        board.lost(self.number, board.now());
         counters.connected.fetch_sub(1, Ordering::Relaxed);
         counters.losses.fetch_add(1, Ordering::Relaxed);
         end

@@ -1,8 +1,17 @@
 //! What can be measured.
 
+mod bench;
 pub mod burst;
+pub mod churn;
 pub mod coldsync;
+pub mod failover;
+pub mod noisy;
 pub mod propagation;
+pub mod reconnect;
+pub mod scale;
+pub mod slow;
+pub mod soak;
+mod yardstick;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

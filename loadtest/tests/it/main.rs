@@ -38,9 +38,60 @@ fn propagation_is_compared_with_a_bare_server() {
 
 #[test]
 fn gateways_that_never_read_hold_up_nobody() {
-    let size = ["propagation", "--gateways", "3", "--routes", "100", "--namespaces", "5"];
+    let size = ["slow", "--gateways", "3", "--routes", "100", "--namespaces", "5"];
     let result = result(&[&size[..], &["--rate", "20", "--seconds", "2", "--slow", "2"]].concat());
-    assert_eq!(result["controller"]["changes"], 40);
+    assert_eq!((&result["alone"]["changes"], &result["beside"]["changes"]), (&40.into(), &40.into()));
+}
+
+#[test]
+fn only_quiet_tenants_are_measured_beside_a_loud_one() {
+    let size = ["noisy", "--gateways", "3", "--routes", "100", "--namespaces", "5"];
+    let result = result(&[&size[..], &["--rate", "10", "--seconds", "2", "--loud-rate", "50"]].concat());
+    assert_eq!((&result["alone"]["changes"], &result["beside"]["changes"]), (&20.into(), &20.into()));
+}
+
+#[test]
+fn a_kill_loses_nothing_and_what_gateways_missed_is_measured() {
+    let size = ["failover", "--gateways", "6", "--routes", "60", "--namespaces", "6"];
+    let fleet = ["--start", "replicas=2,api=embedded", "--rate", "10", "--seconds", "9"];
+    let result = result(&[&size[..], &fleet[..], &["--every", "4", "--down", "1"]].concat());
+    assert_eq!((&result["ended"], &result["controller"]["changes"]), (&2.into(), &90.into()));
+    for found in ["away_ms", "caught_up_ms", "stayed_ms"] {
+        assert!(result["controller"][found]["max"].as_f64().is_some(), "{found}: {result}");
+    }
+}
+
+#[test]
+fn a_rolling_restart_loses_nothing() {
+    let size = ["rolling", "--gateways", "4", "--routes", "60", "--namespaces", "6"];
+    let fleet = ["--start", "replicas=2,api=embedded", "--rate", "10", "--seconds", "6"];
+    let result = result(&[&size[..], &fleet[..]].concat());
+    assert_eq!((&result["ended"], &result["controller"]["changes"]), (&2.into(), &60.into()));
+}
+
+#[test]
+fn gateways_of_a_replica_that_died_come_back_and_get_little() {
+    let size = ["reconnect", "--gateways", "6", "--routes", "100", "--namespaces", "5"];
+    let result = result(&[&size[..], &["--start", "replicas=2,api=embedded"]].concat());
+    assert_eq!((&result["lost"], &result["full_syncs"]), (&3.into(), &0.into()), "{result}");
+}
+
+#[test]
+fn guests_come_and_go() {
+    let size = ["churn", "--gateways", "3", "--routes", "60", "--namespaces", "3"];
+    let run = ["--rate", "10", "--seconds", "4", "--joins", "2", "--stay", "1"];
+    let result = result(&[&size[..], &run[..]].concat());
+    assert_eq!((&result["came"], &result["controller"]["changes"]), (&8.into(), &40.into()));
+}
+
+#[test]
+fn a_soak_looks_at_memory_and_descriptors() {
+    let size = ["soak", "--gateways", "3", "--routes", "60", "--namespaces", "3"];
+    let run = ["--start", "replicas=2,api=embedded", "--rate", "5", "--seconds", "9", "--every", "4"];
+    let result = result(&[&size[..], &run[..]].concat());
+    let samples = result["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 2);
+    assert!(samples.iter().all(|sample| sample["rss"].as_u64() > Some(0)), "{result}");
 }
 
 #[test]
@@ -62,6 +113,9 @@ fn wrong_flags_are_named() {
         (&["propagation", "--start", "api=docker"], "api=docker"),
         (&["propagation", "--operator", "127.0.0.1:1"], "--kubeconfig"),
         (&["coldsync", "--gateways", "0"], "--gateways"),
+        (&["failover", "--every", "0"], "0.001 to 86400"),
+        (&["failover", "--every", "1", "--down", "2"], "--down"),
+        (&["noisy", "--namespaces", "1"], "--namespaces 1"),
     ] {
         let output = loadtest(arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,0 +1,103 @@
+//! A furnished fleet: routes in the API server, gateways that have them all, and
+//! a board on which everybody writes.
+
+use std::sync::Arc;
+
+use super::{SETTLE, all_hold, traffic};
+use crate::cli;
+use crate::client::{Board, Crew, Reading};
+use crate::fleet::Fleet;
+use crate::process::wait;
+use crate::report::{Outcome, Spread, say};
+use crate::workload::{Pace, Routes};
+
+/// What a scenario measures on.
+pub struct Bench {
+    /// The controller.
+    pub fleet: Fleet,
+    /// What tenants have.
+    pub routes: Routes,
+    /// What is measured.
+    pub board: Arc<Board>,
+    /// The gateways that are measured.
+    pub crew: Crew,
+    size: cli::Size,
+}
+
+impl Bench {
+    /// Starts everything and waits until every gateway has everything.
+    /// `statuses`: whether a change ends with its status.
+    pub async fn open(args: &cli::Fleet, size: cli::Size, statuses: bool) -> anyhow::Result<Bench> {
+        let mut bench = Bench::without_gateways(args, size, statuses).await?;
+        bench.start_gateways()?;
+        all_hold(&bench.crew, size.routes as usize).await?;
+        Ok(bench)
+    }
+
+    /// The same before the gateways come.
+    pub async fn without_gateways(
+        args: &cli::Fleet,
+        size: cli::Size,
+        statuses: bool,
+    ) -> anyhow::Result<Bench> {
+        let fleet = Fleet::open(args).await?;
+        let routes = Routes::new(fleet.client(), size);
+        say(&format!("{} routes in {} namespaces", size.routes, size.namespaces));
+        routes.namespaces().await;
+        routes.create(0..size.routes, None).await?;
+        let board = Arc::new(Board::new(size.gateways as usize, statuses));
+        let crew = Crew::new(board.clone(), args.gateway_model);
+        Ok(Bench { fleet, routes, board, crew, size })
+    }
+
+    /// Lets all gateways come.
+    pub fn start_gateways(&mut self) -> anyhow::Result<()> {
+        say(&format!("{} gateways", self.size.gateways));
+        self.fleet.start_readers(&mut self.crew, "gateway", self.size.gateways, Reading::Freely)
+    }
+
+    /// Makes changes at a steady pace while `meanwhile` is done with the fleet,
+    /// waits until all are everywhere, and says how they spread.
+    pub async fn changes<T>(
+        &mut self,
+        pace: Pace,
+        meanwhile: impl AsyncFnOnce(&mut Fleet) -> anyhow::Result<T>,
+    ) -> anyhow::Result<(Spread, T)> {
+        let Bench { fleet, routes, board, crew, size } = self;
+        board.begin_anew();
+        let (before, (messages, bytes)) = (fleet.usage()?, traffic(crew));
+        let patches = fleet.counter("flotilla_status_patches_total", "").await;
+        let made = tokio::select! {
+            ended = routes.follow_statuses(board) => return Err(match ended {
+                Ok(never) => match never {},
+                Err(error) => error,
+            }),
+            made = async {
+                let (made, ()) =
+                    futures::try_join!(meanwhile(fleet), routes.keep_changing(board, pace))?;
+                // What is missing then is said with the figures.
+                let _ = wait("every change is everywhere", SETTLE, || board.open() == 0).await;
+                anyhow::Ok(made)
+            } => made?,
+        };
+        let used = fleet.usage()?.since(&before);
+        let (messages_now, bytes_now) = traffic(crew);
+        let mut spread =
+            Spread::new(&board.tally(), size.gateways, messages_now - messages, bytes_now - bytes, used);
+        if let (Some(before), Some(now)) = (patches, fleet.counter("flotilla_status_patches_total", "").await)
+        {
+            spread.status_patches(now - before);
+        }
+        Ok((spread, made))
+    }
+
+    /// Deletes one of a hundred routes, which must go everywhere, and looks at
+    /// how everything ended.
+    pub async fn close(self) -> anyhow::Result<Outcome> {
+        let there = self.routes.all().await?.len();
+        let deleted = there / 100;
+        self.routes.delete(0..deleted as u32, &self.board).await?;
+        all_hold(&self.crew, there - deleted).await?;
+        super::outcome(&self.crew, &self.routes, self.board.open()).await
+    }
+}

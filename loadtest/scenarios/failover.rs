@@ -1,0 +1,81 @@
+//! Replicas end and come back while changes are made: one after the other by a
+//! schedule, or all in turn as in a rolling update.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::{Instant, sleep_until};
+
+use super::bench::Bench;
+use crate::cli::{Failover, Steady};
+use crate::fleet::{Ending, Fleet};
+use crate::report::{Conditions, Report, Spread, say};
+use crate::workload::Whose;
+
+#[derive(Debug, Serialize)]
+struct Found {
+    rate: u32,
+    seconds: u32,
+    /// How replicas were ended.
+    ending: Ending,
+    /// How many were.
+    ended: u32,
+    controller: Spread,
+}
+
+/// Ends one replica every few seconds, each in its turn; `false` when something
+/// went wrong that must not.
+///
+/// # Errors
+/// When it cannot measure.
+pub async fn failover(args: &Failover) -> anyhow::Result<bool> {
+    let run = Duration::from_secs(u64::from(args.steady.seconds));
+    let (every, down) = (Duration::from_secs_f64(args.every), Duration::from_secs_f64(args.down));
+    anyhow::ensure!(down < every, "--down {:?} must be shorter than --every {:?}", args.down, args.every);
+    disturbed("failover", &args.steady, args.ending, async |fleet: &mut Fleet| {
+        let begun = Instant::now();
+        let mut ended = 0;
+        while every * (ended + 1) < run {
+            sleep_until(begun + every * (ended + 1)).await;
+            let index = ended as usize % fleet.replicas();
+            fleet.end(index, args.ending).await?;
+            sleep_until(begun + every * (ended + 1) + down).await;
+            fleet.start_again(index).await?;
+            ended += 1;
+        }
+        Ok(ended)
+    })
+    .await
+}
+
+/// Restarts all replicas, the last first, each when the one before serves again;
+/// `false` when something went wrong that must not.
+///
+/// # Errors
+/// When it cannot measure.
+pub async fn rolling(args: &Steady) -> anyhow::Result<bool> {
+    disturbed("rolling", args, Ending::Term, async |fleet: &mut Fleet| {
+        // As a StatefulSet does it.
+        for index in (0..fleet.replicas()).rev() {
+            fleet.end(index, Ending::Term).await?;
+            fleet.start_again(index).await?;
+        }
+        Ok(fleet.replicas() as u32)
+    })
+    .await
+}
+
+async fn disturbed(
+    scenario: &'static str,
+    steady: &Steady,
+    ending: Ending,
+    meanwhile: impl AsyncFnOnce(&mut Fleet) -> anyhow::Result<u32>,
+) -> anyhow::Result<bool> {
+    let mut bench = Bench::open(&steady.fleet, steady.size, true).await?;
+    let (controller, ended) = bench.changes(steady.pace(Whose::All), meanwhile).await?;
+    controller.say(scenario);
+    say(&format!("{ended} replicas were ended"));
+    let found = Found { rate: steady.rate, seconds: steady.seconds, ending, ended, controller };
+    let conditions = Conditions::new(scenario, &steady.fleet, steady.size);
+    Report { conditions, found, outcome: bench.close().await? }.finish(steady.fleet.json.as_deref())
+}
