@@ -25,7 +25,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{FORWARDS, History, Line, Outbox, PeerAddress, Peers, convert};
+use super::lines::Line;
+use super::{FORWARDS, History, Outbox, PeerAddress, Peers, convert};
 
 pub(super) type Client = PeerServiceClient<Channel>;
 
@@ -133,11 +134,9 @@ impl Dialler {
         let member = &self.address.member;
         let (shortest, longest) = self.peers.config.backoff;
         let mut pause = shortest;
-        let mut number = 0;
         while !self.end.is_cancelled() {
-            number += 1;
             let began = Instant::now();
-            match self.exchange(number).await {
+            match self.exchange().await {
                 Ok(()) => debug!(%member, "our stream to a peer ended"),
                 Err(error) => warn!(%member, address = self.address.address, %error, "no stream to a peer"),
             }
@@ -157,7 +156,7 @@ impl Dialler {
     }
 
     /// One stream from dialling to its end.
-    async fn exchange(&self, number: u64) -> Result<(), DialError> {
+    async fn exchange(&self) -> Result<(), DialError> {
         let member = &self.address.member;
         let timeout = self.peers.config.connect_timeout;
         let mut outbox = self.peers.outbox.subscribe();
@@ -186,7 +185,7 @@ impl Dialler {
         info!(%member, instance = hello.instance, address = self.address.address, "our stream to a peer is up");
 
         let (forwards, mut forwarded) = mpsc::channel(FORWARDS);
-        self.peers.lines().insert(member.clone(), Line { forwards, client, number });
+        let number = self.peers.lines().enter(member.clone(), Line { forwards, client });
         self.peers.metrics.peers_connected.inc();
         let ended = tokio::select! {
             () = speaker.speak(&mut outbox, &mut forwarded) => Ok(()),
@@ -206,10 +205,7 @@ impl Dialler {
             }
         };
         self.peers.metrics.peers_connected.dec();
-        let mut lines = self.peers.lines();
-        if lines.get(member).is_some_and(|line| line.number == number) {
-            lines.remove(member);
-        }
+        self.peers.lines().leave(member, number);
         Ok(ended?)
     }
 

@@ -10,9 +10,9 @@
 
 mod convert;
 mod dial;
+mod lines;
 mod listen;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use crate::metrics::Metrics;
 
 pub(crate) use convert::duration_in;
 pub use dial::PeersTask;
+use lines::Lines;
 pub use listen::PeerService;
 
 /// How many events may wait for the runtime; streams then wait, and with them
@@ -188,22 +189,11 @@ struct Outbox {
     testimony: Option<Arc<Testimony>>,
 }
 
-/// A member that we are connected to.
-#[derive(Clone)]
-struct Line {
-    forwards: mpsc::Sender<Message>,
-    client: dial::Client,
-    /// Tells this line from a later one to the same member.
-    number: u64,
-}
-
 /// The replica's voice towards its peers; clones are the same one.
 #[derive(Clone)]
 pub struct Peers {
     outbox: watch::Sender<Outbox>,
-    /// Lines that are up, by member: entered after the other side's Hello and
-    /// removed when the stream ends.
-    lines: Arc<Mutex<BTreeMap<MemberName, Line>>>,
+    lines: Arc<Mutex<Lines>>,
     config: Arc<PeersConfig>,
     metrics: Metrics,
 }
@@ -299,7 +289,7 @@ impl Peers {
 
     /// The members that we reach at present.
     pub fn connected(&self) -> Vec<MemberName> {
-        self.lines().keys().cloned().collect()
+        self.lines().members().cloned().collect()
     }
 
     /// Passes an acknowledgement on to the replica that has its session. The
@@ -321,7 +311,7 @@ impl Peers {
 
     fn forward(&self, what: &str, message: impl Fn() -> Message) -> bool {
         let mut handed = false;
-        for line in self.lines().values() {
+        for line in self.lines().all() {
             let outcome = match line.forwards.try_send(message()) {
                 Ok(()) => {
                     handed = true;
@@ -337,7 +327,7 @@ impl Peers {
     /// Asks all members for deletions of a kind above `since`. Of the answers
     /// the one that reaches furthest is taken.
     pub async fn history(&self, kind: Kind, since: Revision) -> Option<History> {
-        let clients: Vec<_> = self.lines().values().map(|line| line.client.clone()).collect();
+        let clients: Vec<_> = self.lines().all().map(|line| line.client.clone()).collect();
         let mut questions: FuturesUnordered<_> = clients
             .into_iter()
             .map(|client| dial::ask(client, kind, since, self.config.history_timeout))
@@ -355,8 +345,8 @@ impl Peers {
         best
     }
 
-    fn lines(&self) -> std::sync::MutexGuard<'_, BTreeMap<MemberName, Line>> {
-        // A panic elsewhere leaves the map whole: every change is one call.
+    fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
+        // A panic elsewhere leaves the lines whole: no change of them can panic.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
