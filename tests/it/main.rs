@@ -5,6 +5,7 @@
 mod api_errors;
 mod chart;
 mod cli;
+mod cold_start;
 mod demo;
 mod fencing;
 mod fleet;

@@ -40,6 +40,18 @@ struct Known {
     epoch: Option<i64>,
 }
 
+impl Known {
+    /// Whether it says of the present generation that gateways have it, or that
+    /// one of them rejects it.
+    fn is_last_word(&self, object: &RawObject) -> bool {
+        let ready = self.conditions.iter().find(|one| one.type_ == ConditionType::Ready.as_str());
+        let last = |one: &Condition| {
+            one.status == ConditionStatus::True.as_str() || one.reason == Reason::ApplyFailed.as_str()
+        };
+        self.observed_generation == Some(object.generation) && ready.is_some_and(last)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AppliedGateway {
@@ -61,8 +73,9 @@ impl StatusPlanner for AvapigwStatus {
         let known: Known = serde_json::from_slice(&object.status).unwrap_or_default();
         let epoch = i64::try_from(epoch.0).unwrap_or(i64::MAX);
         if known.epoch.is_some_and(|written| written > epoch) {
-            return PlannedStatus { patch: None, finality: Finality::Fenced };
+            return PlannedStatus { patch: None, finality: Finality::Fenced, stands: false };
         }
+        let stands = validity == Validity::Valid && known.is_last_word(object);
         let (ready, finality) = ready(object, validity, reach);
         let mut conditions = known.conditions.clone();
         let mut changed = set_condition(&mut conditions, &ready, wall);
@@ -87,7 +100,7 @@ impl StatusPlanner for AvapigwStatus {
         status.insert("conditions".to_owned(), json!(conditions));
         status.insert("epoch".to_owned(), epoch.into());
         status.insert("observedGeneration".to_owned(), object.generation.into());
-        PlannedStatus { patch: changed.then(|| patch(object, status)), finality }
+        PlannedStatus { patch: changed.then(|| patch(object, status)), finality, stands }
     }
 }
 

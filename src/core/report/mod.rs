@@ -13,6 +13,13 @@
 //! a bounded number: rounds run where the objects are, and deliveries wait for
 //! them.
 //!
+//! Whoever has just started knows no gateway yet, and whoever takes a namespace
+//! over knows what stands there: the last word of the owner before. While that
+//! still speaks of the present content, only gateways can make it untrue, so it
+//! is left alone until they have stopped coming and going, like a count. A
+//! replica that has not seen a single gateway since its start waits for as long
+//! as gateways pause before they connect again; then it says that there is none.
+//!
 //! What a status says is the family's business ([`StatusPlanner`]); the
 //! reporter decides when to ask and when to write.
 
@@ -27,7 +34,7 @@ use self::refresh::RefreshQueue;
 use crate::applied::{AppliedView, Census, Reach};
 use crate::breakage::{Breakage, Breakages};
 use crate::compile::Invalid;
-use crate::ids::{Epoch, Frontier, Kind, ObjectKey};
+use crate::ids::{Epoch, Frontier, Kind, ObjectKey, Revision};
 use crate::object::RawObject;
 use crate::time::Mono;
 
@@ -59,6 +66,9 @@ pub struct PlannedStatus {
     pub patch: Option<Vec<u8>>,
     /// Whether this is the last word.
     pub finality: Finality,
+    /// Whether the status that is there is the last word about the object's
+    /// present generation, so that only gateways can have made it untrue.
+    pub stands: bool,
 }
 
 /// The family's part: what a status says. Pure.
@@ -146,6 +156,10 @@ pub struct ReportConfig {
     /// How long gateways must have stopped coming and going before counts are
     /// refreshed. If they never stop, ten times as long is enough.
     pub refresh_after: Duration,
+    /// How long a replica that has seen no gateway since its start leaves alone
+    /// what stands there. Longer than gateways pause before they connect again
+    /// (31 s at most).
+    pub gateways_return: Duration,
     /// Pause between two patches that only refresh counts: 20 ms is fifty a
     /// second, so the counts of 500 objects are right again after 10 s.
     pub refresh_every: Duration,
@@ -164,6 +178,7 @@ impl Default for ReportConfig {
             progress_after: Duration::from_secs(1),
             progress_every: Duration::from_secs(2),
             refresh_after: Duration::from_secs(3),
+            gateways_return: Duration::from_secs(35),
             refresh_every: Duration::from_millis(20),
             patience: Duration::from_secs(6),
             concurrency: 8,
@@ -180,6 +195,9 @@ struct Pending {
     conflicts: u32,
     /// The last word has been written; what differs since is a count.
     said: bool,
+    /// Nothing is known to have changed: it came with the namespace, or with
+    /// the first look at its kind.
+    inherited: bool,
     /// Planned against this version of the tables, and there was nothing to
     /// write: planning again before anything changed gives the same answer.
     looked: Option<u64>,
@@ -189,7 +207,19 @@ struct Pending {
 
 impl Pending {
     fn new(now: Mono) -> Self {
-        Pending { since: now, not_before: now, conflicts: 0, said: false, looked: None, due: None }
+        Pending {
+            since: now,
+            not_before: now,
+            conflicts: 0,
+            said: false,
+            inherited: false,
+            looked: None,
+            due: None,
+        }
+    }
+
+    fn inherited(now: Mono) -> Self {
+        Pending { inherited: true, ..Pending::new(now) }
     }
 
     /// When it is to be planned again although nothing changes: now or earlier
@@ -222,6 +252,8 @@ pub struct Reporter<P> {
     /// differed since.
     census: Census,
     census_moved: Option<(Mono, Mono)>,
+    /// No gateway was seen since the start, and they may still be on their way.
+    alone: bool,
     wake: Option<Mono>,
 }
 
@@ -258,6 +290,7 @@ impl<P: StatusPlanner> Reporter<P> {
             turn: None,
             census: Census::default(),
             census_moved: None,
+            alone: true,
             wake: None,
         }
     }
@@ -370,22 +403,25 @@ impl<P: StatusPlanner> Reporter<P> {
     }
 
     fn collect(&mut self, objects: &impl Objects, round: &Round<'_>) {
-        let fresh = Pending::new(round.now);
-        let changed = objects.changed_since(&self.seen);
+        let (fresh, inherited) = (Pending::new(round.now), Pending::inherited(round.now));
+        let before = self.seen;
+        let changed = objects.changed_since(&before);
         // A status that somebody else wrote may not be what it should be. Our
         // own come by here, too, and are found to be right.
-        for key in objects.restated_since(&self.seen) {
+        for key in objects.restated_since(&before) {
             if (round.may_act)(&key.1.namespace) {
                 self.pending.entry(key).or_insert(fresh).looked = None;
             }
         }
-        self.seen = self.seen.join(&objects.frontier());
+        self.seen = before.join(&objects.frontier());
         for key in changed {
             if (round.may_act)(&key.1.namespace) {
-                self.pending.insert(key, fresh);
+                let unseen = before.get(key.0) == Revision::default();
+                self.pending.insert(key, if unseen { inherited } else { fresh });
             }
         }
-        if self.acting != Some(round.acting) {
+        let gained = self.acting != Some(round.acting);
+        if gained {
             // Ownership moved: what we gained may lack a status, what we lost
             // is no longer ours to write.
             self.acting = Some(round.acting);
@@ -393,30 +429,42 @@ impl<P: StatusPlanner> Reporter<P> {
             self.refresh.clear();
             for key in objects.all() {
                 if (round.may_act)(&key.1.namespace) {
-                    self.pending.entry(key).or_insert(fresh);
+                    self.pending.entry(key).or_insert(inherited);
                 }
             }
         }
+        self.follow_census(objects, round, gained);
+    }
+
+    /// Notices gateways that come and go, and has all counts refreshed when they
+    /// have stopped. To whom has `gained` something they may have.
+    fn follow_census(&mut self, objects: &impl Objects, round: &Round<'_>, gained: bool) {
         let census = round.applied.census();
-        if census != self.census {
+        if census != self.census || gained {
             self.census = census;
-            let first = self.census_moved.map_or(round.now, |(first, _)| first);
-            self.census_moved = Some((first, round.now));
+            let met = self.alone && census.gateways > 0;
+            let known = self.census_moved.filter(|_| !met);
+            self.census_moved = Some((known.map_or(round.now, |(first, _)| first), round.now));
+            self.alone &= !met;
         }
-        if let Some((first, last)) = self.census_moved {
-            let due = (last + self.config.refresh_after).min(first + self.config.refresh_after * 10);
-            if self.config.breakage.is(Breakage::CountsNotRefreshed) {
-                self.census_moved = None;
-            } else if due <= round.now {
-                self.census_moved = None;
-                for key in objects.all() {
-                    if (round.may_act)(&key.1.namespace) {
-                        self.refresh.push(key);
-                    }
+        let Some((first, last)) = self.census_moved else { return };
+        let due = if self.alone {
+            first + self.config.gateways_return
+        } else {
+            (last + self.config.refresh_after).min(first + self.config.refresh_after * 10)
+        };
+        if self.config.breakage.is(Breakage::CountsNotRefreshed) {
+            self.census_moved = None;
+        } else if due <= round.now {
+            self.census_moved = None;
+            self.alone = false;
+            for key in objects.all() {
+                if (round.may_act)(&key.1.namespace) {
+                    self.refresh.push(key);
                 }
-            } else {
-                self.wake_at(due);
             }
+        } else {
+            self.wake_at(due);
         }
     }
 
@@ -430,11 +478,12 @@ impl<P: StatusPlanner> Reporter<P> {
         let Some(pending) = self.pending.get(&key).copied() else { return };
         let tables = round.applied.version();
         let planned = (round.may_act)(&key.1.namespace).then(|| self.plan(objects, round, &key)).flatten();
+        let said = |planned: &PlannedStatus| pending.said || pending.inherited && planned.stands;
         match planned {
-            None | Some((_, PlannedStatus { patch: None, finality: Finality::Final })) => {
+            None | Some((_, PlannedStatus { patch: None, finality: Finality::Final, .. })) => {
                 self.pending.remove(&key);
             }
-            Some((_, PlannedStatus { patch: None, finality: Finality::Progress })) => {
+            Some((_, PlannedStatus { patch: None, finality: Finality::Progress, .. })) => {
                 self.pending.insert(key, Pending { looked: Some(tables), due: None, ..pending });
             }
             Some((_, PlannedStatus { finality: Finality::Fenced, .. })) => {
@@ -443,14 +492,15 @@ impl<P: StatusPlanner> Reporter<P> {
                 self.fenced.push(key.clone());
                 self.put_off(round, &key);
             }
-            Some((_, PlannedStatus { patch: Some(_), finality: Finality::Final })) if pending.said => {
+            Some((_, planned)) if said(&planned) && self.census_moved.is_some() => {
+                // The refresh that is due looks at everything.
                 self.pending.remove(&key);
-                // Otherwise the refresh that is due looks at everything.
-                if self.census_moved.is_none() {
-                    self.refresh.push(key);
-                }
             }
-            Some((generation, PlannedStatus { patch: Some(body), finality })) => {
+            Some((_, planned)) if said(&planned) && planned.finality == Finality::Final => {
+                self.pending.remove(&key);
+                self.refresh.push(key);
+            }
+            Some((generation, PlannedStatus { patch: Some(body), finality, .. })) => {
                 let due = pending.since + self.config.progress_after;
                 if finality == Finality::Progress && due > round.now {
                     self.wake_at(due);

@@ -17,7 +17,9 @@ impl StatusPlanner for Counting {
     fn plan(&self, _: &str, _: Epoch, object: &RawObject, _: Validity<'_>, reach: &Reach) -> PlannedStatus {
         let text = format!("{}/{}", reach.applied, reach.gateways).into_bytes();
         let finality = if reach.applied == reach.gateways { Finality::Final } else { Finality::Progress };
-        PlannedStatus { patch: (object.status != text).then_some(text), finality }
+        let stands = std::str::from_utf8(&object.status).unwrap().split_once('/');
+        let stands = stands.is_some_and(|(applied, gateways)| applied == gateways && applied != "0");
+        PlannedStatus { patch: (object.status != text).then_some(text), finality, stands }
     }
 }
 
@@ -109,6 +111,27 @@ impl World {
         world.now = world.now + Duration::from_secs(10);
         world.poll();
         world
+    }
+
+    /// All replicas have just been started again: statuses stand there, and no
+    /// gateway is back yet.
+    fn cold(objects: usize) -> Self {
+        let mut world = World::with(ReportConfig::default());
+        world.applied = AppliedView::default();
+        world.applied.set(&"a".into(), AppliedTable::default());
+        for n in 0..objects {
+            world.fleet.put(&format!("x{n}"), 5);
+        }
+        for object in world.fleet.objects.values_mut() {
+            object.status = Bytes::from("2/2");
+        }
+        world.reporter = Reporter::new(ReportConfig::default(), Counting);
+        world
+    }
+
+    /// What is written while this time passes.
+    fn during(&mut self, millis: u64) -> Vec<String> {
+        (0..millis / 100).flat_map(|_| self.after(100)).collect()
     }
 
     fn row(low: u64, gateways: u32) -> AppliedRow {
@@ -408,4 +431,80 @@ fn a_round_plans_a_bounded_number_and_everybody_has_a_turn() {
         rounds += 1;
         assert!(rounds <= 3, "some were planned twice before others were planned once");
     }
+}
+
+#[test]
+fn a_cold_start_writes_nothing_when_all_gateways_come_back() {
+    for away in [0, 900, 5_000, 31_000] {
+        let mut world = World::cold(100);
+        let mut written = world.during(away);
+        for (back, low) in [(1, 0), (2, 0), (2, 5)] {
+            world.gateways(&[(low, back)]);
+            written.extend(world.during(900));
+        }
+        written.extend(world.during(60_000));
+        assert_eq!(written, Vec::<String>::new(), "they are back after {away} ms");
+        assert_eq!(world.reporter.pending(), 0);
+    }
+}
+
+#[test]
+fn what_is_listed_and_owned_late_in_a_cold_start_is_left_alone_too() {
+    let mut world = World::cold(10);
+    let (objects, frontier) = (std::mem::take(&mut world.fleet.objects), world.fleet.frontier);
+    world.fleet.frontier = Frontier::default();
+    assert!(world.during(1_000).is_empty());
+    (world.fleet.objects, world.fleet.frontier) = (objects, frontier);
+    assert!(world.during(1_000).is_empty(), "the list came late");
+    world.epoch = 2;
+    assert!(world.during(1_000).is_empty(), "and then the map");
+    world.gateways(&[(5, 2)]);
+    assert!(world.during(60_000).is_empty());
+}
+
+#[test]
+fn after_a_cold_start_it_is_said_that_no_gateway_came_back() {
+    let mut world = World::cold(100);
+    assert!(world.during(34_000).is_empty());
+    assert_eq!(world.during(5_000), vec!["0/0"; 100]);
+    world.gateways(&[(5, 1)]);
+    assert_eq!(world.during(6_000).len(), 100, "and that one did after all");
+}
+
+#[test]
+fn after_a_cold_start_it_is_said_what_gateways_lack() {
+    let mut world = World::cold(1);
+    world.gateways(&[(0, 2)]);
+    assert!(world.during(3_000).is_empty(), "they may be catching up");
+    assert_eq!(world.during(3_000), ["0/2"]);
+    world.gateways(&[(5, 2)]);
+    assert_eq!(world.during(3_000), ["2/2"]);
+}
+
+#[test]
+fn a_cold_start_does_not_delay_what_changed_or_was_never_said() {
+    let mut world = World::cold(1);
+    world.fleet.put("new", 6);
+    assert_eq!(world.poll(), ["0/0"]);
+    assert!(world.during(1_000).is_empty());
+    world.fleet.put("x0", 7);
+    assert_eq!(world.after(100), ["0/0"], "another content, of which nothing was said");
+}
+
+#[test]
+fn a_namespace_that_is_taken_over_has_the_word_of_its_owner_before() {
+    let mut world = World::new();
+    world.acting = false;
+    world.fleet.put("x", 5);
+    world.fleet.objects.values_mut().for_each(|object| object.status = Bytes::from("2/2"));
+    world.during(5_000);
+    // Its gateways are on their way to other replicas.
+    world.gateways(&[(5, 1)]);
+    (world.acting, world.epoch) = (true, 2);
+    assert!(world.during(2_000).is_empty());
+    world.gateways(&[(5, 2)]);
+    assert!(world.during(20_000).is_empty(), "it was true all the time");
+    (world.acting, world.epoch) = (true, 3);
+    world.gateways(&[(5, 1)]);
+    assert_eq!(world.during(6_000), ["1/1"], "one stays away");
 }

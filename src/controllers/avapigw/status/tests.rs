@@ -108,6 +108,23 @@ fn a_status_that_is_right_is_not_written_again() {
 }
 
 #[test]
+fn what_was_said_last_of_this_generation_stands() {
+    let rejected = Reach { rejections: vec![(gateway("a"), "bad".to_owned())], ..reach(1, 2) };
+    for (said, stands) in [(reach(2, 2), true), (rejected, true), (reach(1, 2), false), (reach(0, 0), false)]
+    {
+        let mut status = plan(Kind::ApiRoute, &Value::Null, &said).0.unwrap()["status"].take();
+        let planned = |status: &Value, validity| {
+            AvapigwStatus.plan(WALL, EPOCH, &object(Kind::ApiRoute, status), validity, &reach(0, 0))
+        };
+        assert_eq!(planned(&status, Validity::Valid).stands, stands, "{said:?}");
+        let invalid = Invalid { field: "f".to_owned(), problem: "p".to_owned(), remedy: "r".to_owned() };
+        assert!(!planned(&status, Validity::Invalid(&invalid)).stands, "no gateway makes it invalid");
+        status["observedGeneration"] = json!(2);
+        assert!(!planned(&status, Validity::Valid).stands, "it is about another content");
+    }
+}
+
+#[test]
 fn a_status_of_a_later_epoch_is_left_alone() {
     let reach = reach(2, 2);
     for (written, fenced) in [(6, false), (7, false), (8, true)] {
