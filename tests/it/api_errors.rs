@@ -3,6 +3,7 @@
 //!
 //! Each trouble hits the replicas only, while tenants go on changing things.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flotilla_apiserver::{Effect, Faults, Matcher, Rule, RuleId, Verb};
@@ -24,7 +25,11 @@ fn namespaces() -> impl Iterator<Item = String> {
 struct Scenario {
     fleet: Fleet,
     round: u32,
-    deleted: usize,
+    /// Up to this round everything has been seen on every gateway.
+    settled: u32,
+    /// What was deleted, and whether every gateway had it: what comes and goes
+    /// while nothing gets through may never reach a gateway.
+    deleted: BTreeMap<String, bool>,
 }
 
 /// Requests about a resource.
@@ -80,7 +85,7 @@ impl Scenario {
         if round > 1 {
             let name = format!("extra-{}", round - 1);
             tenants.delete(Kind::ApiRoute, "team-2", &name).await;
-            self.deleted += 1;
+            self.deleted.insert(format!("team-2/{name}"), self.settled >= round - 1);
         }
     }
 
@@ -102,10 +107,30 @@ impl Scenario {
         let took = self.fleet.settled().await;
         figure(&format!("API errors: {name} ({hits} times): equal {} ms after its end", took.as_millis()));
         self.fleet.nothing_went_back().await;
-        let gateways = self.fleet.gateway_count();
-        assert_eq!(self.fleet.removed().len(), self.deleted * gateways, "{name}: {:?}", self.fleet.removed());
+        self.settled = self.round;
+        self.only_what_was_deleted_is_removed(name);
         let map = self.fleet.map_of_running().await;
         assert_eq!(map.members.len(), REPLICAS, "{name}");
+    }
+}
+
+impl Scenario {
+    /// Every gateway has removed what was deleted, once, and nothing else.
+    fn only_what_was_deleted_is_removed(&self, name: &str) {
+        let removed = self.fleet.removed();
+        let per_key =
+            |key: &str| removed.iter().filter(|line| line.contains(&format!(" {key} from "))).count();
+        let gateways = self.fleet.gateway_count();
+        for (key, had) in &self.deleted {
+            let times = per_key(key);
+            assert!(
+                times == gateways || !had && times < gateways,
+                "{name}: {key} {times} times: {removed:?}"
+            );
+        }
+        assert_eq!(removed.iter().collect::<BTreeSet<_>>().len(), removed.len(), "{name}: {removed:?}");
+        let deleted: usize = self.deleted.keys().map(|key| per_key(key)).sum();
+        assert_eq!(deleted, removed.len(), "{name}: nobody deleted some of {removed:?}");
     }
 }
 
@@ -121,7 +146,7 @@ async fn errors_of_the_api_server_lose_nothing() {
     fleet.add_replicas(REPLICAS).await;
     fleet.add_gateways("gateway", 3).await;
     fleet.settled().await;
-    let mut scenario = Scenario { fleet, round: 0, deleted: 0 };
+    let mut scenario = Scenario { fleet, round: 0, settled: 0, deleted: BTreeMap::new() };
     let second = Duration::from_secs(1);
 
     scenario.a_forbidden_kind_holds_up_no_other().await;
