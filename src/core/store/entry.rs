@@ -73,6 +73,9 @@ pub(crate) struct Entry {
     pub caused: Frontier,
     /// While there is no outcome: positions from here on do not hold it.
     pub absent_since: Option<Frontier>,
+    /// The revision at which its status is known to have changed after its
+    /// content.
+    pub restated: Option<Revision>,
     /// When it appeared.
     pub born: Option<Born>,
     /// What to fall back to when a gateway rejects the outcome.

@@ -68,7 +68,8 @@ pub struct Store {
     /// Which entries have a `previous`, by what replaced it.
     previous: BTreeSet<(Kind, Revision, Kind, ObjectKey)>,
     /// Live objects whose status changed after their content, by the revision
-    /// of that change; each object once.
+    /// of that change or of the list that showed it; each object once, kept
+    /// equal to the entries' `restated`.
     restated: BTreeSet<(Kind, Revision, ObjectKey)>,
     /// Sums over the entries with an outcome, by namespace and kind.
     totals: BTreeMap<Arc<str>, [Totals; Kind::COUNT]>,
@@ -428,10 +429,14 @@ impl Store {
                 let same_content = known.uid == object.uid
                     && known.generation == object.generation
                     && known.deleting == object.deleting;
-                let restated = self.restated.remove(&(kind, known.revision, key.clone()));
+                let restated = entry.restated.take();
+                if let Some(before) = restated {
+                    self.restated.remove(&(kind, before, key.clone()));
+                }
                 if same_content {
-                    if restated || known.status != object.status {
-                        self.restated.insert((kind, revision, key));
+                    if restated.is_some() || known.status != object.status {
+                        entry.restated = Some(at);
+                        self.restated.insert((kind, at, key));
                     }
                     entry.object = object;
                     return;
@@ -502,6 +507,7 @@ impl Store {
             mark,
             caused: Frontier::default(),
             absent_since: Some(absent_since),
+            restated: None,
             born: seen_live.then_some(Born { absent_from, at: object.revision }),
             previous: None,
         };
@@ -532,7 +538,9 @@ impl Store {
         self.set_references(kind, key, Vec::new());
         let stamp = self.next_stamp();
         let Some(entry) = self.kinds[kind.index()].entries.remove(key) else { return };
-        self.restated.remove(&(kind, entry.object.revision, key.clone()));
+        if let Some(restated) = entry.restated {
+            self.restated.remove(&(kind, restated, key.clone()));
+        }
         if let Some(previous) = &entry.previous {
             self.previous.remove(&(previous.cause, previous.revision, kind, key.clone()));
         }

@@ -236,6 +236,27 @@ fn a_status_that_somebody_wrote_is_told_apart_from_a_content() {
 }
 
 #[test]
+fn a_status_whose_event_was_lost_is_news_as_of_the_list_that_shows_it() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/r", "v1");
+    bench.route("a/s", "v1");
+    bench.log.status(Kind::ApiRoute, &key("a/r"), "written");
+    bench.route("a/s", "v2");
+    // Whoever looks at what is new has looked up to here.
+    let before = bench.delivery.frontier();
+    let stated = |bench: &Bench| bench.delivery.store().restated_since(&before);
+    bench.log.revision += 1;
+    bench.list_all();
+    assert_eq!(stated(&bench), [(Kind::ApiRoute, key("a/r"))]);
+    let object = bench.log.status(Kind::ApiRoute, &key("a/r"), "written again");
+    bench.delivery.changed(object);
+    assert_eq!(stated(&bench), [(Kind::ApiRoute, key("a/r"))], "once, by its last change");
+    assert!(bench.delivery.store().restated_since(&bench.delivery.frontier()).is_empty());
+    bench.route("a/r", "v2");
+    assert!(stated(&bench).is_empty(), "its content is news now");
+}
+
+#[test]
 fn what_an_object_needs_moves_with_the_existence_of_what_it_names() {
     let mut bench = Bench::new(plain());
     bench.route("a/r", "v1 to=b");
