@@ -19,7 +19,7 @@ use super::repair::{Repair, Suspect};
 use super::search::Search;
 use super::session::{Flight, Purpose, Rejected, Session};
 use super::{Change, Limits, Notice};
-use crate::ids::Kind;
+use crate::ids::{Kind, ObjectKey};
 use crate::object::Resource;
 use crate::time::Mono;
 use crate::version::content_hash;
@@ -38,6 +38,15 @@ impl Change {
         match self {
             Change::Upsert { resource, .. } => Some(resource.kind),
             Change::Delete { kind, .. } => Some(*kind),
+            Change::FullSync(_) | Change::Reset | Change::Heartbeat => None,
+        }
+    }
+
+    /// What an increment is about.
+    pub(super) fn key(&self) -> Option<(Kind, ObjectKey)> {
+        match self {
+            Change::Upsert { resource, .. } => Some((resource.kind, resource.key.clone())),
+            Change::Delete { kind, key } => Some((*kind, key.clone())),
             Change::FullSync(_) | Change::Reset | Change::Heartbeat => None,
         }
     }

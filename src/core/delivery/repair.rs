@@ -41,7 +41,7 @@ const ATTEMPTS: u8 = 3;
 
 type Key = (Kind, ObjectKey);
 
-fn key_of(resource: &Resource) -> Key {
+pub(super) fn key_of(resource: &Resource) -> Key {
     (resource.kind, resource.key.clone())
 }
 
@@ -70,6 +70,9 @@ pub(crate) struct Repair {
     culprits: BTreeSet<Key>,
     /// Those of them that the first attempt has not put back yet.
     due: BTreeSet<Key>,
+    /// Those of them whose turn in the batch that is being looked at comes
+    /// only after the update in question.
+    under_way: BTreeSet<Key>,
     /// Those of them that are to leave: what they were before is bad, too.
     hopeless: BTreeSet<Key>,
     named: Vec<Named>,
@@ -88,6 +91,7 @@ impl Default for Repair {
             attempt: 1,
             culprits: BTreeSet::new(),
             due: BTreeSet::new(),
+            under_way: BTreeSet::new(),
             hopeless: BTreeSet::new(),
             named: Vec::new(),
             suspects: BTreeMap::new(),
@@ -132,13 +136,7 @@ impl Repair {
     /// there is something new to be done.
     pub(super) fn hear(&mut self, store: &Store, words: &str, about: Option<usize>) -> bool {
         words.clone_into(&mut self.message);
-        let known = |key: &Key| {
-            about.is_none_or(|class| class == class_of(key.0))
-                && (self.culprits.contains(key) || self.suspects.contains_key(key))
-        };
-        let exists =
-            |(kind, key): &Key| store.entry(*kind, key).is_some() || store.grave(*kind, key).is_some();
-        let accused = accused(words, known, exists);
+        let accused = self.accused_by(store, words, about);
         let certain = accused.len() == 1;
         if accused.iter().any(|key| self.due.contains(key)) {
             // It is about to be put back: that comes first.
@@ -153,6 +151,23 @@ impl Repair {
         self.put_back(&suspect.resource);
         self.named.push(Named { suspect, words: words.to_owned(), certain });
         true
+    }
+
+    /// Whether words speak of one that the same batch puts back only later. Then
+    /// they say nothing new, and its own turn tells whether what fails with it
+    /// is well.
+    fn is_premature(&self, store: &Store, words: &str, about: usize) -> bool {
+        let accused = self.accused_by(store, words, Some(about));
+        accused.iter().any(|key| self.under_way.contains(key))
+    }
+
+    /// Whom these words name of those known to be bad and those suspected.
+    fn accused_by(&self, store: &Store, words: &str, about: Option<usize>) -> Vec<Key> {
+        let known = |key: &Key| {
+            about.is_none_or(|class| class == class_of(key.0))
+                && (self.culprits.contains(key) || self.suspects.contains_key(key))
+        };
+        accused(words, known, |(kind, key)| store.knows(*kind, key))
     }
 
     /// Whether what was touched with is rejected for its own sake: something
@@ -252,6 +267,8 @@ impl Repair {
             resource.kind == kind
                 && !session.position.excluded.contains_key(&content)
                 && !self.untouchable.contains(&key_of(resource))
+                // It has just been put back.
+                && !self.culprits.contains(&key_of(resource))
         });
         let mut suspects = Vec::new();
         for resource in others {
@@ -271,16 +288,22 @@ impl Engine {
         session.move_to(now, flight.edge.target.clone());
         let Some(Trouble::Repair(mut repair)) = session.trouble.take() else { return };
         repair.due.clear();
+        let keys = flight.edge.batch.updates.iter().filter_map(|update| update.change.key());
+        repair.under_way = keys.filter(|key| repair.culprits.contains(key)).collect();
         // By kind, as some gateways load each by itself.
         let mut rejected: [Option<bool>; Kind::COUNT] = [None; Kind::COUNT];
         let mut named = false;
         for (index, update) in flight.edge.batch.updates.iter().enumerate() {
-            let Some(kind) = update.change.kind() else { continue };
+            let Some((kind, key)) = update.change.key() else { continue };
+            repair.under_way.remove(&(kind, key));
             let message = flight.rejected.get(&index);
             if let (Some(message), Change::Upsert { resource, .. }) = (message, &update.change)
                 && repair.is_untouchable(resource, message)
             {
                 named = true;
+                continue;
+            }
+            if message.is_some_and(|words| repair.is_premature(&self.store, words, class_of(kind))) {
                 continue;
             }
             rejected[kind.index()] = Some(message.is_some());
@@ -342,7 +365,7 @@ impl Engine {
 /// Whom a gateway's words name: one, or several of one name. The first name in
 /// them that is anybody's counts, and before it they may say what kind it is;
 /// what comes after it may be a tenant's own text.
-fn accused(words: &str, known: impl Fn(&Key) -> bool, exists: impl Fn(&Key) -> bool) -> Vec<Key> {
+pub(super) fn accused(words: &str, known: impl Fn(&Key) -> bool, exists: impl Fn(&Key) -> bool) -> Vec<Key> {
     let in_name = |character: char| character.is_ascii_alphanumeric() || "-./".contains(character);
     let mut before = Vec::new();
     for word in words.split(|character| !in_name(character)) {

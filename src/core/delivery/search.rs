@@ -1,20 +1,26 @@
 //! Finding what makes a gateway reject its first snapshot.
 //!
-//! It gets prefixes of it: always with everything that was found good, found by
-//! halving, and padded to the count it may hold, so that its guard against
-//! shrinking stays quiet. Nothing older than the snapshot is ever among them.
+//! If its words name one resource, that one is left out, and it gets all the
+//! rest. Only when they name nobody it gets prefixes of the snapshot: always with
+//! everything that was found good, found by halving. That drops for a moment what
+//! is not in the prefix, which a gateway may have held of before; the wire offers
+//! no other way to learn which one it means. Either is padded to the count it may
+//! hold, so that its guard against shrinking stays quiet, and nothing older than
+//! the snapshot is ever in it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::edge::snapshot_bytes;
 use super::engine::Engine;
 use super::position::{Base, Position};
 use super::rejections::Trouble;
+use super::repair::{accused, key_of};
 use super::session::{Flight, Session};
 use super::{Change, size};
 use crate::ids::{Frontier, Kind, ObjectKey};
 use crate::object::Resource;
-use crate::store::Mark;
+use crate::store::{Mark, Store};
 use crate::time::Mono;
 
 /// See the module's description.
@@ -40,6 +46,18 @@ impl Search {
     /// The prefix to be tried.
     pub(super) fn prefix(&self) -> &[(Arc<Resource>, Mark)] {
         self.list.get(..self.probe).unwrap_or_default()
+    }
+
+    /// The one that a gateway's words about a prefix of this length name, of
+    /// those not found good.
+    fn named(&self, store: &Store, bad: usize, words: &str) -> Option<usize> {
+        let tried = self.list.iter().enumerate().take(bad).skip(self.good);
+        let known: BTreeMap<_, _> = tried.map(|(index, (resource, _))| (key_of(resource), index)).collect();
+        match accused(words, |key| known.contains_key(key), |(kind, key)| store.knows(*kind, key)).as_slice()
+        {
+            [one] => known.get(one).copied(),
+            _ => None,
+        }
     }
 
     /// What pads it.
@@ -93,8 +111,10 @@ impl Engine {
             self.start_anew(now, session, message);
             return;
         }
-        if search.bad == Some(search.good + 1) {
-            let (resource, _) = search.list.remove(search.good);
+        let named = search.bad.and_then(|bad| search.named(&self.store, bad, &message));
+        let found = named.or((search.bad == Some(search.good + 1)).then_some(search.good));
+        if let Some(found) = found {
+            let (resource, _) = search.list.remove(found);
             search.padding.push((resource.kind, resource.key.clone()));
             search.bad = None;
             let from = session.position.clone();

@@ -303,6 +303,11 @@ impl Store {
         self.kinds[kind.index()].tombstones.get(key)
     }
 
+    /// Whether there is such an object, or was one whose deletion is remembered.
+    pub(crate) fn knows(&self, kind: Kind, key: &ObjectKey) -> bool {
+        self.entry(kind, key).is_some() || self.grave(kind, key).is_some()
+    }
+
     /// One object as last seen.
     pub fn object(&self, kind: Kind, key: &ObjectKey) -> Option<&RawObject> {
         self.entry(kind, key).map(|entry| &entry.object)

@@ -9,7 +9,7 @@ use flotilla_core::delivery::{Scope, Tombstone};
 use flotilla_core::ids::{Kind, ObjectKey, Revision};
 use flotilla_core::object::RawObject;
 
-use super::gateway::Key;
+use super::gateway::{Key, POISON, UNDECODABLE};
 
 /// A spec with this word compiles to nothing.
 pub const INVALID: &str = "invalid";
@@ -148,18 +148,43 @@ impl Log {
         self.events[kind.index()].iter().filter(between).filter_map(deletion).collect()
     }
 
+    /// What became of an object from the moment on when it was `uid` at
+    /// `generation`, that content first.
+    fn since<'a>(
+        &'a self,
+        kind: Kind,
+        key: &'a ObjectKey,
+        uid: &'a Arc<str>,
+        generation: i64,
+    ) -> impl Iterator<Item = &'a Event> {
+        let of_key = move |event: &&Event| match event {
+            Event::Changed(object) => object.key == *key,
+            Event::Deleted(_, gone, _) => gone == key,
+        };
+        let earlier = move |event: &&Event| !matches!(event, Event::Changed(o) if o.uid == *uid && o.generation == generation);
+        self.events[kind.index()].iter().filter(of_key).skip_while(earlier)
+    }
+
     /// Whether an object that was `uid` at `generation` was to be removed at
     /// any time after that.
     pub fn was_removed(&self, kind: Kind, key: &ObjectKey, uid: &Arc<str>, generation: i64) -> bool {
-        let after = self.events[kind.index()].iter().skip_while(|event| {
-            !matches!(event, Event::Changed(o) if o.key == *key && o.uid == *uid && o.generation == generation)
-        });
-        after.skip(1).any(|event| match event {
+        self.since(kind, key, uid, generation).skip(1).any(|event| match event {
             Event::Changed(object) => {
-                object.key == *key
-                    && (object.deleting || String::from_utf8_lossy(&object.spec).contains(INVALID))
+                object.deleting || String::from_utf8_lossy(&object.spec).contains(INVALID)
             }
-            Event::Deleted(_, gone, _) => gone == key,
+            Event::Deleted(..) => true,
+        })
+    }
+
+    /// Whether an object that was `uid` at `generation` was then, or has become
+    /// since, something that gateways reject.
+    pub fn became_bad(&self, kind: Kind, key: &ObjectKey, uid: &Arc<str>, generation: i64) -> bool {
+        self.since(kind, key, uid, generation).any(|event| match event {
+            Event::Changed(object) => {
+                let spec = String::from_utf8_lossy(&object.spec);
+                spec.contains(POISON) || spec.contains(UNDECODABLE)
+            }
+            Event::Deleted(..) => false,
         })
     }
 

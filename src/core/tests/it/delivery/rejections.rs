@@ -148,6 +148,7 @@ fn the_bad_one_of_a_first_snapshot_is_found_by_halving() {
         bench.route(&format!("a/{n:02}"), spec);
     }
     bench.backend("a/b", "v1");
+    bench.gateway("g").mute = true;
     bench.connect("g");
     let sent = bench.settle();
     let mut found = rejected(&bench);
@@ -349,4 +350,73 @@ fn a_gateway_that_comes_back_broken_does_not_cost_the_innocent() {
     bench.settle_for(Duration::from_secs(60));
     assert_eq!(rejected(&bench), Vec::<String>::new());
     bench.assert_equal("g");
+}
+
+#[test]
+fn a_gateway_of_unknown_holdings_loses_nothing_but_the_bad_one_to_a_rejected_snapshot() {
+    let mut bench = with_routes(20);
+    bench.gateway("g").version = "1699887766".into();
+    for n in [3, 11] {
+        bench.route(&format!("a/{n}"), "v2 poison");
+    }
+    bench.backend("a/b", "v2 poison");
+    bench.connect("g");
+    let sent = bench.settle_for(Duration::from_secs(60));
+    let mut found = rejected(&bench);
+    found.sort();
+    assert_eq!(found, ["a/11", "a/3", "a/b"]);
+    assert_eq!(sent.iter().filter(|(_, batch)| batch.full).count(), 4, "one for each that it names");
+    let gateway = &bench.gateways["g"];
+    assert_eq!(gateway.table.len(), 18);
+    let lost: Vec<_> = gateway.removed.iter().map(|(resource, _)| resource.key.to_string()).collect();
+    assert!(lost.iter().all(|key| found.contains(key)), "{lost:?}");
+}
+
+#[test]
+fn what_was_put_back_is_not_what_its_kind_is_touched_with() {
+    let mut bench = Bench::new(plain());
+    bench.apply = Duration::from_millis(20);
+    let all = |bench: &mut Bench, version: &str| {
+        bench.backend("a/b", &format!("{version}{}", if version == "v1" { "" } else { " poison" }));
+        for n in 0..200 {
+            let bad = n == 0 && version != "v1";
+            bench.route(&format!("a/{n:03}"), &format!("{version}{}", if bad { " poison" } else { "" }));
+        }
+    };
+    all(&mut bench, "v1");
+    bench.connected("g");
+    bench.pass(Duration::from_secs(60));
+    // Every route is in the snapshot in a new content: there is nothing to
+    // touch with that is beyond suspicion.
+    all(&mut bench, "v2");
+    let sent = bench.settle_for(Duration::from_secs(5));
+    assert!(sent[0].1.full);
+    let mut found = rejected(&bench);
+    found.sort();
+    assert_eq!(found, ["a/000", "a/b"]);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/000").unwrap(), "name=a/000 v1");
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/001").unwrap(), "name=a/001 v2");
+    assert!(bench.gateways["g"].removed.is_empty());
+    assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
+}
+
+#[test]
+fn words_from_before_its_turn_do_not_remove_one_that_is_being_put_back() {
+    let mut bench = with_routes(4);
+    bench.backend("a/c", "v1");
+    bench.ballast();
+    bench.settle();
+    bench.route("a/1", "v2 undecodable");
+    bench.route("a/2", "v2 poison");
+    // The backends take another step, so that there is one in which it could go.
+    bench.backend("a/b", "v2 poison");
+    bench.backend("a/c", "v2 poison");
+    let sent = bench.settle();
+    let mut found = rejected(&bench);
+    found.sort();
+    assert_eq!(found, ["a/1", "a/2", "a/b", "a/c"], "{:?}", words_to("g", &sent));
+    for n in 1..3 {
+        assert_eq!(bench.holds("g", Kind::ApiRoute, &format!("a/{n}")).unwrap(), format!("name=a/{n} v1"));
+    }
+    assert!(bench.gateways["g"].removed.is_empty(), "{:?}", words_to("g", &sent));
 }

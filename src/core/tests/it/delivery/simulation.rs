@@ -21,7 +21,7 @@ use super::gateway::{Answer, Gateway, POISON, UNDECODABLE};
 use super::log::{Event, Log, TestCompiler};
 
 /// Seeds that once found something.
-const FOUND: [u64; 10] = [74, 143, 249, 255, 276, 411, 539, 604, 1123, 1387];
+const FOUND: [u64; 14] = [74, 143, 249, 255, 276, 395, 411, 480, 539, 604, 642, 1111, 1123, 1387];
 const STEPS: usize = 600;
 const NAMESPACES: u64 = 5;
 const NAMES: u64 = 6;
@@ -420,12 +420,15 @@ impl World {
     fn judge_removals(&mut self, index: usize) {
         let client = &mut self.clients[index];
         for (gone, by_snapshot) in std::mem::take(&mut client.model.removed) {
-            // What a gateway rejected may have to be removed, and what it cannot
-            // decode vanishes with a snapshot; a configuration larger than a message replaces unknown holdings in parts; and
-            // foreign holdings are to be replaced.
+            // What a gateway rejects may have to be removed, and what it cannot
+            // decode vanishes with a snapshot, but nothing else does; only one
+            // that does not say what it rejects has to be searched. A
+            // configuration larger than a message replaces unknown holdings in
+            // parts; and foreign holdings are to be replaced.
             let excused = match self.profile {
                 Profile::Sound => false,
-                Profile::Rejecting => by_snapshot || client.model.nacks > 0,
+                Profile::Rejecting if client.model.mute => by_snapshot || client.model.nacks > 0,
+                Profile::Rejecting => self.log.became_bad(gone.kind, &gone.key, &gone.uid, gone.generation),
                 Profile::Cramped | Profile::Foreign => by_snapshot,
             };
             if !excused && !self.log.was_removed(gone.kind, &gone.key, &gone.uid, gone.generation) {
