@@ -21,6 +21,9 @@ pub enum Breakage {
     WallClock,
     /// A fenced replica comes back under the name of the instance that was fenced.
     InstanceReused,
+    /// A replica begins a tenure under a name that others may have seen and given
+    /// up before.
+    TryForgotten,
     /// What a map gives to a replica it acts on at once.
     BarrierSkipped,
     /// What a map takes away a replica goes on acting on.
@@ -64,11 +67,13 @@ pub enum Breakage {
     VersionTooEarly,
     /// After a rejection a gateway gets nothing more.
     RejectionBlocks,
+    /// What a repair took from a gateway is still claimed by its version.
+    RemovalUnsaid,
 }
 
 impl Breakage {
     /// Those that the simulator finds.
-    pub const FOUND: [Breakage; 20] = [
+    pub const FOUND: [Breakage; 22] = [
         Breakage::SelfFencingOff,
         Breakage::WallClock,
         Breakage::InstanceReused,
@@ -89,6 +94,8 @@ impl Breakage {
         Breakage::GuardIgnored,
         Breakage::VersionTooEarly,
         Breakage::RejectionBlocks,
+        Breakage::RemovalUnsaid,
+        Breakage::TryForgotten,
     ];
 
     /// Those that it has not found yet, or only together with something else: another

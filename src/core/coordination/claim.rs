@@ -118,6 +118,11 @@ impl Claim {
         }
     }
 
+    /// How long a renewal is relied on from its sending.
+    pub(super) fn validity(&self) -> Duration {
+        self.timing.validity()
+    }
+
     /// Until when the Lease is ours; `None` when it is not.
     pub(super) fn valid_until(&self) -> Option<Mono> {
         let for_ever = self.breakage.is(Breakage::SelfFencingOff);

@@ -282,6 +282,9 @@ impl Coordinator {
     fn check_leases(&mut self, now: Mono, actions: &mut Vec<Action>) {
         self.membership.claim.expire(now);
         self.election.claim.expire(now);
+        if let Some(ended) = self.membership.give_up(now) {
+            self.roster.end(&ended);
+        }
         let impatient = self.handover.current().is_some()
             && self.membership.impatient_at().is_some_and(|impatient_at| now >= impatient_at);
         if self.membership.is_broken() || impatient {
