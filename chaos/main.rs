@@ -21,10 +21,12 @@ struct Cli {
 /// Each has a module of its own under `commands`.
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "processes")]
     /// Kills, ends and stops real replicas, and measures what that costs.
     Kills(commands::kills::KillsArgs),
     /// Explores small models of the protocols exhaustively.
     Model(commands::model::ModelArgs),
+    #[cfg(feature = "processes")]
     /// Plays planned faults between real replicas and their API server.
     Plans(commands::plans::PlansArgs),
     Sim(commands::sim::SimArgs),
@@ -32,8 +34,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let found = match Cli::parse().command {
+        #[cfg(feature = "processes")]
         Command::Kills(args) => commands::kills::run(&args, &mut std::io::stdout()),
         Command::Model(args) => commands::model::run(&args, &mut std::io::stdout()),
+        #[cfg(feature = "processes")]
         Command::Plans(args) => commands::plans::run(args, &mut std::io::stdout()),
         Command::Sim(args) => commands::sim::run(&args, &mut std::io::stdout()),
     };

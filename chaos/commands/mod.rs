@@ -2,7 +2,9 @@
 
 mod checker;
 mod found;
+#[cfg(feature = "processes")]
 pub mod kills;
 pub mod model;
+#[cfg(feature = "processes")]
 pub mod plans;
 pub mod sim;

@@ -158,6 +158,7 @@ impl Builder<'_> {
             step: if from.base == Base::Log { 0 } else { from.step },
             ahead: Vec::new(),
             doubtful: Vec::new(),
+            bereft: false,
             ..Position::clone(from)
         };
         let whole = rest.is_empty();
@@ -183,7 +184,8 @@ impl Builder<'_> {
     }
 
     /// Updates that put back what a gateway held; they deliver nothing new.
-    pub fn repair(&mut self, from: &Arc<Position>, changes: Vec<Change>) -> Edge {
+    /// `bereft`: see [`Position::bereft`].
+    pub fn repair(&mut self, from: &Arc<Position>, changes: Vec<Change>, bereft: bool) -> Edge {
         let difference = Difference {
             already: from.ahead.clone(),
             excluded: from.excluded.clone(),
@@ -199,7 +201,8 @@ impl Builder<'_> {
             Part { change, mark: None, bytes }
         };
         let parts = changes.into_iter().map(part).collect();
-        self.edge(from, &difference, parts, false, from.turn.clone())
+        let base = Position { bereft: from.bereft || bereft, ..Position::clone(from) };
+        self.edge_from(from, base, &difference, parts, false, from.turn.clone())
     }
 
     /// The empty message that tells a gateway where it is.
@@ -248,6 +251,7 @@ impl Builder<'_> {
                 ahead: Vec::new(),
                 doubtful: Vec::new(),
                 excluded: difference.excluded.clone(),
+                bereft: false,
                 turn: None,
                 ..base.clone()
             }
@@ -322,6 +326,7 @@ impl Edge {
             draft.base = Base::Nothing(Some(self.frontier));
             draft.low = Frontier::default();
             draft.reach = self.frontier;
+            draft.bereft = false;
         }
         if self.batch.full && !took_snapshot {
             ahead.clone_from(&draft.ahead);

@@ -259,6 +259,7 @@ impl Engine {
             ahead: Vec::new(),
             doubtful: Vec::new(),
             excluded,
+            bereft: false,
             turn: None,
             ..Position::clone(position)
         });

@@ -63,6 +63,10 @@ pub(crate) struct Position {
     pub doubtful: Vec<Stamp>,
     /// Contents that the gateway lacks, and whose they are.
     pub excluded: BTreeMap<(Kind, u32), ObjectKey>,
+    /// A repair removed something that `low` may include and that only this
+    /// replica takes for news, as it has listed lately. Another one would not
+    /// send it again, so the version claims nothing until all is delivered.
+    pub bereft: bool,
     /// The namespace that was served last, so that the next batch goes on
     /// with the one after it.
     pub turn: Option<Arc<str>>,
@@ -90,7 +94,7 @@ impl Position {
     }
 }
 
-type Key = (Arc<ScopeInfo>, Base, [Frontier; 3], u32, Vec<(Kind, u32)>);
+type Key = (Arc<ScopeInfo>, Base, [Frontier; 3], u32, Vec<(Kind, u32)>, bool);
 
 /// All positions without `ahead` and `doubtful` by what they are; others come about
 /// only by an edge and are shared through it.
@@ -138,6 +142,7 @@ impl Positions {
             ahead: Vec::new(),
             doubtful: Vec::new(),
             excluded: BTreeMap::new(),
+            bereft: false,
             turn: None,
             version: "".into(),
         })
@@ -148,7 +153,8 @@ impl Positions {
         let shared = draft.ahead.is_empty() && draft.doubtful.is_empty();
         let key = || {
             let excluded = draft.excluded.keys().copied().collect();
-            (draft.scope.clone(), draft.base, [draft.low, draft.high, draft.reach], draft.step, excluded)
+            let frontiers = [draft.low, draft.high, draft.reach];
+            (draft.scope.clone(), draft.base, frontiers, draft.step, excluded, draft.bereft)
         };
         let key = shared.then(key);
         if let Some(known) = key.as_ref().and_then(|key| self.known.get(key)).and_then(Weak::upgrade) {
@@ -170,6 +176,7 @@ impl Positions {
 
     /// A version with the scope and exclusions of a position.
     pub fn version(&self, position: &Position, low: Frontier, high: Frontier, step: u32) -> Arc<str> {
+        let low = if position.bereft { Frontier::default() } else { low };
         let version = Version {
             cluster: self.cluster.clone(),
             incarnation: self.incarnation.clone(),

@@ -19,6 +19,7 @@ use super::repair::{Repair, Suspect};
 use super::search::Search;
 use super::session::{Flight, Purpose, Rejected, Session};
 use super::{Change, Limits, Notice};
+use crate::breakage::Breakage;
 use crate::ids::{Kind, ObjectKey};
 use crate::object::Resource;
 use crate::time::Mono;
@@ -167,7 +168,9 @@ impl Engine {
             }
             Some(Trouble::Repair(repair)) => {
                 let changes = repair.changes(&self.store, session);
-                (self.builder().repair(&position, changes), Purpose::Repair)
+                let bereft = repair.takes_away(&self.store, session, &changes)
+                    && !self.config.breakage.is(Breakage::RemovalUnsaid);
+                (self.builder().repair(&position, changes, bereft), Purpose::Repair)
             }
             None => return Verdict::Watch(None),
         };

@@ -21,6 +21,9 @@
 //! Once a repair is taken the gateway is sound; what was put back because the
 //! words named it is excluded, and the other suspects are simply news again.
 //! After the third attempt the gateway is synchronised anew.
+//!
+//! What is removed although the gateway had it is news only to this replica:
+//! see [`Position::bereft`](super::position::Position::bereft).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -226,6 +229,17 @@ impl Repair {
         }
         changes.sort_by_key(|(kind, order, _)| (kind.is_route(), *order));
         changes.into_iter().map(|(_, _, change)| change).collect()
+    }
+
+    /// Whether these remove what others may think that the gateway has: it was
+    /// there before, and no exclusion says that it lacks it.
+    pub(super) fn takes_away(&self, store: &Store, session: &Session, changes: &[Change]) -> bool {
+        changes.iter().any(|change| {
+            let Change::Delete { kind, key } = change else { return false };
+            let added = self.suspects.get(&(*kind, key.clone())).is_some_and(|suspect| suspect.added);
+            let Some(entry) = store.entry(*kind, key) else { return false };
+            !added && !session.position.excluded.contains_key(&(*kind, entry.hash))
+        })
     }
 
     /// What an object is to be again, if we know.

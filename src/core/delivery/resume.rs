@@ -168,6 +168,7 @@ impl Engine {
                     ahead: Vec::new(),
                     doubtful: Vec::new(),
                     excluded,
+                    bereft: false,
                     turn: None,
                     version: "".into(),
                 })

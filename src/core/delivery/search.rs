@@ -95,6 +95,7 @@ impl Engine {
             reach: edge.frontier,
             ahead: Vec::new(),
             doubtful: Vec::new(),
+            bereft: false,
             ..Position::clone(&session.position)
         };
         let position = self.positions.intern(draft);

@@ -120,7 +120,7 @@ impl Engine {
 fn applied(session: &Session) -> Option<(Frontier, Vec<(Kind, u32)>)> {
     match &session.origin {
         Some(origin) => origin.applied(),
-        None if session.position.base == Base::Log => {
+        None if session.position.base == Base::Log && !session.position.bereft => {
             let excluded = session.position.excluded.keys().copied().collect();
             Some((session.position.low, excluded))
         }

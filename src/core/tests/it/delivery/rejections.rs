@@ -420,3 +420,36 @@ fn words_from_before_its_turn_do_not_remove_one_that_is_being_put_back() {
     }
     assert!(bench.gateways["g"].removed.is_empty(), "{:?}", words_to("g", &sent));
 }
+
+#[test]
+fn what_a_repair_removes_is_sent_again_by_a_replica_to_which_it_is_no_news() {
+    let mut bench = with_routes(6);
+    bench.gateway("g").mute = true;
+    for n in 0..6 {
+        let object = bench.log.status(Kind::ApiRoute, &key(&format!("a/{n}")), "{}");
+        bench.delivery.changed(object);
+    }
+    let knows = std::mem::replace(
+        &mut bench.delivery,
+        flotilla_core::delivery::Delivery::new(plain(), super::log::TestCompiler),
+    );
+    // To one that has just listed, all of this is news. It has to remove much
+    // to make a gateway well that says nothing of use.
+    let puts = ["a/1", "a/3"].map(|name| bench.log.put(Kind::ApiRoute, &key(name), "v2 poison"));
+    bench.list_all();
+    bench.connect("g");
+    while bench.holds("g", Kind::ApiRoute, "a/5").is_some() {
+        let (name, batch, first) = bench.poll().remove(0);
+        bench.answer(&name, &batch, first);
+    }
+    assert!(bench.delivery.applied_table().rows[0].unknown, "what it holds is not what it had");
+    // It comes to the one who knows that nothing of this has changed.
+    bench.delivery = knows;
+    puts.into_iter().for_each(|object| bench.delivery.changed(object));
+    bench.bookmark();
+    bench.connect("g");
+    bench.settle_for(Duration::from_secs(60));
+    for n in [0, 2, 4, 5] {
+        assert_eq!(bench.holds("g", Kind::ApiRoute, &format!("a/{n}")).unwrap(), format!("name=a/{n} v1"));
+    }
+}
