@@ -87,6 +87,9 @@ pub struct Fleet {
     /// Writes the result there as JSON; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Writes a page with plots there, and the result as JSON beside it.
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
 }
 
 /// How much there is.

@@ -27,7 +27,7 @@ struct Change {
 
 /// Everything that a run has measured about changes. Histograms are in
 /// microseconds.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Tally {
     /// To the first gateway.
     pub first: Histogram<u64>,

@@ -83,7 +83,7 @@ impl Bench {
         let used = fleet.usage()?.since(&before);
         let (messages_now, bytes_now) = traffic(crew);
         let mut spread =
-            Spread::new(&board.tally(), size.gateways, messages_now - messages, bytes_now - bytes, used);
+            Spread::new(board.tally(), size.gateways, messages_now - messages, bytes_now - bytes, used);
         if let (Some(before), Some(now)) = (patches, fleet.counter("flotilla_status_patches_total", "").await)
         {
             spread.status_patches(now - before);

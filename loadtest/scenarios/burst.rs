@@ -6,7 +6,7 @@ use super::bench::Bench;
 use super::{SETTLE, traffic};
 use crate::cli::{Furnished, Size};
 use crate::process::wait;
-use crate::report::{Conditions, Report, Spread, say};
+use crate::report::{Conditions, Measured, Report, Spread, say};
 
 #[derive(Debug, Serialize)]
 struct Found {
@@ -15,6 +15,12 @@ struct Found {
     /// From the answer to the last creation until all gateways had everything.
     everywhere_after_ms: f64,
     controller: Spread,
+}
+
+impl Measured for Found {
+    fn spreads(&self) -> Vec<(String, &Spread)> {
+        vec![("controller".to_owned(), &self.controller)]
+    }
 }
 
 /// Runs it; `false` when something went wrong that must not.
@@ -40,7 +46,7 @@ pub async fn run(args: &Furnished) -> anyhow::Result<bool> {
     let found = Found {
         creations_per_second: f64::from(count) / (answered - begun).as_secs_f64(),
         everywhere_after_ms: (everywhere - answered).as_secs_f64() * 1000.0,
-        controller: Spread::new(&tally, gateways, messages_now - messages, bytes_now - bytes, used),
+        controller: Spread::new(tally, gateways, messages_now - messages, bytes_now - bytes, used),
     };
     found.controller.say("burst");
     say(&format!(
@@ -48,5 +54,5 @@ pub async fn run(args: &Furnished) -> anyhow::Result<bool> {
         found.creations_per_second, found.everywhere_after_ms
     ));
     let conditions = Conditions::new("burst", &args.fleet, args.size);
-    Report { conditions, found, outcome: bench.close().await? }.finish(args.fleet.json.as_deref())
+    Report { conditions, found, outcome: bench.close().await? }.finish(&args.fleet)
 }

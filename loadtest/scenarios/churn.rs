@@ -11,7 +11,7 @@ use super::bench::Bench;
 use crate::cli::Churn;
 use crate::client::{Board, Crew, Model, Reading, Violations};
 use crate::fleet::Fleet;
-use crate::report::{Conditions, Report, Spread, say};
+use crate::report::{Conditions, Measured, Report, Spread, say};
 use crate::workload::Whose;
 
 #[derive(Debug, Serialize)]
@@ -26,6 +26,12 @@ struct Found {
     status_patches_per_second: Option<f64>,
     /// What must not have happened to those that came and went.
     violations_of_guests: Violations,
+}
+
+impl Measured for Found {
+    fn spreads(&self) -> Vec<(String, &Spread)> {
+        vec![("controller".to_owned(), &self.controller)]
+    }
 }
 
 /// Runs it; `false` when something went wrong that must not.
@@ -53,7 +59,7 @@ pub async fn run(args: &Churn) -> anyhow::Result<bool> {
     let conditions = Conditions::new("churn", &steady.fleet, steady.size);
     let guests_held = found.violations_of_guests.none();
     let report = Report { conditions, found, outcome: bench.close().await? };
-    Ok(report.finish(steady.fleet.json.as_deref())? && guests_held)
+    Ok(report.finish(&steady.fleet)? && guests_held)
 }
 
 async fn come_and_go(fleet: &mut Fleet, args: &Churn) -> anyhow::Result<(u32, Violations)> {

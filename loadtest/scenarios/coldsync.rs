@@ -6,7 +6,7 @@ use super::bench::Bench;
 use super::{all_hold, traffic};
 use crate::cli::Furnished;
 use crate::process::Usage;
-use crate::report::{Conditions, Report, mebibytes, say};
+use crate::report::{Conditions, Measured, Report, mebibytes, say};
 
 #[derive(Debug, Serialize)]
 struct Found {
@@ -18,6 +18,8 @@ struct Found {
     idle_rss: u64,
     servers: Usage,
 }
+
+impl Measured for Found {}
 
 /// Runs it; `false` when something went wrong that must not.
 ///
@@ -49,5 +51,5 @@ pub async fn run(args: &Furnished) -> anyhow::Result<bool> {
         mebibytes(found.idle_rss),
     ));
     let conditions = Conditions::new("coldsync", &args.fleet, args.size);
-    Report { conditions, found, outcome: bench.close().await? }.finish(args.fleet.json.as_deref())
+    Report { conditions, found, outcome: bench.close().await? }.finish(&args.fleet)
 }

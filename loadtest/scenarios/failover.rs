@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::bench::Bench;
 use crate::cli::{Failover, Steady};
 use crate::fleet::{Ending, Fleet};
-use crate::report::{Conditions, Report, Spread, say};
+use crate::report::{Conditions, Measured, Report, Spread, say};
 use crate::workload::Whose;
 
 #[derive(Debug, Serialize)]
@@ -21,6 +21,12 @@ struct Found {
     /// How many were.
     ended: u32,
     controller: Spread,
+}
+
+impl Measured for Found {
+    fn spreads(&self) -> Vec<(String, &Spread)> {
+        vec![("controller".to_owned(), &self.controller)]
+    }
 }
 
 /// Ends one replica every few seconds, each in its turn; `false` when something
@@ -77,5 +83,5 @@ async fn disturbed(
     say(&format!("{ended} replicas were ended"));
     let found = Found { rate: steady.rate, seconds: steady.seconds, ending, ended, controller };
     let conditions = Conditions::new(scenario, &steady.fleet, steady.size);
-    Report { conditions, found, outcome: bench.close().await? }.finish(steady.fleet.json.as_deref())
+    Report { conditions, found, outcome: bench.close().await? }.finish(&steady.fleet)
 }

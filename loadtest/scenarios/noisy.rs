@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::bench::Bench;
 use crate::cli::Noisy;
-use crate::report::{Conditions, Report, Spread, say};
+use crate::report::{Conditions, Measured, Report, Spread, say};
 use crate::workload::{Pace, Whose};
 
 #[derive(Debug, Serialize)]
@@ -18,6 +18,12 @@ struct Found {
     beside: Spread,
     /// To the last gateway, beside the loud one by alone.
     p99_ratio: f64,
+}
+
+impl Measured for Found {
+    fn spreads(&self) -> Vec<(String, &Spread)> {
+        vec![("alone".to_owned(), &self.alone), ("beside".to_owned(), &self.beside)]
+    }
 }
 
 /// Runs it; `false` when something went wrong that must not.
@@ -48,5 +54,5 @@ pub async fn run(args: &Noisy) -> anyhow::Result<bool> {
         args.loud_rate, found.p99_ratio
     ));
     let conditions = Conditions::new("noisy", &steady.fleet, steady.size);
-    Report { conditions, found, outcome: bench.close().await? }.finish(steady.fleet.json.as_deref())
+    Report { conditions, found, outcome: bench.close().await? }.finish(&steady.fleet)
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::bench::Bench;
 use super::yardstick::yardstick;
 use crate::cli::Propagation;
-use crate::report::{Conditions, Report, Spread, say};
+use crate::report::{Conditions, Measured, Report, Spread, say};
 use crate::workload::Whose;
 
 #[derive(Debug, Serialize)]
@@ -19,6 +19,13 @@ struct Found {
     p99_ratio: Option<f64>,
     /// CPU time for a change on a gateway, controller by limit.
     cpu_ratio: Option<f64>,
+}
+
+impl Measured for Found {
+    fn spreads(&self) -> Vec<(String, &Spread)> {
+        let limit = self.limit.iter().map(|limit| ("limit".to_owned(), limit));
+        std::iter::once(("controller".to_owned(), &self.controller)).chain(limit).collect()
+    }
 }
 
 /// Runs it; `false` when something went wrong that must not.
@@ -53,5 +60,5 @@ pub async fn run(args: &Propagation) -> anyhow::Result<bool> {
     if let (Some(p50), Some(p99), Some(cpu)) = (found.p50_ratio, found.p99_ratio, found.cpu_ratio) {
         say(&format!("controller by limit: p50 {p50:.2}, p99 {p99:.2}, CPU {cpu:.2}"));
     }
-    Report { conditions, found, outcome }.finish(steady.fleet.json.as_deref())
+    Report { conditions, found, outcome }.finish(&steady.fleet)
 }

@@ -11,7 +11,7 @@ use super::{SETTLE, traffic};
 use crate::cli::Furnished;
 use crate::fleet::Ending;
 use crate::process::{Usage, wait};
-use crate::report::{Conditions, Quantiles, Report, mebibytes, say};
+use crate::report::{Conditions, Measured, Quantiles, Report, mebibytes, say};
 
 #[derive(Debug, Serialize)]
 struct Found {
@@ -30,6 +30,8 @@ struct Found {
     peak_rss: u64,
     cpu_seconds: f64,
 }
+
+impl Measured for Found {}
 
 /// Runs it; `false` when something went wrong that must not.
 ///
@@ -87,7 +89,7 @@ pub async fn run(args: &Furnished) -> anyhow::Result<bool> {
         mebibytes(found.peak_rss)
     ));
     let conditions = Conditions::new("reconnect", &args.fleet, args.size);
-    Report { conditions, found, outcome: bench.close().await? }.finish(args.fleet.json.as_deref())
+    Report { conditions, found, outcome: bench.close().await? }.finish(&args.fleet)
 }
 
 fn stayed(bench: &mut Bench) -> anyhow::Result<Usage> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::bench::Bench;
 use crate::cli::{self, Steady};
-use crate::report::{Conditions, Outcome, Report, Spread, say};
+use crate::report::{Conditions, Measured, Outcome, Report, Spread, say};
 use crate::workload::Whose;
 
 /// How many replicas share the work, in turn.
@@ -26,6 +26,12 @@ struct Found {
     rate: u32,
     seconds: u32,
     rows: Vec<Row>,
+}
+
+impl Measured for Found {
+    fn spreads(&self) -> Vec<(String, &Spread)> {
+        self.rows.iter().map(|row| (format!("{} replicas", row.replicas), &row.controller)).collect()
+    }
 }
 
 /// Runs it; `false` when something went wrong that must not.
@@ -63,7 +69,7 @@ pub async fn run(args: &Steady) -> anyhow::Result<bool> {
         outcome.add(&bench.close().await?);
     }
     let conditions = Conditions::new("scale", &args.fleet, args.size);
-    Report { conditions, found, outcome }.finish(args.fleet.json.as_deref())
+    Report { conditions, found, outcome }.finish(&args.fleet)
 }
 
 const PATCHES: &str = "flotilla_status_patches_total";

@@ -8,7 +8,7 @@ use super::bench::Bench;
 use crate::cli::Slow;
 use crate::client::{Board, Crew, Model, Reading};
 use crate::process::Usage;
-use crate::report::{Conditions, Report, Spread, mebibytes, say};
+use crate::report::{Conditions, Measured, Report, Spread, mebibytes, say};
 use crate::workload::Whose;
 
 #[derive(Debug, Serialize)]
@@ -25,6 +25,12 @@ struct Found {
     /// Memory of the replicas at the end of each half.
     alone_rss: u64,
     beside_rss: u64,
+}
+
+impl Measured for Found {
+    fn spreads(&self) -> Vec<(String, &Spread)> {
+        vec![("alone".to_owned(), &self.alone), ("beside".to_owned(), &self.beside)]
+    }
 }
 
 /// Runs it; `false` when something went wrong that must not.
@@ -68,5 +74,5 @@ pub async fn run(args: &Slow) -> anyhow::Result<bool> {
     ));
     drop(crew);
     let conditions = Conditions::new("slow", &steady.fleet, steady.size);
-    Report { conditions, found, outcome: bench.close().await? }.finish(steady.fleet.json.as_deref())
+    Report { conditions, found, outcome: bench.close().await? }.finish(&steady.fleet)
 }

@@ -10,7 +10,7 @@ use super::bench::Bench;
 use crate::cli::Soak;
 use crate::fleet::{Ending, Fleet};
 use crate::process::Usage;
-use crate::report::{Conditions, Report, Spread, mebibytes, say};
+use crate::report::{Conditions, Measured, Report, Spread, mebibytes, say};
 use crate::workload::Whose;
 
 /// What all replicas together have at a time.
@@ -31,6 +31,12 @@ struct Found {
     controller: Spread,
 }
 
+impl Measured for Found {
+    fn spreads(&self) -> Vec<(String, &Spread)> {
+        vec![("controller".to_owned(), &self.controller)]
+    }
+}
+
 /// Runs it; `false` when something went wrong that must not.
 ///
 /// # Errors
@@ -43,7 +49,7 @@ pub async fn run(args: &Soak) -> anyhow::Result<bool> {
     controller.say("soak");
     let found = Found { rate: steady.rate, seconds: steady.seconds, ended, samples, controller };
     let conditions = Conditions::new("soak", &steady.fleet, steady.size);
-    Report { conditions, found, outcome: bench.close().await? }.finish(steady.fleet.json.as_deref())
+    Report { conditions, found, outcome: bench.close().await? }.finish(&steady.fleet)
 }
 
 /// Ends a replica every `--every` seconds, by SIGKILL and SIGTERM in turn, and

@@ -56,7 +56,7 @@ pub async fn yardstick(args: &Steady, routes: &Routes) -> anyhow::Result<Spread>
     let _ = wait("the yardstick's changes are everywhere", SETTLE, || board.open() == 0).await;
     let used = usage()?.since(&before);
     let (messages_now, bytes_now) = traffic(&crew);
-    Ok(Spread::new(&board.tally(), args.size.gateways, messages_now - messages, bytes_now - bytes, used))
+    Ok(Spread::new(board.tally(), args.size.gateways, messages_now - messages, bytes_now - bytes, used))
 }
 
 async fn wait_for_streams(

@@ -26,7 +26,11 @@ fn result(arguments: &[&str]) -> Value {
 fn propagation_is_compared_with_a_bare_server() {
     let size = ["propagation", "--gateways", "4", "--routes", "100", "--namespaces", "5"];
     let run = ["--rate", "20", "--seconds", "2", "--vs-limit", "--start", "replicas=2,api=embedded"];
-    let result = result(&[&size[..], &run[..]].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let report = ["--report", folder.path().to_str().unwrap()];
+    let result = result(&[&size[..], &run[..], &report[..]].concat());
+    let page = std::fs::read_to_string(folder.path().join("index.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("limit: every stage"), "{page}");
     assert_eq!((&result["controller"]["changes"], &result["limit"]["changes"]), (&40.into(), &40.into()));
     for ratio in ["p50_ratio", "p99_ratio", "cpu_ratio"] {
         assert!(result[ratio].as_f64().is_some_and(|ratio| ratio > 0.0), "{ratio}: {result}");

@@ -1,5 +1,7 @@
 //! What a run found, for people and for programs.
 
+mod plots;
+
 use std::io::Write as _;
 use std::path::Path;
 
@@ -65,12 +67,15 @@ pub struct Spread {
     pub servers: Usage,
     /// CPU time of the servers for one change on one gateway, in microseconds.
     pub cpu_micros_per_delivery: f64,
+    /// Everything that was measured.
+    #[serde(skip)]
+    tally: Tally,
 }
 
 impl Spread {
     /// Puts together what was measured. `messages` and `bytes` are those of all
     /// gateways.
-    pub fn new(tally: &Tally, gateways: u32, messages: u64, bytes: u64, servers: Usage) -> Self {
+    pub fn new(tally: Tally, gateways: u32, messages: u64, bytes: u64, servers: Usage) -> Self {
         let deliveries = tally.changes as f64 * f64::from(gateways);
         let known = |found: &Histogram<u64>| (!found.is_empty()).then(|| found.into());
         Spread {
@@ -89,6 +94,7 @@ impl Spread {
             bytes_per_gateway: bytes as f64 / f64::from(gateways),
             servers,
             cpu_micros_per_delivery: servers.cpu_seconds * 1e6 / deliveries.max(1.0),
+            tally,
         }
     }
 
@@ -181,18 +187,29 @@ pub struct Report<T> {
     pub outcome: Outcome,
 }
 
-impl<T: Serialize> Report<T> {
+impl<T: Measured + Serialize> Report<T> {
     /// Says how it ended, writes it where it is wanted, and returns whether all
     /// held that must.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn finish(&self, json: Option<&Path>) -> anyhow::Result<bool> {
+    /// When a file cannot be written.
+    pub fn finish(&self, args: &cli::Fleet) -> anyhow::Result<bool> {
         say(&format!("load average {:.1}; {:?}", self.conditions.load_average, self.outcome));
-        if let Some(file) = json {
+        if let Some(file) = &args.json {
             write_json(self, file)?;
         }
+        if let Some(folder) = &args.report {
+            plots::write(folder, self)?;
+        }
         Ok(self.outcome.held())
+    }
+}
+
+/// What has distributions that can be drawn.
+pub trait Measured {
+    /// Each by its name.
+    fn spreads(&self) -> Vec<(String, &Spread)> {
+        Vec::new()
     }
 }
 
