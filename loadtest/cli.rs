@@ -49,6 +49,9 @@ pub enum Command {
     Scale(Steady),
     /// Changes for hours, with ends of replicas; memory and descriptors are seen.
     Soak(Soak),
+    /// The product's decisions for a very large fleet in one process, without
+    /// sockets: how costs and memory grow.
+    FleetSim(FleetSim),
     /// The yardstick's server; scenarios start it themselves.
     #[command(hide = true)]
     LimitServer(limit::Args),
@@ -217,6 +220,29 @@ pub struct Soak {
     /// Seconds from one end of a replica to the next.
     #[arg(long, default_value_t = 60.0, value_parser = seconds)]
     pub every: f64,
+}
+
+/// `fleet-sim`: the size of its last row. The first row is a tenth of it.
+#[derive(Debug, Clone, Args)]
+pub struct FleetSim {
+    /// Gateways.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub gateways: u32,
+    /// Namespaces.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub namespaces: u32,
+    /// Routes in all of them.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub objects: u32,
+    /// Replicas, each of which knows all routes.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub replicas: u32,
+    /// Changes in every row.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub changes: u32,
+    /// Writes the result there as JSON; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// A positive number of seconds, or of things a second.

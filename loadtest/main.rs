@@ -60,6 +60,9 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Slow(args) => scenarios::slow::run(&args).await,
         Command::Scale(args) => scenarios::scale::run(&args).await,
         Command::Soak(args) => scenarios::soak::run(&args).await,
+        Command::FleetSim(args) => {
+            tokio::task::spawn_blocking(move || scenarios::fleet_sim::run(&args)).await?
+        }
         Command::LimitServer(args) => limit::run(args).await.map(|()| true),
     }
 }

@@ -66,6 +66,25 @@ fn resource() -> ApiResource {
     )
 }
 
+/// The spec of a route, of the size that routes of tenants have. No two turns
+/// give the same.
+pub fn spec(namespace: &str, name: &str, turn: u64) -> Value {
+    json!({
+        "match": [{
+            "uri": {"prefix": format!("/{namespace}/{name}")},
+            "methods": ["GET", "POST", "PUT"],
+            "headers": [{"name": "x-tenant", "exact": namespace}],
+        }],
+        "route": [
+            {"destination": {"host": "10.0.0.1", "port": 8080}, "weight": 90},
+            {"destination": {"host": "10.0.0.2", "port": 8080}, "weight": 10},
+        ],
+        "timeout": "30s",
+        "retries": {"attempts": 3, "perTryTimeout": "10s", "retryOn": "5xx,reset,connect-failure"},
+        "headers": {"request": {"set": {"x-turn": turn.to_string()}, "remove": ["x-internal"]}},
+    })
+}
+
 impl Routes {
     /// So many routes in so many namespaces, none of which is there yet.
     pub fn new(client: Client, size: Size) -> Self {
@@ -83,23 +102,10 @@ impl Routes {
         key(ROUTE, &namespace, &name)
     }
 
-    /// Its spec, of the size that routes of tenants have.
+    /// Its spec: see [`spec`].
     pub fn spec(&self, number: u32, turn: u64) -> Value {
         let (namespace, name) = self.name(number);
-        json!({
-            "match": [{
-                "uri": {"prefix": format!("/{namespace}/{name}")},
-                "methods": ["GET", "POST", "PUT"],
-                "headers": [{"name": "x-tenant", "exact": namespace}],
-            }],
-            "route": [
-                {"destination": {"host": "10.0.0.1", "port": 8080}, "weight": 90},
-                {"destination": {"host": "10.0.0.2", "port": 8080}, "weight": 10},
-            ],
-            "timeout": "30s",
-            "retries": {"attempts": 3, "perTryTimeout": "10s", "retryOn": "5xx,reset,connect-failure"},
-            "headers": {"request": {"set": {"x-turn": turn.to_string()}, "remove": ["x-internal"]}},
-        })
+        spec(&namespace, &name, turn)
     }
 
     /// Creates the namespaces.

@@ -249,7 +249,11 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-fn write_json(result: &impl Serialize, to: &Path) -> anyhow::Result<()> {
+/// Writes a result where it is wanted.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_json(result: &impl Serialize, to: &Path) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(result)?;
     if to == Path::new("-") {
         writeln!(std::io::stdout().lock(), "{text}").context("standard output")

@@ -5,6 +5,7 @@ pub mod burst;
 pub mod churn;
 pub mod coldsync;
 pub mod failover;
+pub mod fleet_sim;
 pub mod noisy;
 pub mod propagation;
 pub mod reconnect;

@@ -111,6 +111,18 @@ fn gateways_that_come_at_once_are_all_in_sync() {
 }
 
 #[test]
+fn the_cost_of_a_large_fleet_is_told_for_each_thing_that_grows() {
+    let size =
+        ["fleet-sim", "--gateways", "40", "--namespaces", "20", "--objects", "100", "--replicas", "20"];
+    let output = loadtest(&[&size[..], &["--changes", "3", "--json", "-"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let larger: Vec<_> = result["rows"].as_array().unwrap().iter().map(|row| &row["larger"]).collect();
+    assert_eq!(larger, ["nothing", "gateways", "namespaces", "objects", "replicas", "everything"]);
+}
+
+#[test]
 fn wrong_flags_are_named() {
     for (arguments, words) in [
         (&["propagation", "--start", "replicas=0,api=embedded"][..], "replicas=0"),

@@ -56,9 +56,16 @@ pub(super) const PACKAGES: &[Package] = &[
     package("loadtest", "loadtest", LOADTEST),
 ];
 
-/// The load test starts fleets under its own name; its clients know nothing of
-/// the server.
-const LOADTEST: &[&str] = &["flotilla-certs", "flotilla-k8s", "flotilla-runtime", "flotilla-testing"];
+/// The load test starts fleets under its own name, and measures the decisions of
+/// the core by themselves; its clients know nothing of the server.
+const LOADTEST: &[&str] = &[
+    "flotilla-core",
+    "flotilla-avapigw",
+    "flotilla-certs",
+    "flotilla-k8s",
+    "flotilla-runtime",
+    "flotilla-testing",
+];
 
 /// The chaos command puts its own packages together.
 const CHAOS: &[&str] =
