@@ -52,6 +52,8 @@ pub enum Command {
     /// The product's decisions for a very large fleet in one process, without
     /// sockets: how costs and memory grow.
     FleetSim(FleetSim),
+    /// Everything, with a page that compares the results with the targets.
+    All(All),
     /// The yardstick's server; scenarios start it themselves.
     #[command(hide = true)]
     LimitServer(limit::Args),
@@ -243,6 +245,17 @@ pub struct FleetSim {
     /// Writes the result there as JSON; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// `all`
+#[derive(Debug, Clone, Args)]
+pub struct All {
+    /// Where results go.
+    #[arg(long, value_name = "DIR")]
+    pub report: PathBuf,
+    /// Only the runs of these names.
+    #[arg(long, value_name = "RUN")]
+    pub only: Vec<String>,
 }
 
 /// A positive number of seconds, or of things a second.

@@ -63,6 +63,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::FleetSim(args) => {
             tokio::task::spawn_blocking(move || scenarios::fleet_sim::run(&args)).await?
         }
+        Command::All(args) => scenarios::all::run(&args).await,
         Command::LimitServer(args) => limit::run(args).await.map(|()| true),
     }
 }

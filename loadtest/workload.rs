@@ -228,6 +228,21 @@ impl Routes {
         }
     }
 
+    /// Bytes of all routes as JSON.
+    pub async fn bytes(&self) -> anyhow::Result<usize> {
+        let (mut page, mut sum) = (ListParams::default().limit(500), 0);
+        loop {
+            let listed = self.api.list(&page).await?;
+            for object in &listed.items {
+                sum += serde_json::to_vec(object)?.len();
+            }
+            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(sum),
+            }
+        }
+    }
+
     /// Key, uid and generation of every route that the API server has.
     pub async fn all(&self) -> anyhow::Result<Vec<(u64, String, u64)>> {
         let listed = self.api.list_metadata(&ListParams::default()).await?;

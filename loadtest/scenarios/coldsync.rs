@@ -17,6 +17,12 @@ struct Found {
     /// Memory of the replicas before any gateway came.
     idle_rss: u64,
     servers: Usage,
+    /// What was needed besides, by what is allowed: three encoded configurations
+    /// and 64 KiB for each gateway.
+    peak_by_allowed: f64,
+    /// Memory when all is quiet, by what is allowed: 30 MiB, two and a half times
+    /// the objects' JSON, and 24 KiB for each gateway.
+    rss_by_allowed: f64,
 }
 
 impl Measured for Found {}
@@ -33,22 +39,31 @@ pub async fn run(args: &Furnished) -> anyhow::Result<bool> {
     all_hold(&bench.crew, args.size.routes as usize).await?;
     let took = bench.board.now() - begun;
     let (messages, bytes) = traffic(&bench.crew);
+    let servers = bench.fleet.usage()?.since(&before);
+    let gateways = f64::from(args.size.gateways);
+    let needed = servers.peak_rss.saturating_sub(before.rss) as f64;
+    let allowed = 3.0 * bytes as f64 / gateways + 65_536.0 * gateways;
+    let at_rest = 30.0 * 1_048_576.0 + 2.5 * bench.routes.bytes().await? as f64 + 24_576.0 * gateways;
     let found = Found {
         all_in_sync_after_ms: took.as_secs_f64() * 1000.0,
         bytes_per_gateway: bytes as f64 / f64::from(args.size.gateways),
         messages_per_gateway: messages as f64 / f64::from(args.size.gateways),
         idle_rss: before.rss,
-        servers: bench.fleet.usage()?.since(&before),
+        servers,
+        peak_by_allowed: needed / allowed,
+        rss_by_allowed: bench.fleet.usage()?.rss as f64 / at_rest,
     };
     say(&format!(
         "all in sync after {:.0} ms; {:.0} bytes in {:.1} messages a gateway; {:.2} s of CPU, {:.1} MiB at most \
-         ({:.1} MiB before)",
+         ({:.1} MiB before): {:.2} of what is allowed, {:.2} at rest",
         found.all_in_sync_after_ms,
         found.bytes_per_gateway,
         found.messages_per_gateway,
         found.servers.cpu_seconds,
         mebibytes(found.servers.peak_rss),
         mebibytes(found.idle_rss),
+        found.peak_by_allowed,
+        found.rss_by_allowed,
     ));
     let conditions = Conditions::new("coldsync", &args.fleet, args.size);
     Report { conditions, found, outcome: bench.close().await? }.finish(&args.fleet)

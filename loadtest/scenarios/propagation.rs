@@ -19,6 +19,9 @@ struct Found {
     p99_ratio: Option<f64>,
     /// CPU time for a change on a gateway, controller by limit.
     cpu_ratio: Option<f64>,
+    /// Bytes of messages to a gateway, controller by limit, which sends one message
+    /// for each change.
+    bytes_ratio: Option<f64>,
 }
 
 impl Measured for Found {
@@ -54,6 +57,7 @@ pub async fn run(args: &Propagation) -> anyhow::Result<bool> {
         p50_ratio: by(|spread| spread.last_ms.p50),
         p99_ratio: by(|spread| spread.last_ms.p99),
         cpu_ratio: by(|spread| spread.cpu_micros_per_delivery),
+        bytes_ratio: by(|spread| spread.bytes_per_gateway),
         controller,
         limit,
     };
