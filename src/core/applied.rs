@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
-use crate::delivery::{AppliedRow, AppliedTable, Rejection, Scope};
+use crate::delivery::{AppliedRow, AppliedTable, NAMED, Rejection, Scope};
 use crate::ids::{Frontier, GatewayId, Kind, MemberName, ObjectKey};
 use crate::time::Mono;
 
@@ -21,9 +22,18 @@ pub struct Reach {
     pub applied: u32,
     /// Rejections in force of exactly this content: gateway and its words.
     pub rejections: Vec<(GatewayId, String)>,
-    /// Identities of those that applied it; empty when there are too many to
-    /// be listed.
+    /// Identities of those that applied it; empty when there are more than a
+    /// table names.
     pub names: Vec<GatewayId>,
+}
+
+impl Reach {
+    /// Whether a gateway that is to have the object has neither applied nor
+    /// rejected it.
+    pub fn is_under_way(&self) -> bool {
+        let rejected = u32::try_from(self.rejections.len()).unwrap_or(u32::MAX);
+        self.applied.saturating_add(rejected) < self.gateways
+    }
 }
 
 /// What of all tables moves when gateways come, go, or change without an object
@@ -41,6 +51,27 @@ pub struct Census {
     pub identities: u64,
 }
 
+impl Census {
+    fn of(table: &AppliedTable) -> Self {
+        let mut census = Census::default();
+        for row in &table.rows {
+            census.gateways += row.gateways;
+            census.unknown += if row.unknown { row.gateways } else { 0 };
+            census.excluded += u64::from(row.gateways) * row.excluded.len() as u64;
+            census.identities = census.identities.wrapping_add(identities(row));
+        }
+        census
+    }
+}
+
+/// One member's table with its part in the census, which is asked for far more
+/// often than it changes.
+#[derive(Debug)]
+struct Told {
+    table: Arc<AppliedTable>,
+    census: Census,
+}
+
 /// The tables of all replicas, keyed by member. A member tells its table once
 /// and then only when it changes, so one that comes before the ShardMap lists
 /// the member is kept, and so is one of a member that has just left: its stream
@@ -50,7 +81,7 @@ pub struct Census {
 pub struct AppliedView {
     /// Moves with every change of what counts.
     version: u64,
-    tables: BTreeMap<MemberName, AppliedTable>,
+    tables: BTreeMap<MemberName, Told>,
     /// Members of the ShardMap; before the first one there are none, and all
     /// tables count.
     members: BTreeSet<MemberName>,
@@ -61,11 +92,13 @@ pub struct AppliedView {
 
 impl AppliedView {
     /// Takes a member's complete table.
-    pub fn set(&mut self, member: &MemberName, table: AppliedTable) {
+    pub fn set(&mut self, member: &MemberName, table: impl Into<Arc<AppliedTable>>) {
         self.missing.remove(member);
-        if self.tables.get(member) != Some(&table) {
+        let table = table.into();
+        if self.tables.get(member).is_none_or(|told| told.table != table) {
             self.version += 1;
-            self.tables.insert(member.clone(), table);
+            let census = Census::of(&table);
+            self.tables.insert(member.clone(), Told { table, census });
         }
     }
 
@@ -116,7 +149,7 @@ impl AppliedView {
     }
 
     /// The tables that count.
-    fn counted(&self) -> impl Iterator<Item = (&MemberName, &AppliedTable)> {
+    fn counted(&self) -> impl Iterator<Item = (&MemberName, &Told)> {
         self.tables.iter().filter(|(member, _)| self.members.is_empty() || self.members.contains(*member))
     }
 
@@ -134,7 +167,7 @@ impl AppliedView {
     pub fn reach(&self, kind: Kind, key: &ObjectKey, needs: &Frontier, content: u32) -> Reach {
         let mut reach = Reach::default();
         let mut listed = true;
-        for row in self.counted().flat_map(|(_, table)| &table.rows) {
+        for row in self.rows() {
             reach.connected += row.gateways;
             if !includes(&row.scope, kind, key) {
                 continue;
@@ -144,38 +177,54 @@ impl AppliedView {
                 continue;
             }
             reach.applied += row.gateways;
-            listed &= row.names.len() == row.gateways as usize;
-            reach.names.extend(row.names.iter().cloned());
+            listed &= row.names.len() == row.gateways as usize && reach.applied as usize <= NAMED;
+            if listed {
+                reach.names.extend(row.names.iter().cloned());
+            }
         }
         if !listed {
             reach.names.clear();
         }
         reach.names.sort();
-        for rejection in self.counted().flat_map(|(_, table)| &table.rejections) {
-            if same(rejection, kind, key, content) {
-                reach.rejections.push((rejection.gateway.clone(), rejection.message.clone()));
-            }
+        for rejection in self.rejections(kind, key, content) {
+            reach.rejections.push((rejection.gateway.clone(), rejection.message.clone()));
         }
         reach.rejections.sort();
         reach
     }
 
+    /// Whether the object is under way: what [`Reach::is_under_way`] says of the
+    /// same question, without anybody's name.
+    pub fn is_under_way(&self, kind: Kind, key: &ObjectKey, needs: &Frontier, content: u32) -> bool {
+        let lacks =
+            |row: &&AppliedRow| includes(&row.scope, kind, key) && !applied(row, kind, needs, content);
+        let lacking: u32 = self.rows().filter(lacks).map(|row| row.gateways).sum();
+        lacking > 0 && self.rejections(kind, key, content).count() < lacking as usize
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &AppliedRow> {
+        self.counted().flat_map(|(_, told)| &told.table.rows)
+    }
+
+    /// Rejections in force of exactly this content.
+    fn rejections(&self, kind: Kind, key: &ObjectKey, content: u32) -> impl Iterator<Item = &Rejection> {
+        let all = self.counted().flat_map(|(_, told)| &told.table.rejections);
+        all.filter(move |rejection| same(rejection, kind, key, content))
+    }
+
     /// Gateways of any scope, and what can change about them.
     pub fn census(&self) -> Census {
-        let mut census = Census::default();
-        for row in self.counted().flat_map(|(_, table)| &table.rows) {
-            census.gateways += row.gateways;
-            census.unknown += if row.unknown { row.gateways } else { 0 };
-            census.excluded += u64::from(row.gateways) * row.excluded.len() as u64;
-            census.identities = census.identities.wrapping_add(identities(row));
-        }
-        census
+        self.counted().fold(Census::default(), |sum, (_, told)| Census {
+            gateways: sum.gateways + told.census.gateways,
+            unknown: sum.unknown + told.census.unknown,
+            excluded: sum.excluded + told.census.excluded,
+            identities: sum.identities.wrapping_add(told.census.identities),
+        })
     }
 
     /// Connected gateways by member.
     pub fn gateways_by_member(&self) -> BTreeMap<MemberName, u32> {
-        let count = |table: &AppliedTable| table.rows.iter().map(|row| row.gateways).sum();
-        self.counted().map(|(member, table)| (member.clone(), count(table))).collect()
+        self.counted().map(|(member, told)| (member.clone(), told.census.gateways)).collect()
     }
 }
 
@@ -256,6 +305,53 @@ mod tests {
         };
         view.set(&"a".into(), table(vec![row(10, 1), without, unknown, elsewhere]));
         assert_eq!(reach(&view, 9), (1, 3));
+    }
+
+    #[test]
+    fn an_object_is_under_way_until_each_gateway_has_taken_or_rejected_it() {
+        let rejection = |name: &str, content| Rejection {
+            kind: Kind::Backend,
+            key: ObjectKey::new("n", "x"),
+            content,
+            gateway: GatewayId { namespace: "edge".into(), name: name.into() },
+            message: "no".to_owned(),
+        };
+        let lacking = |gateways| AppliedRow { excluded: vec![(Kind::Backend, 7)], ..row(10, gateways) };
+        let elsewhere = AppliedRow {
+            scope: Scope { namespaces: [Arc::from("other")].into(), ..Scope::default() },
+            ..row(1, 5)
+        };
+        let check = |rows: Vec<AppliedRow>, rejections: Vec<Rejection>, expected: bool| {
+            let mut view = AppliedView::default();
+            view.set(&"a".into(), AppliedTable { rows, rejections });
+            let (key, mut needs) = (ObjectKey::new("n", "x"), Frontier::default());
+            needs.advance(Kind::Backend, Revision(9));
+            assert_eq!(view.is_under_way(Kind::Backend, &key, &needs, 7), expected);
+            assert_eq!(view.reach(Kind::Backend, &key, &needs, 7).is_under_way(), expected);
+        };
+        check(vec![], vec![], false);
+        check(vec![row(10, 3)], vec![], false);
+        check(vec![row(10, 3), row(8, 1)], vec![], true);
+        check(vec![row(10, 3), elsewhere], vec![], false);
+        check(vec![row(10, 3), lacking(2)], vec![rejection("g0", 7)], true);
+        check(vec![row(10, 3), lacking(2)], vec![rejection("g0", 7), rejection("g1", 7)], false);
+        check(vec![row(10, 3), lacking(1)], vec![rejection("g0", 6)], true);
+    }
+
+    #[test]
+    fn more_gateways_than_a_table_names_are_not_named() {
+        let named = |gateways: usize| {
+            let name = |n| GatewayId { namespace: "edge".into(), name: format!("g{n}").into() };
+            AppliedRow { names: (0..gateways).map(name).collect(), ..row(10, gateways as u32) }
+        };
+        let names = |rows: Vec<AppliedRow>| {
+            let mut view = AppliedView::default();
+            view.set(&"a".into(), table(rows));
+            let reach = view.reach(Kind::Backend, &ObjectKey::new("n", "x"), &Frontier::default(), 7);
+            reach.names.len()
+        };
+        assert_eq!(names(vec![named(16), named(16)]), 32);
+        assert_eq!(names(vec![named(16), named(17)]), 0);
     }
 
     #[test]

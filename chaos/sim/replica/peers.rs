@@ -341,7 +341,7 @@ impl World<'_> {
             }
             Word::Departed(instance) => self.coordinate(slot, Event::PeerDeparted { instance }),
             Word::Table(table) => {
-                process.applied.set(&member, (*table).clone());
+                process.applied.set(&member, table);
                 process.report.wanted = true;
                 self.set_timer(slot);
             }

@@ -16,7 +16,6 @@ use flotilla_core::ids::Epoch;
 use flotilla_core::object::RawObject;
 use flotilla_core::report::{Finality, PlannedStatus, StatusPlanner, Validity};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
 /// Rejections that one message quotes; more are counted.
 const QUOTED: usize = 3;
@@ -81,45 +80,79 @@ impl StatusPlanner for AvapigwStatus {
         let mut changed = set_condition(&mut conditions, &ready, wall);
         changed |= set_condition(&mut conditions, &valid(object, validity), wall);
         changed |= known.observed_generation != Some(object.generation);
-        let mut status = Map::new();
+        let (mut gateways, mut hosts) = (None, None);
         if object.kind.is_route() {
-            let gateways = match validity {
+            let applied = match validity {
                 Validity::Valid => applied_gateways(&known, object, reach, wall),
                 // What is not delivered is nowhere applied.
                 Validity::Invalid(_) => Vec::new(),
             };
-            changed |= gateways != known.applied_gateways;
-            status.insert("appliedGateways".to_owned(), json!(gateways));
+            changed |= applied != known.applied_gateways;
+            gateways = Some(applied);
         } else {
             changed |= set_condition(&mut conditions, &healthy(object), wall);
-            let hosts = total_hosts(object);
-            changed |= known.total_hosts != Some(hosts);
-            status.insert("totalHosts".to_owned(), hosts.into());
+            hosts = Some(total_hosts(object));
+            changed |= known.total_hosts != hosts;
+        }
+        if !changed {
+            return PlannedStatus { patch: None, finality, stands };
         }
         conditions.retain(|one| ConditionType::ALL.iter().any(|ours| ours.as_str() == one.type_));
-        status.insert("conditions".to_owned(), json!(conditions));
-        status.insert("epoch".to_owned(), epoch.into());
-        status.insert("observedGeneration".to_owned(), object.generation.into());
-        PlannedStatus { patch: changed.then(|| patch(object, status)), finality, stands }
+        let status = Status {
+            applied_gateways: gateways,
+            conditions,
+            epoch,
+            observed_generation: object.generation,
+            total_hosts: hosts,
+        };
+        PlannedStatus { patch: patch(object, status), finality, stands }
     }
+}
+
+/// All fields of a status that are ours.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applied_gateways: Option<Vec<AppliedGateway>>,
+    conditions: Vec<Condition>,
+    epoch: i64,
+    observed_generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_hosts: Option<i64>,
+}
+
+/// What server-side apply takes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Apply<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata<'a>,
+    status: Status,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    resource_version: String,
+    uid: &'a str,
 }
 
 /// The precondition makes a late write fail: whoever plans from an old view
 /// gets a conflict.
-fn patch(object: &RawObject, status: Map<String, Value>) -> Vec<u8> {
-    json!({
-        "apiVersion": "avapigw.io/v1alpha1",
-        "kind": object.kind.name(),
-        "metadata": {
-            "name": *object.key.name,
-            "namespace": *object.key.namespace,
-            "resourceVersion": object.revision.to_string(),
-            "uid": *object.uid,
-        },
-        "status": status,
-    })
-    .to_string()
-    .into_bytes()
+fn patch(object: &RawObject, status: Status) -> Option<Vec<u8>> {
+    let metadata = Metadata {
+        name: &object.key.name,
+        namespace: &object.key.namespace,
+        resource_version: object.revision.to_string(),
+        uid: &object.uid,
+    };
+    let apply = Apply { api_version: "avapigw.io/v1alpha1", kind: object.kind.name(), metadata, status };
+    // Words and numbers can always be written down.
+    serde_json::to_vec(&apply).ok()
 }
 
 fn statement(
@@ -149,9 +182,7 @@ fn ready(object: &RawObject, validity: Validity<'_>, reach: &Reach) -> (Statemen
     }
     let progress = format!("Applied {}/{} gateways", reach.applied, reach.gateways);
     if !reach.rejections.is_empty() {
-        let rejected = u32::try_from(reach.rejections.len()).unwrap_or(u32::MAX);
-        let finality =
-            if reach.applied + rejected >= reach.gateways { Finality::Final } else { Finality::Progress };
+        let finality = if reach.is_under_way() { Finality::Progress } else { Finality::Final };
         let message = format!("{progress}; rejected by {}", quote(reach));
         return (say(ConditionStatus::False, Reason::ApplyFailed, message), finality);
     }

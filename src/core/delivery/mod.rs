@@ -24,6 +24,7 @@ mod types;
 
 use std::time::Duration;
 
+pub(crate) use table::NAMED;
 pub use types::*;
 
 use crate::compile::Compiler;

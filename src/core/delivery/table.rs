@@ -11,7 +11,7 @@ use crate::breakage::Breakage;
 use crate::ids::{Frontier, GatewayId, Kind};
 
 /// Up to this many gateways are named.
-const NAMED: usize = 32;
+pub(crate) const NAMED: usize = 32;
 /// Up to this many rejections are told in full.
 const REJECTIONS: usize = 256;
 

@@ -73,7 +73,9 @@ pub struct PlannedStatus {
 
 /// The family's part: what a status says. Pure.
 pub trait StatusPlanner: Send {
-    /// Plans one object's status. `wall` is the time for people, RFC 3339, and
+    /// Plans one object's status. Unless it is fenced, it is
+    /// [`Finality::Progress`] exactly while a valid object is under way
+    /// ([`Reach::is_under_way`]). `wall` is the time for people, RFC 3339, and
     /// `epoch` that in which we act: a status that was written in a later one is
     /// left alone ([`Finality::Fenced`]).
     fn plan(
@@ -203,6 +205,9 @@ struct Pending {
     looked: Option<u64>,
     /// The time alone makes a difference then.
     due: Option<Mono>,
+    /// From this revision of the object, in this epoch, progress was planned
+    /// and not written, because it was too early and for no other reason.
+    early: Option<(Revision, Epoch)>,
 }
 
 impl Pending {
@@ -215,6 +220,7 @@ impl Pending {
             inherited: false,
             looked: None,
             due: None,
+            early: None,
         }
     }
 
@@ -364,6 +370,7 @@ impl<P: StatusPlanner> Reporter<P> {
         pending.said = outcome == PatchOutcome::Written && finality == Some(Finality::Final);
         pending.not_before = now + pause;
         pending.looked = None;
+        pending.early = None;
     }
 
     /// All patches in flight were given up: nobody knows what became of them,
@@ -477,34 +484,53 @@ impl<P: StatusPlanner> Reporter<P> {
     ) {
         let Some(pending) = self.pending.get(&key).copied() else { return };
         let tables = round.applied.version();
-        let planned = (round.may_act)(&key.1.namespace).then(|| self.plan(objects, round, &key)).flatten();
-        let said = |planned: &PlannedStatus| pending.said || pending.inherited && planned.stands;
+        let view = (round.may_act)(&key.1.namespace).then(|| objects.get(key.0, &key.1)).flatten();
+        let Some(view) = view else {
+            self.pending.remove(&key);
+            return;
+        };
+        let due = pending.since + self.config.progress_after;
+        let early = Some((view.object.revision, round.epoch));
+        // Most looks are at what is still under way: then the words that a plan
+        // works out would not be written.
+        if due > round.now
+            && pending.early == early
+            && view.validity == Validity::Valid
+            && round.applied.is_under_way(key.0, &key.1, &view.needs, view.content)
+        {
+            self.wake_at(due);
+            self.pending.insert(key, Pending { looked: Some(tables), due: Some(due), ..pending });
+            return;
+        }
+        let generation = view.object.generation;
+        let planned = self.plan(round, &view);
+        let said = pending.said || pending.inherited && planned.stands;
         match planned {
-            None | Some((_, PlannedStatus { patch: None, finality: Finality::Final, .. })) => {
+            PlannedStatus { patch: None, finality: Finality::Final, .. } => {
                 self.pending.remove(&key);
             }
-            Some((_, PlannedStatus { patch: None, finality: Finality::Progress, .. })) => {
+            PlannedStatus { patch: None, finality: Finality::Progress, .. } => {
                 self.pending.insert(key, Pending { looked: Some(tables), due: None, ..pending });
             }
-            Some((_, PlannedStatus { finality: Finality::Fenced, .. })) => {
+            PlannedStatus { finality: Finality::Fenced, .. } => {
                 // Either our map is old, which ends soon, or the epoch there is
                 // nobody's: then somebody has to clear it.
                 self.fenced.push(key.clone());
                 self.put_off(round, &key);
             }
-            Some((_, planned)) if said(&planned) && self.census_moved.is_some() => {
+            _ if said && self.census_moved.is_some() => {
                 // The refresh that is due looks at everything.
                 self.pending.remove(&key);
             }
-            Some((_, planned)) if said(&planned) && planned.finality == Finality::Final => {
+            PlannedStatus { finality: Finality::Final, .. } if said => {
                 self.pending.remove(&key);
                 self.refresh.push(key);
             }
-            Some((generation, PlannedStatus { patch: Some(body), finality, .. })) => {
-                let due = pending.since + self.config.progress_after;
+            PlannedStatus { patch: Some(body), finality, .. } => {
                 if finality == Finality::Progress && due > round.now {
                     self.wake_at(due);
-                    self.pending.insert(key, Pending { looked: Some(tables), due: Some(due), ..pending });
+                    let (looked, early) = (Some(tables), early.filter(|_| !said));
+                    self.pending.insert(key, Pending { looked, due: Some(due), early, ..pending });
                     return;
                 }
                 if let (Finality::Progress, Some(pending)) = (finality, self.pending.get_mut(&key)) {
@@ -551,7 +577,8 @@ impl<P: StatusPlanner> Reporter<P> {
             {
                 continue;
             }
-            let Some((generation, planned)) = self.plan(objects, round, &key) else { continue };
+            let Some(view) = objects.get(key.0, &key.1) else { continue };
+            let (generation, planned) = (view.object.generation, self.plan(round, &view));
             if planned.finality != Finality::Final {
                 // A gateway that just joined lacks it: it is pending again.
                 self.pending.insert(key, Pending::new(round.now));
@@ -565,18 +592,9 @@ impl<P: StatusPlanner> Reporter<P> {
         }
     }
 
-    fn plan(
-        &self,
-        objects: &impl Objects,
-        round: &Round<'_>,
-        key: &(Kind, ObjectKey),
-    ) -> Option<(i64, PlannedStatus)> {
-        let view = objects.get(key.0, &key.1)?;
-        let reach = round.applied.reach(key.0, &key.1, &view.needs, view.content);
-        Some((
-            view.object.generation,
-            self.planner.plan(round.wall, round.epoch, view.object, view.validity, &reach),
-        ))
+    fn plan(&self, round: &Round<'_>, view: &ObjectView<'_>) -> PlannedStatus {
+        let reach = round.applied.reach(view.object.kind, &view.object.key, &view.needs, view.content);
+        self.planner.plan(round.wall, round.epoch, view.object, view.validity, &reach)
     }
 
     fn wake_at(&mut self, at: Mono) {

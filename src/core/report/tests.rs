@@ -11,10 +11,15 @@ use crate::delivery::{AppliedRow, AppliedTable, Scope};
 use crate::ids::Revision;
 
 /// Says how many gateways have it, and nothing when the object says so already.
-struct Counting;
+#[derive(Default)]
+struct Counting {
+    /// How many plans were made.
+    plans: Cell<usize>,
+}
 
 impl StatusPlanner for Counting {
     fn plan(&self, _: &str, _: Epoch, object: &RawObject, _: Validity<'_>, reach: &Reach) -> PlannedStatus {
+        self.plans.set(self.plans.get() + 1);
         let text = format!("{}/{}", reach.applied, reach.gateways).into_bytes();
         let finality = if reach.applied == reach.gateways { Finality::Final } else { Finality::Progress };
         let stands = std::str::from_utf8(&object.status).unwrap().split_once('/');
@@ -101,7 +106,7 @@ impl World {
         let mut world = World {
             fleet: Fleet::default(),
             applied: AppliedView::default(),
-            reporter: Reporter::new(config, Counting),
+            reporter: Reporter::new(config, Counting::default()),
             now: Mono(1_000_000_000_000),
             epoch: 1,
             acting: true,
@@ -125,7 +130,7 @@ impl World {
         for object in world.fleet.objects.values_mut() {
             object.status = Bytes::from("2/2");
         }
-        world.reporter = Reporter::new(ReportConfig::default(), Counting);
+        world.reporter = Reporter::new(ReportConfig::default(), Counting::default());
         world
     }
 
@@ -203,6 +208,42 @@ fn a_slow_change_says_how_far_it_is_and_then_that_it_is_done() {
     assert!(world.after(600).is_empty());
     world.gateways(&[(5, 2)]);
     assert_eq!(world.after(10), ["2/2"]);
+}
+
+#[test]
+fn what_is_under_way_is_planned_once_until_its_progress_is_due() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    let plans = |world: &World| world.reporter.planner.plans.replace(0);
+    world.poll();
+    assert_eq!(plans(&world), 1);
+    for applied in 1..5 {
+        world.gateways(&[(5, applied), (0, 6 - applied)]);
+        assert!(world.after(200).is_empty());
+        assert_eq!(plans(&world), 0, "{applied} of 6 have it");
+        assert_eq!(
+            world.reporter.next_deadline(),
+            Some(world.now + Duration::from_millis(1000 - 200 * u64::from(applied)))
+        );
+    }
+    assert_eq!(world.after(200), ["4/6"]);
+    world.gateways(&[(5, 6)]);
+    assert_eq!(world.after(500), ["6/6"]);
+    assert_eq!(plans(&world), 2);
+}
+
+#[test]
+fn what_a_later_owner_writes_is_read_although_the_object_is_under_way() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 1), (0, 1)]);
+    world.poll();
+    world.reporter.planner.plans.set(0);
+    world.fleet.state("x", 6, "9/9");
+    let object = world.fleet.objects.values_mut().next().unwrap();
+    object.revision = Revision(6);
+    world.after(10);
+    assert_eq!(world.reporter.planner.plans.get(), 1);
 }
 
 #[test]

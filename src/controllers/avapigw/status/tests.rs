@@ -6,6 +6,8 @@ use bytes::Bytes;
 use flotilla_core::compile::Invalid;
 use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision};
 
+use serde_json::{Value, json};
+
 use super::*;
 
 const WALL: &str = "2026-11-21T10:00:00Z";
