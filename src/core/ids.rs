@@ -133,6 +133,12 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
+    /// The key that sorts before all others and that no object has: where ranges
+    /// begin. It takes no memory.
+    pub fn first() -> Self {
+        ObjectKey { namespace: Arc::default(), name: Arc::default() }
+    }
+
     /// A key from its two parts.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         ObjectKey { namespace: namespace.into(), name: name.into() }

@@ -14,7 +14,6 @@
 //! take the gateway back. So what can be rejected in company, several updates
 //! or a snapshot, is preceded by an empty message that names the difference.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::plan::{Difference, Item, What, fill};
@@ -134,10 +133,9 @@ impl Builder<'_> {
         let mut list = list;
         let first = list.iter().map(fits).take_while(|fits| *fits).count();
         let rest = list.split_off(first);
-        let in_snapshot: BTreeSet<Stamp> = list.iter().flat_map(|(_, mark)| mark.stamps()).collect();
         let remaining = Difference {
             items: rest.iter().map(|(resource, mark)| Item::upsert(resource, *mark, true)).collect(),
-            already: in_snapshot.iter().copied().collect(),
+            already: list.iter().flat_map(|(_, mark)| mark.stamps()).collect(),
             excluded: difference.excluded.clone(),
         };
         let snapshot = snapshot_part(&list, padding);
@@ -354,9 +352,11 @@ impl Edge {
     }
 }
 
-/// Backends before routes; within a kind by rank, then by key.
+/// Backends before routes; within a kind by rank, then by key. The sort is one
+/// that makes use of what is in order already: lists come from the store in the
+/// order of kinds and keys.
 pub(crate) fn snapshot_order(list: &mut [(Arc<Resource>, Mark)]) {
-    list.sort_unstable_by(|(a, _), (b, _)| {
+    list.sort_by(|(a, _), (b, _)| {
         let order = |r: &Resource| (r.kind.is_route(), r.kind, r.rank);
         order(a).cmp(&order(b)).then_with(|| a.key.cmp(&b.key))
     });

@@ -77,7 +77,8 @@ pub(super) struct Engine {
     pub config: DeliveryConfig,
     pub store: Store,
     pub positions: Positions,
-    pub sessions: BTreeMap<Slot, Session>,
+    /// Boxed: each look takes one out for a while.
+    pub sessions: BTreeMap<Slot, Box<Session>>,
     pub by_id: BTreeMap<SessionId, Slot>,
     pub by_gateway: BTreeMap<GatewayId, Slot>,
     /// Registrations here and homeless gateways, for telling zombies; those
@@ -159,13 +160,13 @@ impl Engine {
         self.slots += 1;
         self.by_id.insert(session.id.clone(), self.slots);
         self.by_gateway.insert(session.gateway.clone(), self.slots);
-        self.sessions.insert(self.slots, session);
+        self.sessions.insert(self.slots, Box::new(session));
         self.touched.insert(self.slots);
         self.applied_changes += 1;
     }
 
     /// Forgets a session.
-    pub fn remove(&mut self, now: Mono, slot: Slot) -> Option<Session> {
+    pub fn remove(&mut self, now: Mono, slot: Slot) -> Option<Box<Session>> {
         let session = self.sessions.remove(&slot)?;
         self.forget(now, slot, &session);
         Some(session)
@@ -209,7 +210,7 @@ impl Engine {
 
     pub fn shed(&mut self, now: Mono, count: usize, spread: Duration) {
         // The newest first: those that have just come lose the least.
-        let staying = |session: &&mut Session| session.end_at.is_none() || self.draining;
+        let staying = |session: &Session| session.end_at.is_none() || self.draining;
         let chosen: Vec<_> =
             self.sessions.iter_mut().rev().filter(|(_, session)| staying(session)).take(count).collect();
         let steps = u32::try_from(chosen.len()).unwrap_or(u32::MAX).max(1);

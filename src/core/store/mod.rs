@@ -73,6 +73,8 @@ pub struct Store {
     restated: BTreeSet<(Kind, Revision, ObjectKey)>,
     /// Sums over the entries with an outcome, by namespace and kind.
     totals: BTreeMap<Arc<str>, [Totals; Kind::COUNT]>,
+    /// The sum of `totals`, which most gateways ask for.
+    all: [Totals; Kind::COUNT],
     /// Sums of the hashes of what gateways get, by namespace; the same
     /// namespaces as in `totals`.
     digests: BTreeMap<Arc<str>, u64>,
@@ -107,6 +109,7 @@ impl Store {
             previous: BTreeSet::new(),
             restated: BTreeSet::new(),
             totals: BTreeMap::new(),
+            all: Default::default(),
             digests: BTreeMap::new(),
             events: Frontier::default(),
             stamps: 0,
@@ -288,7 +291,7 @@ impl Store {
     /// Live objects whose status changed above a frontier and nothing else.
     pub fn restated_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)> {
         let of = |kind: Kind| {
-            let first = (kind, Revision(frontier.get(kind).0.saturating_add(1)), ObjectKey::new("", ""));
+            let first = (kind, Revision(frontier.get(kind).0.saturating_add(1)), ObjectKey::first());
             let rows = self.restated.range(first..);
             rows.take_while(move |row| row.0 == kind).map(|(kind, _, key)| (*kind, key.clone()))
         };
@@ -356,7 +359,7 @@ impl Store {
             }
         };
         if scope.namespaces.is_empty() {
-            self.totals.values().for_each(&mut add);
+            add(&self.all);
         } else {
             scope.namespaces.iter().filter_map(|namespace| self.totals.get(namespace)).for_each(&mut add);
         }
@@ -375,7 +378,7 @@ impl Store {
     /// Drops previous resources that no gateway at or above `low` can need.
     pub(crate) fn forget_previous(&mut self, low: &Frontier) {
         for cause in Kind::ALL {
-            let first = (cause, Revision(0), Kind::ApiRoute, ObjectKey::new("", ""));
+            let first = (cause, Revision(0), Kind::ApiRoute, ObjectKey::first());
             while let Some(row) = self.previous.range(first.clone()..).next() {
                 if row.0 != cause || row.1 > low.get(cause) {
                     break;

@@ -32,7 +32,7 @@ impl News {
         let mut found = BTreeSet::new();
         for cause in Kind::ALL {
             let Some(next) = low.get(cause).0.checked_add(1) else { continue };
-            let above = (Revision(next), Kind::ApiRoute, ObjectKey::new("", ""));
+            let above = (Revision(next), Kind::ApiRoute, ObjectKey::first());
             found.extend(self.by_cause[cause.index()].range(above..).map(|(_, kind, key)| (*kind, key)));
         }
         found

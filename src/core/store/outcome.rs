@@ -137,8 +137,10 @@ impl Store {
             let digest = self.digests.entry(resource.key.namespace.clone()).or_default();
             *digest = digest.wrapping_add(hash(resource));
             let totals = self.totals.entry(resource.key.namespace.clone()).or_default();
-            totals[resource.kind.index()].count += 1;
-            totals[resource.kind.index()].bytes += size::resource(resource);
+            for totals in [totals, &mut self.all] {
+                totals[resource.kind.index()].count += 1;
+                totals[resource.kind.index()].bytes += size::resource(resource);
+            }
         }
         if let Some(resource) = before
             && let Some(totals) = self.totals.get_mut(&resource.key.namespace)
@@ -146,8 +148,10 @@ impl Store {
             if let Some(digest) = self.digests.get_mut(&resource.key.namespace) {
                 *digest = digest.wrapping_sub(hash(resource));
             }
-            totals[resource.kind.index()].count -= 1;
-            totals[resource.kind.index()].bytes -= size::resource(resource);
+            for totals in [&mut *totals, &mut self.all] {
+                totals[resource.kind.index()].count -= 1;
+                totals[resource.kind.index()].bytes -= size::resource(resource);
+            }
             if totals.iter().all(|totals| totals.count == 0) {
                 self.totals.remove(&resource.key.namespace);
                 self.digests.remove(&resource.key.namespace);
