@@ -94,6 +94,7 @@ impl World<'_> {
         }
         let local = process.local(now);
         let actions = process.coordinator.step(local, event);
+        process.coordinator_due = process.coordinator.next_deadline();
         self.acts(slot);
         for action in actions {
             self.coordination_act(slot, action);

@@ -54,6 +54,9 @@ pub struct Process {
 
     /// Who acts on what.
     pub coordinator: Coordinator,
+    /// When it has something to do next: it moves with its steps alone, and is asked
+    /// for after everything else, too.
+    pub coordinator_due: Option<Mono>,
     /// What the rest of the process was told about that.
     pub shown: Shown,
     /// What the observer was told about that.

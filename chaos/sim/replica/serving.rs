@@ -57,7 +57,7 @@ impl World<'_> {
         if let Some(due) = process.engine.next_deadline() {
             at = at.min(when(due));
         }
-        if let Some(due) = process.coordinator.next_deadline() {
+        if let Some(due) = process.coordinator_due {
             at = at.min(when(due));
         }
         if process.view_is_old() {
@@ -172,7 +172,7 @@ impl World<'_> {
         process.report.wanted = true;
         if new_table {
             let table = Arc::new(process.engine.applied_table());
-            process.applied.set(&process.member.clone(), (*table).clone());
+            process.applied.set(&process.member, table.clone());
             process.outbox.table = Some((changes, table));
             self.speak(slot);
         }

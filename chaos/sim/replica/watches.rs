@@ -342,7 +342,7 @@ impl World<'_> {
     pub(crate) fn tick(&mut self, slot: usize) {
         let now = self.now;
         let Some(process) = &self.slots[slot].process else { return };
-        let due = process.coordinator.next_deadline().is_some_and(|due| due <= process.local(now));
+        let due = process.coordinator_due.is_some_and(|due| due <= process.local(now));
         if due {
             self.coordinate(slot, Event::Tick);
         }

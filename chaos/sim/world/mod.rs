@@ -402,6 +402,7 @@ impl<'a> World<'a> {
             paused_until: 0,
             dies_at: None,
             timer: None,
+            coordinator_due: coordinator.next_deadline(),
             coordinator,
             shown: Shown::default(),
             acts: Acts { on: vec![false; self.universe.namespaces().len()], ..Acts::default() },
