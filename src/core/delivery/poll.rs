@@ -144,7 +144,8 @@ impl Engine {
         }
         let wait = session.pause_until.max(session.ask_after);
         if now < wait {
-            return Verdict::Sleep(wait);
+            // Who lacks nothing has nothing to do when the pause is over, either.
+            return if self.is_done(session) { Verdict::Watch(None) } else { Verdict::Sleep(wait) };
         }
         let guarded = !self.config.breakage.is(Breakage::GuardIgnored);
         match session.position.base {
@@ -153,6 +154,16 @@ impl Engine {
             _ if session.full_required && now >= session.guard_until => self.send_full(now, session, limits),
             Base::Log | Base::Nothing(Some(_)) => self.send_difference(now, session, limits),
         }
+    }
+
+    /// Whether a session that nothing is in flight to has nothing to do before the
+    /// store moves.
+    fn is_done(&self, session: &Session) -> bool {
+        session.position.base == Base::Log
+            && session.position.low == self.store.frontier()
+            && session.sequence > 0
+            && session.behind_since.is_none()
+            && !session.full_required
     }
 
     fn warn_ahead(&mut self, now: Mono, session: &mut Session) -> Mono {

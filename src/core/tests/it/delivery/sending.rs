@@ -271,6 +271,20 @@ fn an_object_that_fits_into_no_message_is_invalid_and_says_so() {
 }
 
 #[test]
+fn nobody_wakes_up_at_the_end_of_a_pause_for_a_gateway_that_lacks_nothing() {
+    let mut bench = Bench::new(config());
+    bench.apply = Duration::from_millis(10);
+    bench.connected("g");
+    bench.route("a/r", "v1");
+    assert_eq!(words_to("g", &bench.settle()), ["+a/r"]);
+    let silence = config().heartbeat_interval * 3;
+    assert_eq!(bench.delivery.next_deadline(), Some(bench.now + silence));
+    bench.route("a/r", "v2");
+    assert!(bench.settle().is_empty(), "it pauses");
+    assert_eq!(bench.delivery.next_deadline(), Some(bench.now + Duration::from_millis(190)));
+}
+
+#[test]
 fn a_gateway_is_left_alone_in_proportion_to_what_applying_took() {
     let mut bench = Bench::new(config());
     bench.apply = Duration::from_millis(10);
