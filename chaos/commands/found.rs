@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use flotilla_core::breakage::{Breakage, Breakages};
-use flotilla_sim::{Broken, Kept, Scenario, World, explain, shrink};
+use flotilla_sim::{Broken, Kept, Outcome, Scenario, World, explain, shrink};
 
 /// What to do about it.
 #[derive(Debug, Clone, Copy)]
@@ -64,16 +64,39 @@ pub fn report(
     Ok(file)
 }
 
-/// Plays a scenario that was written down. Returns whether it went as it should: the
-/// promises are kept, or, with something broken on purpose, they are not.
+/// Plays scenarios that were written down. Returns whether all went as they should.
+/// Only one that did not, or that is the only one, is explained.
 ///
 /// # Errors
-/// When it cannot be read or nobody listens.
-pub fn replay(file: &Path, out: &mut dyn Write) -> anyhow::Result<bool> {
+/// When one cannot be read or nobody listens.
+pub fn replay(files: &[PathBuf], out: &mut dyn Write) -> anyhow::Result<bool> {
+    let (mut right, mut broken) = (0, 0);
+    for file in files {
+        let kept = read(file)?;
+        let outcome = kept.play();
+        if outcome.violation.is_some() == kept.breakage.is_some() && files.len() > 1 {
+            right += 1;
+            broken += usize::from(kept.breakage.is_some());
+        } else {
+            right += usize::from(explain_replay(file, &kept, &outcome, out)?);
+        }
+    }
+    if files.len() > 1 {
+        let wrong = files.len() - right;
+        writeln!(out, "{right} go as they should, {broken} of them with something broken; {wrong} do not")?;
+    }
+    Ok(right == files.len())
+}
+
+fn read(file: &Path) -> anyhow::Result<Kept> {
     let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    let kept = Kept::read(&text).with_context(|| format!("reading {}", file.display()))?;
+    Kept::read(&text).with_context(|| format!("reading {}", file.display()))
+}
+
+/// Says how one went. Returns whether it went as it should: the promises are kept, or,
+/// with something broken on purpose, they are not.
+fn explain_replay(file: &Path, kept: &Kept, outcome: &Outcome, out: &mut dyn Write) -> anyhow::Result<bool> {
     writeln!(out, "{}: {}", file.display(), kept.says)?;
-    let outcome = kept.play();
     match (&outcome.violation, kept.breakage) {
         (Some(broken), _) => writeln!(out, "{}", explain(&kept.scenario, kept.breakages(), broken))?,
         (None, None) => writeln!(out, "every promise is kept")?,

@@ -42,9 +42,9 @@ pub struct SimArgs {
     /// Measure the speed: 5 replicas, 50 gateways, 100 namespaces, 20 changes per second, no faults
     #[arg(long, conflicts_with_all = ["seeds", "hours", "story"])]
     bench: bool,
-    /// Play a scenario that was written down, and explain what it breaks
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "seed", "hours", "story", "bench"])]
-    replay: Option<PathBuf>,
+    /// Play scenarios that were written down, and explain what they break
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["seeds", "seed", "hours", "story", "bench"])]
+    replay: Vec<PathBuf>,
     /// Break the core on purpose, one precaution at a time, and show how soon that is found; at most N
     /// seeds are played for each
     #[arg(long, conflicts_with_all = ["hours", "story", "bench", "replay"])]
@@ -74,8 +74,8 @@ pub fn run(args: &SimArgs, out: &mut dyn std::io::Write) -> anyhow::Result<bool>
     if args.bench {
         return bench(args, out);
     }
-    if let Some(file) = &args.replay {
-        return found::replay(file, out);
+    if !args.replay.is_empty() {
+        return found::replay(&args.replay, out);
     }
     let shrink = Duration::from_secs(args.shrink_seconds);
     let breakages = args.breakage.map_or(Breakages::default(), Breakages::only);

@@ -71,7 +71,13 @@ pub fn draw(seed: u64, size: Size) -> Scenario {
 /// gateways, 100 namespaces, 20 changes per second, and no faults.
 pub fn draw_bench(seed: u64, minutes: u32) -> Scenario {
     let mut dice = Dice::new(seed, Stream::Scenario);
-    let one = GatewayShape { namespaces: Vec::new(), picky: false, increment_us: 1_000, resource_us: 100 };
+    let one = GatewayShape {
+        namespaces: Vec::new(),
+        picky: false,
+        mute: false,
+        increment_us: 1_000,
+        resource_us: 100,
+    };
     let shape = Shape {
         replicas: 5,
         caches: 3,
@@ -118,6 +124,7 @@ fn gateway(dice: &mut Dice, namespaces: u16) -> GatewayShape {
     GatewayShape {
         namespaces: chosen,
         picky: dice.one_in(3),
+        mute: dice.one_in(4),
         increment_us: dice.between(50, 20_000) as u32,
         resource_us: dice.between(1, 200) as u32,
     }

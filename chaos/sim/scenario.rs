@@ -47,10 +47,19 @@ pub struct GatewayShape {
     pub namespaces: Vec<u16>,
     /// Whether disputed contents are poison to it.
     pub picky: bool,
+    /// Whether it does not say what it is that it rejects. The published gateway
+    /// names it.
+    #[serde(default = "mute")]
+    pub mute: bool,
     /// Microseconds that one increment takes it.
     pub increment_us: u32,
     /// Microseconds that one resource of a snapshot takes it.
     pub resource_us: u32,
+}
+
+/// What scenarios were like that do not say it.
+fn mute() -> bool {
+    true
 }
 
 /// How things behave, faults apart. Shares are in millionths.

@@ -497,19 +497,21 @@ impl World<'_> {
     }
 
     /// What is known to be given up for a while: a gateway that has rejected
-    /// something is put back to what it held, or to less, until it loads again; and a
+    /// something, and does not say what, is put back to what it held, or to less,
+    /// until it loads again; and a
     /// configuration that does not fit into one message replaces what is not known in
     /// parts. It is looked at again when the gateway's version says that it has all.
     fn is_passing(&mut self, gateway: usize, effect: Effect) -> bool {
         let cramped = self.scenario.weather.message_limit < 1024 * 1024;
         let client = &mut self.clients[gateway];
+        let in_the_dark = client.model.troubled && client.model.mute;
         match effect {
             Effect::Holds { object, content, .. } => {
                 client.hidden.remove(&object);
-                client.model.has_held_newer(object, content) && client.model.troubled
+                client.model.has_held_newer(object, content) && in_the_dark
             }
             Effect::Dropped(object, by) => {
-                let passing = client.model.troubled || (cramped && by == Removal::Snapshot);
+                let passing = in_the_dark || (cramped && by == Removal::Snapshot);
                 if passing {
                     client.hidden.insert(object);
                 }

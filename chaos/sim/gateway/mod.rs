@@ -19,14 +19,14 @@ use wire::{Message, What};
 const GUARD: u64 = 30 * SECONDS;
 
 /// What became of an update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Its sequence was old: no acknowledgement (point 7).
     Skipped,
     /// Taken. A full synchronisation that a guard ignored is acknowledged as well.
     Acked,
     /// Rejected, with these words.
-    Nacked(&'static str),
+    Nacked(String),
 }
 
 /// What changed in a gateway's table.
@@ -71,6 +71,8 @@ pub struct Gateway {
     poisoned: [BTreeSet<u32>; 2],
     /// Whether disputed contents are poison to it.
     picky: bool,
+    /// It does not say what it rejects.
+    pub mute: bool,
     /// By place, the newest content that was said to be held.
     newest: Vec<u32>,
     /// It has rejected something in its life.
@@ -83,7 +85,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// One that has just started for the first time.
-    pub fn new(places: usize, picky: bool) -> Self {
+    pub fn new(places: usize, picky: bool, mute: bool) -> Self {
         let nothing = vec![Held::default(); places];
         let newest = vec![0; places];
         Gateway {
@@ -92,13 +94,14 @@ impl Gateway {
             shown: nothing,
             newest,
             picky,
+            mute,
             ..Gateway::default()
         }
     }
 
     /// Its process starts again: everything is gone, as it keeps nothing on disk.
     pub fn restart(&mut self) {
-        *self = Gateway::new(self.table.len(), self.picky);
+        *self = Gateway::new(self.table.len(), self.picky, self.mute);
     }
 
     /// What it holds of an object: the content's number, and whether its destination
@@ -130,7 +133,7 @@ impl Gateway {
             What::Heartbeat => {}
             What::Upsert(read) => {
                 if read.flavour == Flavour::Undecodable {
-                    return Answer::Nacked("cannot decode spec");
+                    return self.rejects(universe, "decode", read.object);
                 }
                 self.put(universe, *read);
                 touched = Some(read.object);
@@ -143,8 +146,8 @@ impl Gateway {
             }
         }
         if let Some(object) = touched {
-            if !self.poisoned[class(universe, object)].is_empty() {
-                return Answer::Nacked("cannot load");
+            if let Some(bad) = self.poisoned[class(universe, object)].first() {
+                return self.rejects(universe, "load", *bad);
             }
             self.show(object, Removal::Deletion);
         }
@@ -174,11 +177,22 @@ impl Gateway {
         for read in list.iter().filter(|read| read.flavour != Flavour::Undecodable) {
             self.put(universe, *read);
         }
-        if self.poisoned.iter().any(|class| !class.is_empty()) {
-            return Some(Answer::Nacked("cannot load snapshot"));
+        // Routes are loaded first.
+        if let Some(bad) = self.poisoned.iter().rev().find_map(BTreeSet::first) {
+            return Some(self.rejects(universe, "load", *bad));
         }
         self.settle(Removal::Snapshot);
         None
+    }
+
+    /// Its words name the first that it cannot load, as those of the published
+    /// gateway do.
+    fn rejects(&self, universe: &Universe, what: &str, bad: u32) -> Answer {
+        if self.mute {
+            return Answer::Nacked(format!("cannot {what}"));
+        }
+        let sort = if universe.kind(bad).is_route() { "route" } else { "backend" };
+        Answer::Nacked(format!("failed to {what} {sort} {}: bad", universe.key(bad)))
     }
 
     /// Says what it holds otherwise than it was last said.

@@ -147,6 +147,8 @@ impl World<'_> {
             self.no_answer(slot, life, ask, sent_at, now + patience);
             return;
         }
+        let heals = self.scenario.shape.active * MILLIS;
+        let late = late.min(heals.saturating_sub(now));
         let way = self.latency(slot) + late;
         let arrives = cut.max(now) + way;
         if fatal.is_none() && arrives >= now + patience {

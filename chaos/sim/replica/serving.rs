@@ -30,7 +30,7 @@ pub struct Acks {
     /// Which of its messages are answered: from, to (not included).
     pub messages: std::ops::Range<usize>,
     /// Of these, which are not answered at all, or rejected.
-    pub others: Vec<(usize, Option<&'static str>)>,
+    pub others: Vec<(usize, Option<String>)>,
     /// What applying one of them took.
     pub took: Duration,
     /// Whether the replica that gets them passes them on.
@@ -189,7 +189,7 @@ impl World<'_> {
             let other = acks.others.iter().find(|(other, _)| *other == index);
             let result = match other {
                 None => Ok(()),
-                Some((_, Some(words))) => Err((*words).to_owned()),
+                Some((_, Some(words))) => Err(words.clone()),
                 Some((_, None)) => continue,
             };
             let ack = Ack {

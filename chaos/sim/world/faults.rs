@@ -10,7 +10,10 @@ use super::{Occurrence, World};
 impl World<'_> {
     pub(super) fn fault(&mut self, fault: Fault) {
         let now = self.now;
-        let until = |time: u32| now + u64::from(time) * MILLIS;
+        // What waits for a fault to end is set to go on at this time; healing does
+        // not call it earlier.
+        let heals = (self.scenario.shape.active * MILLIS).max(now);
+        let until = |time: u32| (now + u64::from(time) * MILLIS).min(heals);
         let replicas = self.slots.len();
         let slot = |slot: u8| usize::from(slot) % replicas;
         let caches = self.caches.len();

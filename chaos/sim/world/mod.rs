@@ -225,7 +225,7 @@ impl<'a> World<'a> {
             .iter()
             .enumerate()
             .map(|(index, gateway)| {
-                let model = Gateway::new(universe.places(), gateway.picky);
+                let model = Gateway::new(universe.places(), gateway.picky, gateway.mute);
                 let dice = Dice::new(*seed, Stream::Gateway(index));
                 Client::new(index, gateway.clone(), model, dice, universe.namespaces())
             })

@@ -138,7 +138,7 @@ impl Engine {
             // Its last good version is older than the one rejected before.
             Some(earlier) => earlier.held.clone(),
             None if added => None,
-            None => self.store.held_before(kind, &key, &from.reach),
+            None => self.store.held_before(kind, &key, &from.reach, |birth| from.has(birth)),
         };
         self.notice(Notice::Rejected {
             gateway: session.gateway.clone(),

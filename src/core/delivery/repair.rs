@@ -255,7 +255,10 @@ impl Repair {
         let held = match session.rejected.get(&(kind, key.clone())) {
             Some(rejected) => rejected.held.clone(),
             None if added => None,
-            None => store.held_before(kind, key, &session.position.reach),
+            None => {
+                let at = &session.position;
+                store.held_before(kind, key, &at.reach, |birth| at.has(birth))
+            }
         };
         let last_resort = self.attempt >= ATTEMPTS;
         let hopeless = culprit && (last_resort || self.hopeless.contains(&(kind, key.clone())));

@@ -48,6 +48,8 @@ pub(crate) struct Previous {
     /// the object's kind and the list were not seen, and a gateway that was
     /// served elsewhere may have had them.
     pub seen_until: Option<Revision>,
+    /// Between it and what is now there was nothing for a while.
+    pub vanished: bool,
 }
 
 /// One live object.

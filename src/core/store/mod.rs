@@ -368,9 +368,18 @@ impl Store {
 
     /// What a gateway held of an object before its outcome changed to what it
     /// is now, or something newer that it never got: never something older.
-    /// `reach`: what is beyond it the gateway did not have unless we know.
-    pub(crate) fn held_before(&self, kind: Kind, key: &ObjectKey, reach: &Frontier) -> Option<Arc<Resource>> {
-        let previous = self.entry(kind, key)?.previous.as_ref()?;
+    /// `reach`: what is beyond it the gateway did not have unless we know; `has`:
+    /// whether something of an object of this birth was delivered beyond it.
+    pub(crate) fn held_before(
+        &self,
+        kind: Kind,
+        key: &ObjectKey,
+        reach: &Frontier,
+        has: impl Fn(Stamp) -> bool,
+    ) -> Option<Arc<Resource>> {
+        let entry = self.entry(kind, key)?;
+        // What was delivered may have been that there is nothing.
+        let previous = entry.previous.as_ref().filter(|old| !(old.vanished && has(entry.mark.birth)))?;
         let seen = previous.seen_until.is_none_or(|until| reach.get(kind) <= until);
         (seen && previous.revision > reach.get(previous.cause)).then(|| previous.resource.clone())
     }

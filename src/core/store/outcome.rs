@@ -126,8 +126,11 @@ impl Store {
             if let Some(older) = entry.previous.take() {
                 self.previous.remove(&(older.cause, older.revision, kind, key.clone()));
             }
-            entry.previous = Some(Previous { resource: resource.clone(), cause, revision, seen_until: None });
+            let resource = resource.clone();
+            entry.previous = Some(Previous { resource, cause, revision, seen_until: None, vanished: false });
             self.previous.insert((cause, revision, kind, key.clone()));
+        } else if let Some(previous) = &mut entry.previous {
+            previous.vanished = true;
         }
         self.account(before.ok().as_deref(), outcome.ok().as_deref());
     }

@@ -453,3 +453,21 @@ fn what_a_repair_removes_is_sent_again_by_a_replica_to_which_it_is_no_news() {
         assert_eq!(bench.holds("g", Kind::ApiRoute, &format!("a/{n}")).unwrap(), format!("name=a/{n} v1"));
     }
 }
+
+#[test]
+fn what_was_removed_in_the_middle_of_a_difference_does_not_come_back_by_a_rejection() {
+    let mut bench = Bench::new(DeliveryConfig { batch_updates: 1, ..plain() });
+    bench.route("a/1", "v1");
+    bench.connected("g");
+    bench.route("a/1", "v2 invalid");
+    bench.route("b/1", "v1");
+    let (name, batch, first) = bench.poll().remove(0);
+    assert_eq!(words(&batch), ["-a/1"]);
+    bench.answer(&name, &batch, first);
+    bench.route("a/1", "v3 poison");
+    bench.settle();
+    assert_eq!(rejected(&bench), ["a/1"]);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1"), None);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "b/1").unwrap(), "name=b/1 v1");
+    assert!(!bench.gateways["g"].broken(true));
+}
