@@ -6,7 +6,9 @@
 //! Conditions: `Ready`, `Valid`, and `Healthy` for backends.
 
 mod compile;
+mod conflicts;
 mod status;
 
 pub use compile::AvapigwCompiler;
+pub use conflicts::{Conflict, Conflicts, Scope};
 pub use status::AvapigwStatus;

@@ -1,0 +1,251 @@
+//! Which objects claim the same requests or the same endpoint (A-91 … A-94).
+//! Pure; kept by whoever sees the objects come and go.
+//!
+//! Two routes of a kind are duplicates when an entry of `match` in each compares
+//! the same part in the same way with the same value, has the same further
+//! conditions, and their methods overlap. Anything else is a difference in
+//! specificity, by which gateways decide. A Backend and a GRPCBackend are in
+//! conflict when they lead to the same address and port.
+//!
+//! Claims are found by hashing what must be equal, and under that by method or
+//! kind: asking costs as much as the object asked about has claims, whatever the
+//! number of objects.
+
+mod claim;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use flotilla_core::ids::{Kind, ObjectKey};
+use flotilla_core::object::RawObject;
+
+use claim::{Claim, Part, Slot, claims, hosts, normal};
+
+/// Objects that one answer names; the first by precedence. It bounds what an
+/// answer costs where many objects had the same claim before anybody checked.
+const NAMED: usize = 8;
+
+/// Whose claims meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of one namespace.
+    Namespace,
+    /// Those of all namespaces.
+    Cluster,
+}
+
+/// Another object that claims the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Where the object asked about makes the claim, for example `spec.match[0]`.
+    pub field: String,
+    /// The claim in words, for example `uri prefix /api/v1`.
+    pub claim: String,
+    /// Kind of the other object.
+    pub kind: Kind,
+    /// The other object.
+    pub other: ObjectKey,
+    /// Whether the other one has precedence: it was created earlier, or at the
+    /// same time and comes first by namespace and name.
+    pub precedes: bool,
+}
+
+/// Who claims something. The order is that of precedence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Holder {
+    created: Arc<str>,
+    key: ObjectKey,
+    kind: Kind,
+}
+
+impl Holder {
+    fn of(object: &RawObject) -> Holder {
+        Holder { created: object.created.clone(), key: object.key.clone(), kind: object.kind }
+    }
+}
+
+/// What is known of one object.
+#[derive(Debug)]
+struct Known {
+    uid: Arc<str>,
+    generation: i64,
+    holder: Holder,
+    claims: Vec<(Arc<Slot>, Vec<Part>)>,
+    /// Names under which a backend's hosts are reached.
+    hosts: BTreeSet<String>,
+}
+
+/// The claims of all objects.
+#[derive(Debug)]
+pub struct Conflicts {
+    scope: Scope,
+    /// Kinds that were listed: of the others nothing is known.
+    listed: HashSet<Kind>,
+    /// By object: what must be taken out of the other two when it goes.
+    known: HashMap<(Kind, ObjectKey), Known>,
+    /// By what is claimed, then by part: never an empty set.
+    held: HashMap<Arc<Slot>, BTreeMap<Part, BTreeSet<Holder>>>,
+    /// By namespace and host: how many backends lead there.
+    reached: HashMap<(Arc<str>, String), usize>,
+}
+
+impl Conflicts {
+    /// Knows of no objects yet.
+    pub fn new(scope: Scope) -> Self {
+        Conflicts {
+            scope,
+            listed: HashSet::new(),
+            known: HashMap::new(),
+            held: HashMap::new(),
+            reached: HashMap::new(),
+        }
+    }
+
+    /// Whether every kind has been listed: before, an answer means little.
+    pub fn is_complete(&self) -> bool {
+        Kind::ALL.iter().all(|kind| self.listed.contains(kind))
+    }
+
+    /// Everything of a kind, in place of what was known of it.
+    pub fn listed(&mut self, kind: Kind, objects: &[RawObject]) {
+        let there: HashSet<&ObjectKey> = objects.iter().map(|object| &object.key).collect();
+        let gone: Vec<ObjectKey> = self
+            .known
+            .keys()
+            .filter(|(known, key)| *known == kind && !there.contains(key))
+            .map(|(_, key)| key.clone())
+            .collect();
+        for key in &gone {
+            self.remove(kind, key);
+        }
+        for object in objects {
+            self.insert(object);
+        }
+        self.listed.insert(kind);
+    }
+
+    /// An object as it is now. One that is being deleted claims nothing.
+    pub fn insert(&mut self, object: &RawObject) {
+        let id = (object.kind, object.key.clone());
+        let same = |known: &Known| known.uid == object.uid && known.generation == object.generation;
+        if !object.deleting && self.known.get(&id).is_some_and(same) {
+            return; // a status
+        }
+        self.remove(object.kind, &object.key);
+        if object.deleting {
+            return;
+        }
+        let holder = Holder::of(object);
+        let claims: Vec<_> = self.claims(object).into_iter().map(|claim| (claim.slot, claim.parts)).collect();
+        for (slot, parts) in &claims {
+            let held = self.held.entry(slot.clone()).or_default();
+            for part in parts {
+                held.entry(*part).or_default().insert(holder.clone());
+            }
+        }
+        let hosts = names_of_hosts(object);
+        for host in &hosts {
+            *self.reached.entry((object.key.namespace.clone(), host.clone())).or_default() += 1;
+        }
+        let known = Known { uid: object.uid.clone(), generation: object.generation, holder, claims, hosts };
+        self.known.insert(id, known);
+    }
+
+    /// An object that is gone.
+    pub fn remove(&mut self, kind: Kind, key: &ObjectKey) {
+        let Some(known) = self.known.remove(&(kind, key.clone())) else { return };
+        for (slot, parts) in &known.claims {
+            let Some(held) = self.held.get_mut(slot) else { continue };
+            for part in parts {
+                if let Some(holders) = held.get_mut(part) {
+                    holders.remove(&known.holder);
+                    if holders.is_empty() {
+                        held.remove(part);
+                    }
+                }
+            }
+            if held.is_empty() {
+                self.held.remove(slot);
+            }
+        }
+        for host in known.hosts {
+            let id = (key.namespace.clone(), host);
+            if let Some(count) = self.reached.get_mut(&id) {
+                *count -= 1;
+                if *count == 0 {
+                    self.reached.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Who claims what `object` claims, by precedence, each once and at most
+    /// eight. The object need not be known; if it is, it is not its own conflict.
+    pub fn of(&self, object: &RawObject) -> Vec<Conflict> {
+        self.find(object).0
+    }
+
+    /// Besides, how many claims of others were looked at.
+    fn find(&self, object: &RawObject) -> (Vec<Conflict>, usize) {
+        let own = Holder::of(object);
+        let mut looked_at = 0;
+        let mut found: BTreeMap<&Holder, Claim> = BTreeMap::new();
+        for claim in self.claims(object) {
+            let Some(held) = self.held.get(&claim.slot) else { continue };
+            for (_, holders) in held.iter().filter(|(part, _)| claim.meets(**part)) {
+                let others =
+                    holders.iter().filter(|holder| (holder.kind, &holder.key) != (own.kind, &own.key));
+                for holder in others.take(NAMED) {
+                    looked_at += 1;
+                    found.entry(holder).or_insert_with(|| claim.clone());
+                }
+            }
+        }
+        let conflict = |(holder, claim): (&Holder, Claim)| Conflict {
+            field: claim.field,
+            claim: claim.slot.condition.to_string(),
+            kind: holder.kind,
+            other: holder.key.clone(),
+            precedes: (&holder.created, &holder.key) < (&own.created, &own.key),
+        };
+        (found.into_iter().take(NAMED).map(conflict).collect(), looked_at)
+    }
+
+    /// Whether there is an object of this kind and name that is not being deleted.
+    pub fn exists(&self, kind: Kind, key: &ObjectKey) -> bool {
+        self.known.contains_key(&(kind, key.clone()))
+    }
+
+    /// Whether a backend of this namespace leads to a host: under its full
+    /// name, or, for a Service, under its name within the namespace.
+    pub fn reaches(&self, namespace: &Arc<str>, host: &str) -> bool {
+        self.reached.contains_key(&(namespace.clone(), normal(host)))
+    }
+
+    fn claims(&self, object: &RawObject) -> Vec<Claim> {
+        claims(object, self.scope == Scope::Cluster)
+    }
+}
+
+/// `api.shop.svc.cluster.local` is also reached as `api.shop` and, within `shop`, as `api`.
+fn names_of_hosts(object: &RawObject) -> BTreeSet<String> {
+    if object.kind.is_route() {
+        return BTreeSet::new();
+    }
+    let mut names = BTreeSet::new();
+    for (host, _) in hosts(object) {
+        let mut labels = host.split('.');
+        if let (Some(service), Some(namespace), Some("svc")) = (labels.next(), labels.next(), labels.next()) {
+            names.insert(format!("{service}.{namespace}"));
+            names.insert(format!("{service}.{namespace}.svc"));
+            if namespace == &*object.key.namespace {
+                names.insert(service.to_owned());
+            }
+        }
+        names.insert(host);
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests;
