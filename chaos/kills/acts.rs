@@ -1,44 +1,41 @@
 //! Who acted where: the replicas' own words about the statuses that they wrote,
 //! judged by the maps that the leaders published.
 //!
-//! A namespace's statuses must be written by its owners in the order of the
-//! epochs: whoever writes after the owner of a later epoch has written acts
-//! beside it. Nothing is compared but the order in which processes of one
-//! machine say that they wrote.
+//! A line about a written status names the epoch in which its writer acted and
+//! the revision at which the API server wrote it. So the order in which things
+//! were done is that of the log, and no clock and no delay of this process has
+//! a part in the judgement: a replica that was stopped may say late what it did
+//! in time. Two things must hold of every namespace: whoever wrote was its owner
+//! in the epoch that he names, and in the order of the log epochs never fall,
+//! which they do when an owner acts after its successor has.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// One status that was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Act {
-    /// When its writer said so, in milliseconds since 1970.
-    pub at: i64,
+    /// Where in the log of the API server it stands.
+    pub revision: u64,
+    /// The epoch in which its writer acted.
+    pub epoch: u64,
     /// The writer.
     pub replica: usize,
 }
 
-/// The owners by one epoch: a replica's number per namespace.
-#[derive(Debug, Clone)]
-pub struct EpochOwners {
-    /// When the map was seen, in milliseconds since 1970.
-    pub seen: i64,
-    /// The epoch.
-    pub epoch: u64,
-    /// By namespace.
-    pub owners: Vec<Option<usize>>,
+/// What is to be said of all acts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// Acts of replicas that were not the owner, or not any more, in words.
+    pub beside: Vec<String>,
+    /// Acts in epochs whose map was not seen here, or without a revision.
+    pub unjudged: usize,
 }
-
-/// A map is seen by replicas a little before it is seen here.
-const SKEW: i64 = 1000;
-
-/// A process that wakes up reads the answers to what it sent before it was
-/// stopped, and says then that it wrote.
-const WAKING: i64 = 1000;
 
 /// A replica's log, read as it grows.
 #[derive(Debug)]
@@ -53,13 +50,13 @@ struct Tail {
 pub struct Acts {
     tails: Vec<Tail>,
     numbers: BTreeMap<String, usize>,
+    /// By namespace, in no order.
     acts: Vec<Vec<Act>>,
     /// The last generation that a status was written for, and when, by
     /// namespace and name.
     last: BTreeMap<(usize, String), (i64, i64)>,
-    epochs: Vec<EpochOwners>,
-    /// Replicas that were woken, and when.
-    woken: Vec<(usize, i64)>,
+    /// By epoch: a replica's number per namespace.
+    epochs: BTreeMap<u64, Vec<Option<usize>>>,
     /// Longest gaps of acting in milliseconds, as the replicas measured them.
     pub gaps: Vec<i64>,
     /// Errors and warnings that replicas logged, by text.
@@ -78,7 +75,16 @@ struct Line {
     #[serde(default)]
     generation: i64,
     #[serde(default)]
-    longest_ms: i64,
+    epoch: u64,
+    #[serde(default)]
+    revision: u64,
+    #[serde(default)]
+    longest_ms: Value,
+}
+
+/// A number, also where a log line has it as text because it is wide.
+fn number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
 impl Acts {
@@ -89,8 +95,7 @@ impl Acts {
             numbers: namespaces.iter().enumerate().map(|(number, name)| (name.clone(), number)).collect(),
             acts: vec![Vec::new(); namespaces.len()],
             last: BTreeMap::new(),
-            epochs: Vec::new(),
-            woken: Vec::new(),
+            epochs: BTreeMap::new(),
             gaps: Vec::new(),
             complaints: BTreeMap::new(),
         }
@@ -117,10 +122,10 @@ impl Acts {
         }
         let Ok(at) = line.ts.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond) else { return };
         match line.msg.as_str() {
-            "acting on namespaces of others from now on" => self.gaps.push(line.longest_ms),
+            "acting on namespaces of others from now on" => self.gaps.extend(number(&line.longest_ms)),
             "status written" => {
                 let Some(&number) = self.numbers.get(&line.namespace) else { return };
-                self.acts[number].push(Act { at, replica });
+                self.acts[number].push(Act { revision: line.revision, epoch: line.epoch, replica });
                 let last = self.last.entry((number, line.name.clone())).or_default();
                 if line.generation > last.0 {
                     *last = (line.generation, at);
@@ -137,21 +142,14 @@ impl Acts {
         self.last.get(&(number, name.to_owned())).filter(|last| last.0 >= generation).map(|last| last.1)
     }
 
-    /// A map was seen.
-    pub fn published(&mut self, owners: EpochOwners) {
-        if self.epochs.last().is_none_or(|last| last.epoch < owners.epoch) {
-            self.epochs.push(owners);
-        }
+    /// The map of an epoch was seen: who owns each namespace by it.
+    pub fn published(&mut self, epoch: u64, owners: Vec<Option<usize>>) {
+        self.epochs.insert(epoch, owners);
     }
 
-    /// All maps so far.
-    pub fn epochs(&self) -> &[EpochOwners] {
-        &self.epochs
-    }
-
-    /// A stopped replica goes on.
-    pub fn woke(&mut self, replica: usize, at: i64) {
-        self.woken.push((replica, at));
+    /// The owners of all epochs so far, from the first on.
+    pub fn epochs(&self) -> impl DoubleEndedIterator<Item = &Vec<Option<usize>>> {
+        self.epochs.values()
     }
 
     /// How many statuses were written.
@@ -159,38 +157,39 @@ impl Acts {
         self.acts.iter().map(Vec::len).sum()
     }
 
-    /// Acts beside the owner, in words; and how many were only said late, by a
-    /// replica that had been stopped.
-    pub fn judge(&self) -> (Vec<String>, usize) {
-        let mut beside = Vec::new();
-        let mut late = 0;
+    /// Judges all acts so far.
+    pub fn judge(&self) -> Judgement {
+        let mut judgement = Judgement::default();
         for (namespace, number) in &self.numbers {
             let mut acts = self.acts[*number].clone();
-            acts.sort_by_key(|act| act.at);
-            let mut at_epoch = 0;
+            acts.sort_unstable();
+            let mut latest = Act { revision: 0, epoch: 0, replica: 0 };
             for act in acts {
-                let owns = |index: &usize| {
-                    let epoch = &self.epochs[*index];
-                    epoch.owners[*number] == Some(act.replica) && epoch.seen <= act.at + SKEW
+                let Act { revision, epoch, replica } = act;
+                let Some(owners) = self.epochs.get(&epoch).filter(|_| revision > 0) else {
+                    judgement.unjudged += 1;
+                    continue;
                 };
-                match (at_epoch..self.epochs.len()).find(owns) {
-                    Some(index) => at_epoch = index,
-                    None if self.just_woke(&act) => late += 1,
-                    None => beside.push(format!("replica {} in {namespace} at {}", act.replica, act.at)),
+                let said = format!("replica {replica} in {namespace} in epoch {epoch} at {revision}");
+                if owners[*number] != Some(replica) {
+                    judgement.beside.push(format!("{said}: the owner is {:?}", owners[*number]));
+                } else if epoch < latest.epoch {
+                    judgement.beside.push(format!("{said}: after {latest:?}"));
+                } else {
+                    latest = act;
                 }
             }
         }
-        (beside, late)
-    }
-
-    fn just_woke(&self, act: &Act) -> bool {
-        self.woken.iter().any(|(replica, at)| *replica == act.replica && (*at..at + WAKING).contains(&act.at))
+        judgement
     }
 }
 
 impl Tail {
     fn lines(&mut self) -> std::io::Result<Vec<String>> {
-        let mut file = File::open(&self.path)?;
+        let mut file = match File::open(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            file => file?,
+        };
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = Vec::new();
         self.offset += file.read_to_end(&mut bytes)? as u64;
@@ -206,47 +205,52 @@ impl Tail {
 mod tests {
     use super::*;
 
-    fn acts(epochs: &[usize], acts: &[(i64, usize)]) -> Acts {
+    /// Owners of one namespace in the epochs from 1 on, and acts as revision,
+    /// epoch, replica.
+    fn judge(epochs: &[usize], acts: &[(u64, u64, usize)]) -> Judgement {
         let mut all = Acts::new(&["n".to_owned()], Vec::new());
-        for (number, owner) in epochs.iter().enumerate() {
-            let epoch = number as u64 + 1;
-            all.published(EpochOwners { seen: 10_000 * epoch as i64, epoch, owners: vec![Some(*owner)] });
+        for (epoch, owner) in (1..).zip(epochs) {
+            all.published(epoch, vec![Some(*owner)]);
         }
-        all.acts[0] = acts.iter().map(|&(at, replica)| Act { at, replica }).collect();
-        all
+        all.acts[0] =
+            acts.iter().map(|&(revision, epoch, replica)| Act { revision, epoch, replica }).collect();
+        all.judge()
     }
 
     #[test]
     fn owners_that_follow_each_other_act_rightly() {
-        let (beside, late) = acts(&[0, 1, 0], &[(11_000, 0), (21_000, 1), (22_000, 1), (31_000, 0)]).judge();
-        assert_eq!((beside.len(), late), (0, 0));
-        let slow = acts(&[0, 1], &[(20_900, 0), (21_000, 1)]).judge();
-        assert_eq!(slow.0.len(), 0, "the old owner acts until the new one does");
+        let right = Judgement::default();
+        assert_eq!(judge(&[0, 1, 0], &[(11, 1, 0), (21, 2, 1), (22, 2, 1), (31, 3, 0)]), right);
+        let said_late = judge(&[0, 1], &[(21, 2, 1), (20, 1, 0)]);
+        assert_eq!(said_late, right, "only the order of the log counts");
+        assert_eq!(judge(&[0, 1], &[(21, 2, 1), (21, 2, 1)]), right, "what changes nothing has no revision");
     }
 
     #[test]
-    fn whoever_acts_after_its_successor_is_named() {
-        let (beside, _) = acts(&[0, 1], &[(21_000, 1), (21_100, 0)]).judge();
-        assert_eq!(beside.len(), 1, "{beside:?}");
-        let (early, _) = acts(&[0, 1], &[(12_000, 1)]).judge();
-        assert_eq!(early.len(), 1, "it owns only by a map that is not there yet");
-        let mut woken = acts(&[0, 1], &[(21_000, 1), (50_100, 0), (52_000, 0)]);
-        woken.woke(0, 50_000);
-        let (beside, late) = woken.judge();
-        assert_eq!((beside.len(), late), (1, 1), "what is said at waking was done before the stop");
+    fn whoever_acts_after_its_successor_or_beside_the_owner_is_named() {
+        let late = judge(&[0, 1], &[(21, 2, 1), (22, 1, 0)]);
+        assert_eq!(late.beside.len(), 1, "{late:?}");
+        let beside = judge(&[0, 1], &[(12, 1, 1)]);
+        assert_eq!(beside.beside.len(), 1, "{beside:?}");
+    }
+
+    #[test]
+    fn acts_in_unknown_epochs_are_counted() {
+        assert_eq!(judge(&[0], &[(5, 7, 0), (0, 1, 0)]), Judgement { beside: Vec::new(), unjudged: 2 });
     }
 
     #[test]
     fn lines_are_read_once_and_only_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.log");
-        let line = r#"{"level":"info","ts":"2026-01-01T00:00:01.500Z","msg":"status written","namespace":"n","name":"a","generation":3}"#;
+        let line = r#"{"level":"info","ts":"2026-01-01T00:00:01.500Z","msg":"status written","namespace":"n","name":"a","generation":3,"epoch":2,"revision":7}"#;
         std::fs::write(&path, format!("{line}\n{}", &line[..40])).unwrap();
         let mut acts = Acts::new(&["n".to_owned()], vec![path.clone()]);
         acts.read().unwrap();
         assert_eq!(acts.count(), 1);
         assert_eq!(acts.written("n", "a", 3), Some(1_767_225_601_500));
         assert_eq!(acts.written("n", "a", 4), None);
+        assert_eq!(acts.acts[0], [Act { revision: 7, epoch: 2, replica: 0 }]);
         std::fs::write(&path, format!("{line}\n{line}\n")).unwrap();
         acts.read().unwrap();
         acts.read().unwrap();

@@ -1,21 +1,23 @@
 //! A fleet that is to be hit, and everything that watches it.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use flotilla_api::fleet::{SHARD_MAP_NAME, ShardMap};
+use flotilla_core::object::RawObject;
 use flotilla_core::shardmap::{Ownership, PublishedMap};
 use flotilla_testing::fleet::objects::Tenants;
-use flotilla_testing::fleet::{Against, Fleet, expected_digest, ready, shards};
+use flotilla_testing::fleet::replica::Replica;
+use flotilla_testing::fleet::{Against, Fleet, expected_digest, invalid, ready, shards};
 use futures::StreamExt as _;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::acts::{Acts, EpochOwners};
+use crate::acts::Acts;
 use crate::book::Book;
 use crate::edge::{Edge, SharedBook, with_book};
 use crate::options::{Api as ApiSort, Options};
@@ -78,17 +80,21 @@ impl Target {
         let hands = Tenants { client: fleet.client() };
         let tenants = Workload { hands, namespaces: namespaces.clone(), book: book.clone() };
         tenants.furnish().await;
-        fleet.add_replicas(options.replicas).await;
-        let logs: Vec<PathBuf> =
-            fleet.replicas.iter().map(|replica| fleet.path().join(format!("{}.log", replica.name))).collect();
-        let names = fleet.replicas.iter().map(|replica| replica.name.clone()).collect();
+        let names: Vec<String> = (0..options.replicas).map(|_| fleet.add_replica(&[]).name.clone()).collect();
+        let logs = names.iter().map(|name| fleet.path().join(format!("{name}.log"))).collect();
         let acts: SharedActs = Arc::new(Mutex::new(Acts::new(&namespaces, logs)));
-        let authority = fleet.authority().await;
-        let edge = Edge::start(&authority, &fleet.operators(), options.gateways, book.clone()).await?;
+        // Before the first replica, so that no map is missed.
         let watchers = vec![
             tokio::spawn(read_logs(acts.clone())),
             tokio::spawn(watch_maps(Api::all(fleet.client()), names, namespaces, acts.clone())),
         ];
+        fleet.replicas.iter_mut().for_each(Replica::start);
+        for replica in &mut fleet.replicas {
+            replica.ready().await;
+        }
+        fleet.map_of_running().await;
+        let authority = fleet.authority().await;
+        let edge = Edge::start(&authority, &fleet.operators(), options.gateways, book.clone()).await?;
         let working = CancellationToken::new();
         let target = Target { fleet, edge, tenants, book, acts, watchers, working, worker: None };
         let mut target = target;
@@ -212,7 +218,15 @@ impl Target {
             }
         }
         let count = self.edge.gateways().len();
-        for object in objects.iter().filter(|object| !ready(object).applied_to(count)) {
+        let invalid: BTreeSet<_> = invalid(&objects).into_iter().map(|one| (one.kind, &one.key)).collect();
+        let told = |object: &&RawObject| {
+            let ready = ready(object);
+            match invalid.contains(&(object.kind, &object.key)) {
+                true => ready.is_current() && ready.reason == "ValidationFailed",
+                false => ready.applied_to(count),
+            }
+        };
+        for object in objects.iter().filter(|object| !told(object)) {
             unequal.push(format!("{} {}: {:?}", object.kind, object.key, ready(object)));
         }
         unequal
@@ -245,8 +259,8 @@ async fn watch_maps(
 ) -> anyhow::Error {
     let take = |map: &ShardMap| {
         if let Some(published) = flotilla_k8s::coordination::published(map) {
-            let owners = epoch_owners(published, &replicas, &namespaces);
-            with_acts(&acts, |acts| acts.published(owners));
+            let (epoch, owners) = epoch_owners(published, &replicas, &namespaces);
+            with_acts(&acts, |acts| acts.published(epoch, owners));
         }
     };
     loop {
@@ -255,27 +269,36 @@ async fn watch_maps(
             Err(error) => return error.into(),
         };
         listed.items.iter().filter(|map| map.metadata.name.as_deref() == Some(SHARD_MAP_NAME)).for_each(take);
-        let revision = listed.metadata.resource_version.unwrap_or_default();
-        let mut changes = match maps.watch(&WatchParams::default(), &revision).await {
-            Ok(changes) => changes.boxed(),
-            Err(error) => return error.into(),
-        };
-        // A watch that ends is opened again where a list shows the newest map;
-        // only maps that came and went in between are not seen.
-        while let Some(Ok(change)) = changes.next().await {
-            if let WatchEvent::Added(map) | WatchEvent::Modified(map) = change {
-                take(&map);
+        let mut revision = listed.metadata.resource_version.unwrap_or_default();
+        // A watch that ends goes on where it ended; only when that is not
+        // possible any more, maps that came and went in between are not seen.
+        'listed: loop {
+            let mut changes = match maps.watch(&WatchParams::default(), &revision).await {
+                Ok(changes) => changes.boxed(),
+                Err(error) => return error.into(),
+            };
+            while let Some(change) = changes.next().await {
+                match change {
+                    Ok(WatchEvent::Added(map) | WatchEvent::Modified(map)) => {
+                        take(&map);
+                        revision = map.metadata.resource_version.unwrap_or(revision);
+                    }
+                    Ok(WatchEvent::Error(_)) => break 'listed,
+                    Ok(WatchEvent::Deleted(_) | WatchEvent::Bookmark(_)) => {}
+                    Err(_) => break,
+                }
             }
         }
     }
 }
 
-fn epoch_owners(map: PublishedMap, replicas: &[String], namespaces: &[String]) -> EpochOwners {
+/// An epoch and, by namespace, the numbers of the replicas that own by its map.
+fn epoch_owners(map: PublishedMap, replicas: &[String], namespaces: &[String]) -> (u64, Vec<Option<usize>>) {
     let epoch = map.epoch.0;
     let ownership = Ownership::new(map);
     let number = |namespace: &String| {
         let owner = ownership.owner(namespace)?;
         replicas.iter().position(|replica| replica.as_str() == owner.as_str())
     };
-    EpochOwners { seen: now_ms(), epoch, owners: namespaces.iter().map(number).collect() }
+    (epoch, namespaces.iter().map(number).collect())
 }

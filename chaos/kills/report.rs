@@ -105,8 +105,9 @@ pub struct Report {
     pub spurious: Vec<String>,
     /// Statuses written beside the owner.
     pub double_written: Vec<String>,
-    /// Statuses that a stopped replica said late that it had written.
-    pub said_late: usize,
+    /// Statuses of which it could not be told whether their writer was the
+    /// owner: a map was not seen. Nothing may be left open.
+    pub unjudged: usize,
     /// Warnings and errors of replicas, by text.
     pub complaints: BTreeMap<String, usize>,
 }
@@ -114,7 +115,8 @@ pub struct Report {
 impl Report {
     /// Whether no promise was broken.
     pub fn held(&self) -> bool {
-        [&self.lost, &self.regressed, &self.spurious, &self.double_written].iter().all(|all| all.is_empty())
+        let broken = [&self.lost, &self.regressed, &self.spurious, &self.double_written];
+        broken.iter().all(|all| all.is_empty()) && self.unjudged == 0
     }
 
     /// For people.
@@ -183,12 +185,12 @@ impl Report {
         )?;
         writeln!(
             text,
-            "lost {}, regressed {}, spurious {}, double-written {} (said late by a woken replica: {})",
+            "lost {}, regressed {}, spurious {}, double-written {}, not judged {}",
             self.lost.len(),
             self.regressed.len(),
             self.spurious.len(),
             self.double_written.len(),
-            self.said_late
+            self.unjudged
         )?;
         for (what, all) in [
             ("lost", &self.lost),

@@ -38,7 +38,7 @@ pub async fn update(
 ) -> anyhow::Result<Rolling> {
     let (start, bytes) = (Instant::now(), target.edge.bytes());
     let changes = with_book(&target.book, |book| book.changes);
-    let epochs = with_acts(&target.acts, |acts| acts.epochs().len());
+    let epochs = with_acts(&target.acts, |acts| acts.epochs().count());
     let owners = target.owners().await?;
     for number in 0..target.fleet.replicas.len() {
         let replica = &mut target.fleet.replicas[number];
@@ -53,10 +53,9 @@ pub async fn update(
     let changes = with_book(&target.book, |book| book.changes) - changes;
     let got = since(target, &bytes);
     let moves = with_acts(&target.acts, |acts| {
-        let maps = &acts.epochs()[epochs.saturating_sub(1)..];
-        let moved = |pair: &[crate::acts::EpochOwners]| {
-            pair[0].owners.iter().zip(&pair[1].owners).filter(|(before, after)| before != after).count()
-        };
+        let maps: Vec<_> = acts.epochs().skip(epochs.saturating_sub(1)).collect();
+        let moved =
+            |pair: &[&Vec<Option<usize>>]| pair[0].iter().zip(pair[1]).filter(|(a, b)| a != b).count();
         maps.windows(2).map(moved).sum()
     });
     let (delayed_connected, delayed_any) = with_book(&target.book, |book| {

@@ -62,12 +62,42 @@ pub async fn run(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Resu
     sleep(CALM).await;
     let bytes_per_change = rolling::bytes_per_change(&target, &calm_from.0, calm_from.1);
     let mut hits: BTreeMap<Blow, Hits> = BTreeMap::new();
+    // What was measured until something did not come back is worth telling, too.
+    let ending = async {
+        blows(&mut target, options, &mut hits, say).await?;
+        if options.rolling {
+            target.whole(STEADY).await?;
+            with_book(&target.book, |book| book.enter(ROLLING));
+            report.rolling = Some(rolling::update(&mut target, bytes_per_change, FAREWELL).await?);
+            say("rolling update done");
+        }
+        target.rest().await
+    };
+    report.lost = match ending.await {
+        Ok(()) => target.equal().await.err().unwrap_or_default(),
+        Err(error) => vec![format!("{error:#}")],
+    };
+    fill(&mut report, &target, &hits);
+    target.stop().await;
+    Ok(Some(report))
+}
+
+/// All blows, with recovery in between.
+async fn blows(
+    target: &mut Target,
+    options: &Options,
+    hits: &mut BTreeMap<Blow, Hits>,
+    say: &(dyn Fn(&str) + Sync),
+) -> anyhow::Result<()> {
+    let mut struck = 0;
     for number in 0..options.kills {
         for &blow in &options.blows {
             target.whole(STEADY).await?;
             with_book(&target.book, |book| book.enter(phase(Some(blow))));
-            let victim = number % options.replicas;
-            let hit = hit(&mut target, options, blow, victim, number as u64).await?;
+            // Never the same one twice in a row, whose gateways have just left it.
+            let victim = struck % options.replicas;
+            struck += 1;
+            let hit = hit(target, options, blow, victim, struck as u64).await?;
             say(&format!(
                 "{} {} of {}: acting again after {:?} ms, whole after {:.1} s",
                 blow.name(),
@@ -83,17 +113,7 @@ pub async fn run(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Resu
             all.gateways += hit.gateways;
         }
     }
-    if options.rolling {
-        target.whole(STEADY).await?;
-        with_book(&target.book, |book| book.enter(ROLLING));
-        report.rolling = Some(rolling::update(&mut target, bytes_per_change, FAREWELL).await?);
-        say("rolling update done");
-    }
-    target.rest().await?;
-    report.lost = target.equal().await.err().unwrap_or_default();
-    fill(&mut report, &target, &hits);
-    target.stop().await;
-    Ok(Some(report))
+    Ok(())
 }
 
 /// One blow, from the signal until everything is as before.
@@ -130,7 +150,6 @@ async fn hit(
         }
         Blow::Stop => {
             sleep(options.stopped_for.saturating_sub(start.elapsed())).await;
-            with_acts(&target.acts, |acts| acts.woke(victim, now_ms()));
             target.fleet.replicas[victim].process().signal(Signal::SIGCONT);
         }
     }
@@ -193,7 +212,8 @@ fn fill(report: &mut Report, target: &Target, hits: &BTreeMap<Blow, Hits>) {
         report.phases.insert(name, phase);
     }
     with_acts(&target.acts, |acts| {
-        (report.double_written, report.said_late) = acts.judge();
+        let judgement = acts.judge();
+        (report.double_written, report.unjudged) = (judgement.beside, judgement.unjudged);
         let gaps = acts.gaps.iter().map(|gap| Duration::from_millis(u64::try_from(*gap).unwrap_or_default()));
         report.ownership_gap_ms = Quantiles::of(gaps);
         report.complaints.clone_from(&acts.complaints);

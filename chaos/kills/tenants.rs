@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use flotilla_core::ids::Kind;
-use flotilla_testing::fleet::objects::{Tenants, answering, backend, leading};
+use flotilla_testing::fleet::objects::{Tenants, backend, leading};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 use crate::book::Goal;
 use crate::edge::{SharedBook, with_book};
 
-/// The route of every namespace by which it is tried whether its owner acts.
+/// The route of every namespace by which it is tried whether its owner acts. It
+/// is invalid, so its status is written as soon as somebody may, and says
+/// nothing of gateways: a valid route's waits for those that have just lost
+/// their replica.
 pub const PROBED: &str = "route-0";
 /// The others.
 const ROUTES: u64 = 3;
@@ -28,6 +31,15 @@ pub struct Workload {
     pub book: SharedBook,
 }
 
+/// Destinations whose weights add up to nothing sensible: the schema takes
+/// them, validation does not.
+fn uneven(namespace: &str) -> serde_json::Value {
+    let destination = |host: &str| json!({"destination": {"host": host, "port": 8080}, "weight": 30});
+    let mut spec = leading(namespace, PROBED, "api");
+    spec["route"] = json!([destination("api"), destination("other")]);
+    spec
+}
+
 impl Workload {
     /// Gives every namespace a Backend and routes.
     pub async fn furnish(&self) {
@@ -36,7 +48,7 @@ impl Workload {
             self.namespaces.iter().map(|ns| (ns.clone(), name.to_owned(), spec(ns))).collect()
         };
         self.hands.create_all(Kind::Backend, each("api", &|_| backend(8080))).await;
-        let probed = each(PROBED, &|namespace| answering(namespace, PROBED, "hello"));
+        let probed = each(PROBED, &|namespace| uneven(namespace));
         self.hands.create_all(Kind::ApiRoute, probed).await;
         for number in 1..ROUTES {
             let name = format!("route-{number}");
@@ -45,10 +57,11 @@ impl Workload {
         }
     }
 
-    /// Changes a namespace's probed route; returns its generation.
+    /// Changes a namespace's probed route; returns its generation. A number is
+    /// used once: a change that changes nothing has no generation.
     pub async fn probe(&self, namespace: &str, number: u64) -> i64 {
         let spec = json!({ "timeout": format!("{}ms", 1000 + number) });
-        self.edit(Kind::ApiRoute, namespace, PROBED, spec).await
+        self.hands.change(Kind::ApiRoute, namespace, PROBED, spec).await
     }
 
     async fn edit(&self, kind: Kind, namespace: &str, name: &str, spec: serde_json::Value) -> i64 {

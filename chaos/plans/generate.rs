@@ -254,6 +254,8 @@ mod tests {
             object: Object::new("team-a", name),
             code: Some(200),
             said: String::new(),
+            epoch: None,
+            revision: None,
         }
     }
 

@@ -65,8 +65,8 @@ impl Outcome {
                 outcome.wrong.push(format!("gateway {} counts {count} {name}", gateway.name));
             }
         }
-        let turns = tape.interleaved_writers().into_iter();
-        outcome.wrong.extend(turns.map(|turns| format!("status writers took turns on {turns}")));
+        let beside = tape.beside().into_iter();
+        outcome.wrong.extend(beside.map(|write| format!("a status was written beside the owner: {write}")));
         if !tape.is_whole() {
             outcome.wrong.push("there were more requests than could be kept".to_owned());
         }

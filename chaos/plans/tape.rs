@@ -3,6 +3,7 @@
 //! judged by it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use flotilla_apiserver::Verb;
@@ -16,6 +17,12 @@ pub struct Incarnation {
     pub replica: usize,
     /// How often it had been started before.
     pub starts: u32,
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "replica {}.{}", self.replica, self.starts)
+    }
 }
 
 /// A request and what became of it.
@@ -37,6 +44,10 @@ pub struct Request {
     pub code: Option<u16>,
     /// What a status says of `Ready`; empty for all other requests.
     pub said: String,
+    /// The epoch in which the writer of a status acts, as the status says.
+    pub epoch: Option<u64>,
+    /// The object's revision in the answer to the write of a status.
+    pub revision: Option<u64>,
 }
 
 impl Request {
@@ -94,8 +105,6 @@ pub struct Tape {
     lost: usize,
     /// By object: its states in the order of their revisions.
     states: BTreeMap<Subject, Vec<State>>,
-    /// Epochs of the shard map, by when they were published.
-    epochs: Vec<(Duration, u64)>,
 }
 
 impl Tape {
@@ -116,13 +125,6 @@ impl Tape {
         }
         let changes = known[..=place].windows(2).filter(|pair| !pair[1].has_content_of(&pair[0]));
         changes.count() as u64 + 1
-    }
-
-    /// Keeps the epoch of a map that was written. `at` is when the request came:
-    /// before that nobody can have acted by it.
-    pub fn epoch(&mut self, at: Duration, epoch: u64) {
-        let place = self.epochs.partition_point(|(earlier, _)| *earlier <= at);
-        self.epochs.insert(place, (at, epoch));
     }
 
     /// Whether nothing was left out.
@@ -167,31 +169,32 @@ impl Tape {
         lives
     }
 
-    /// Namespaces in which status writers took turns, which breaks "at most one
-    /// writer": within one epoch a namespace changes hands once at most.
-    pub fn interleaved_writers(&self) -> Vec<String> {
-        let mut hands: BTreeMap<(&str, usize), Vec<Incarnation>> = BTreeMap::new();
-        let status = |request: &&Request| {
-            request.is_applied_write()
-                && request.resource.ends_with("/status")
-                && !request.object.namespace.is_empty()
-        };
-        for request in self.requests.iter().filter(status) {
-            let epoch = self.epochs.partition_point(|(at, _)| *at <= request.at);
-            let writers = hands.entry((&request.object.namespace, epoch)).or_default();
-            if writers.last() != Some(&request.by) {
-                writers.push(request.by);
+    /// Statuses that were written beside the owner, which breaks "at most one
+    /// writer", in words: in each epoch a namespace has one writer at most, and in
+    /// the order in which the API server wrote, epochs never fall. Nothing is
+    /// compared but what statuses and answers say, so no delay has a part in it.
+    pub fn beside(&self) -> Vec<String> {
+        let mut writes: BTreeMap<&str, Vec<(u64, u64, Incarnation)>> = BTreeMap::new();
+        for request in self.requests.iter().filter(|request| request.is_applied_write()) {
+            if let (Some(epoch), Some(revision)) = (request.epoch, request.revision) {
+                writes.entry(&request.object.namespace).or_default().push((revision, epoch, request.by));
             }
         }
-        let interleaved = hands.into_iter().filter(|(_, writers)| writers.len() > 2);
-        interleaved
-            .map(|((namespace, epoch), writers)| {
-                let epoch = epoch.checked_sub(1).map_or(0, |index| self.epochs[index].1);
-                let writers: Vec<String> =
-                    writers.iter().map(|one| format!("{}.{}", one.replica, one.starts)).collect();
-                format!("{namespace} in epoch {epoch}: replicas {}", writers.join(", "))
-            })
-            .collect()
+        let mut beside = Vec::new();
+        for (namespace, mut writes) in writes {
+            writes.sort_unstable();
+            let mut writers: BTreeMap<u64, Incarnation> = BTreeMap::new();
+            for (revision, epoch, by) in writes {
+                let owner = *writers.entry(epoch).or_insert(by);
+                let latest = writers.last_key_value().map_or(epoch, |(latest, _)| *latest);
+                if owner != by || epoch < latest {
+                    beside.push(format!(
+                        "{namespace} at {revision} by {by} in epoch {epoch}: there {owner} wrote, and the latest was {latest}"
+                    ));
+                }
+            }
+        }
+        beside
     }
 }
 
@@ -213,6 +216,8 @@ mod tests {
             object: Object::new("a", "x"),
             code: Some(200),
             said: String::new(),
+            epoch: None,
+            revision: None,
         }
     }
 
@@ -229,19 +234,18 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_changes_hands_once_an_epoch() {
-        let mut tape = Tape::default();
-        tape.epoch(Duration::ZERO, 4);
-        for (at, replica) in [(1, 0), (2, 0), (3, 1)] {
-            tape.request(patch(at, replica));
-        }
-        assert_eq!(tape.interleaved_writers(), Vec::<String>::new());
-        tape.epoch(Duration::from_secs(4), 5);
-        tape.request(patch(5, 0));
-        assert_eq!(tape.interleaved_writers(), Vec::<String>::new());
-        tape.request(patch(6, 1));
-        tape.request(patch(7, 0));
-        assert_eq!(tape.interleaved_writers(), ["a in epoch 5: replicas 0.0, 1.0, 0.0"]);
+    fn a_namespace_has_one_writer_an_epoch_and_epochs_never_fall() {
+        let judge = |writes: &[(u64, u64, usize)]| {
+            let mut tape = Tape::default();
+            for &(revision, epoch, replica) in writes {
+                tape.request(Request { epoch: Some(epoch), revision: Some(revision), ..patch(0, replica) });
+            }
+            tape.beside().len()
+        };
+        assert_eq!(judge(&[(1, 4, 0), (2, 4, 0), (3, 5, 1), (9, 7, 0)]), 0);
+        assert_eq!(judge(&[(3, 5, 1), (1, 4, 0)]), 0, "answers may come in another order");
+        assert_eq!(judge(&[(1, 4, 0), (2, 4, 1)]), 1, "two in one epoch");
+        assert_eq!(judge(&[(1, 4, 0), (2, 5, 1), (3, 4, 0)]), 1, "one after its successor");
     }
 
     #[test]

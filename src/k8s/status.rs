@@ -9,10 +9,11 @@
 
 use std::time::Duration;
 
-use flotilla_core::ids::{Kind, ObjectKey};
+use flotilla_core::ids::{Kind, ObjectKey, Revision};
 use futures::AsyncReadExt;
 use http::{Request, header};
 use kube::Client;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -25,11 +26,18 @@ pub const FIELD_MANAGER: &str = "flotilla";
 const PATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Writes one object's status. `body` names all fields that are ours, and in its
-/// `metadata` the preconditions.
+/// `metadata` the preconditions. Returns the revision at which it was written:
+/// of several writers of an object's status this says who came first. `None`
+/// when the answer does not tell, which does not make the write undone.
 ///
 /// # Errors
 /// `Conflict` when the object changed meanwhile, `NotFound` when it is gone.
-pub async fn patch(client: &Client, kind: Kind, key: &ObjectKey, body: Vec<u8>) -> Result<(), Error> {
+pub async fn patch(
+    client: &Client,
+    kind: Kind,
+    key: &ObjectKey,
+    body: Vec<u8>,
+) -> Result<Option<Revision>, Error> {
     let what = format!("patch status of {kind} {key}");
     let write = async {
         let query = format!("?fieldManager={FIELD_MANAGER}&force=true");
@@ -43,18 +51,34 @@ pub async fn patch(client: &Client, kind: Kind, key: &ObjectKey, body: Vec<u8>) 
                 patch_older(client, kind, key, &what, &body).await
             }
             Err(error) => Err(Error::from_kube(&what, error)),
-            Ok(_) => Ok(()),
+            Ok(answer) => Ok(revision(&answer)),
         }
     };
     timeout(PATCH_TIMEOUT, write).await.map_err(|_| Error::timeout(&what, PATCH_TIMEOUT))?
+}
+
+/// The revision of the object in an answer.
+fn revision(answer: &[u8]) -> Option<Revision> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        metadata: Metadata<'a>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata<'a> {
+        resource_version: &'a str,
+    }
+    let answer: Answer = serde_json::from_slice(answer).ok()?;
+    answer.metadata.resource_version.parse().ok().map(Revision)
 }
 
 fn uri(kind: Kind, key: &ObjectKey) -> String {
     format!("/apis/avapigw.io/v1alpha1/namespaces/{}/{}/{}/status", key.namespace, kind.plural(), key.name)
 }
 
-/// Sends a patch; its answer is read to its end so that the connection can be
-/// used again.
+/// Sends a patch and returns its answer, which is read to its end so that the
+/// connection can be used again.
 async fn send(
     client: &Client,
     kind: Kind,
@@ -63,7 +87,7 @@ async fn send(
     query: &str,
     content: &str,
     body: Vec<u8>,
-) -> Result<(), kube::Error> {
+) -> Result<Vec<u8>, kube::Error> {
     let request = Request::patch(format!("{}{query}", uri(kind, key)))
         .header(header::CONTENT_TYPE, content)
         .body(body)
@@ -71,10 +95,13 @@ async fn send(
     let stream = client.request_stream(request).await?;
     let mut rest = Vec::new();
     let read = std::pin::pin!(stream).read_to_end(&mut rest).await;
-    read.map(drop).map_err(|error| {
-        tracing::debug!(what, error = %error, "an answer broke off");
-        kube::Error::ReadEvents(error)
-    })
+    match read {
+        Ok(_) => Ok(rest),
+        Err(error) => {
+            tracing::debug!(what, error = %error, "an answer broke off");
+            Err(kube::Error::ReadEvents(error))
+        }
+    }
 }
 
 /// The same by a merge patch, which replaces lists: the conditions of others are
@@ -85,7 +112,7 @@ async fn patch_older(
     key: &ObjectKey,
     what: &str,
     body: &[u8],
-) -> Result<(), Error> {
+) -> Result<Option<Revision>, Error> {
     let unreadable = |error: &dyn std::fmt::Display| Error::Permanent {
         what: what.to_owned(),
         message: format!("unreadable status: {error}"),
@@ -113,5 +140,5 @@ async fn patch_older(
     let merge = json!({"metadata": metadata, "status": status}).to_string().into_bytes();
     let query = format!("?fieldManager={FIELD_MANAGER}");
     let sent = send(client, kind, key, what, &query, "application/merge-patch+json", merge).await;
-    sent.map_err(|error| Error::from_kube(what, error))
+    sent.map(|answer| revision(&answer)).map_err(|error| Error::from_kube(what, error))
 }

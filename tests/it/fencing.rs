@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flotilla_apiserver::{Effect, Matcher, Rule, Verb};
-use flotilla_core::ids::Kind;
+use flotilla_api::fleet::{SHARD_MAP_NAME, ShardMap};
+use flotilla_apiserver::{Effect, Matcher, Rule, RuleId, Verb};
+use flotilla_core::ids::{Epoch, Kind};
 use futures::TryStreamExt;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, WatchEvent, WatchParams};
@@ -20,7 +21,7 @@ use tokio::task::AbortHandle;
 
 use crate::fleet::objects::answering;
 use crate::fleet::server::replica_user;
-use crate::fleet::waiting::{SOON, figure, throughout, within};
+use crate::fleet::waiting::{SOON, figure, full_length, throughout, within};
 use crate::fleet::{Against, Fleet, shards};
 
 fn namespaces() -> Vec<String> {
@@ -86,6 +87,35 @@ impl Watching {
     }
 }
 
+/// The next write of this replica to this resource's status is worked on only
+/// after this time.
+fn hold(fleet: &Fleet, replica: &str, verb: Verb, resource: &str, namespace: Option<&str>) -> RuleId {
+    let number: usize = replica.rsplit('-').next().unwrap().parse().unwrap();
+    let matcher = Matcher {
+        verbs: vec![verb],
+        resource: Some(resource.to_owned()),
+        subresource: Some("status".to_owned()),
+        namespace: namespace.map(str::to_owned),
+        user: Some(replica_user(number)),
+        ..Matcher::default()
+    };
+    fleet.server.faults().add(Rule::new(matcher, Effect::Delay(held())).times(1))
+}
+
+/// For how long a write is held on its way, and its sender stands still.
+fn held() -> Duration {
+    full_length(Duration::from_secs(15))
+}
+
+/// Waits until the write is on its way, and stops its sender.
+async fn stop_when_sent(fleet: &mut Fleet, replica: &str, write: RuleId) {
+    within(SOON, "the write is on its way", async || {
+        (fleet.server.faults().hits(write) == 1).then_some(()).ok_or_else(String::new)
+    })
+    .await;
+    fleet.replica(replica).process().signal(Signal::SIGSTOP);
+}
+
 async fn status_of(fleet: &Fleet, namespace: &str) -> Value {
     fleet.tenants.api(Kind::ApiRoute, namespace).get("route").await.unwrap().data["status"].take()
 }
@@ -98,26 +128,13 @@ async fn a_write_of_a_stopped_owner_that_arrives_late_changes_nothing() {
     let map = shards::published(&fleet.client()).await.unwrap();
     let owners = shards::owners(&map, &namespaces());
     let (namespace, owner) = owners.iter().next().map(|(a, b)| (a.clone(), b.clone())).unwrap();
-    let number: usize = owner.rsplit('-').next().unwrap().parse().unwrap();
     let watching = watch_statuses(&fleet).await;
 
-    let late = Duration::from_secs(15);
-    let matcher = Matcher {
-        verbs: vec![Verb::Patch],
-        resource: Some("apiroutes".to_owned()),
-        subresource: Some("status".to_owned()),
-        namespace: Some(namespace.clone()),
-        user: Some(replica_user(number)),
-        ..Matcher::default()
-    };
-    let held = fleet.server.faults().add(Rule::new(matcher, Effect::Delay(late)).times(1));
+    let late = held();
+    let write = hold(&fleet, &owner, Verb::Patch, "apiroutes", Some(&namespace));
     let sent = std::time::Instant::now();
     fleet.tenants.change(Kind::ApiRoute, &namespace, "route", json!({"timeout": "7s"})).await;
-    within(SOON, "the owner's write is on its way", async || {
-        (fleet.server.faults().hits(held) == 1).then_some(()).ok_or_else(String::new)
-    })
-    .await;
-    fleet.replica(&owner).process().signal(Signal::SIGSTOP);
+    stop_when_sent(&mut fleet, &owner, write).await;
     // The other one takes over and writes; it knows one gateway less at most.
     let written = within(late, "the new owner has written", async || {
         let status = status_of(&fleet, &namespace).await;
@@ -148,6 +165,74 @@ async fn a_write_of_a_stopped_owner_that_arrives_late_changes_nothing() {
          {} s and changed nothing",
         took_over.as_millis(),
         late.as_secs()
+    ));
+}
+
+/// Every map that is published from now on: its epoch and who published it.
+async fn watch_maps(fleet: &Fleet) -> (Arc<Mutex<Vec<(Epoch, String)>>>, AbortHandle) {
+    let api = Api::<ShardMap>::all(fleet.client());
+    let start = api.list(&Default::default()).await.unwrap().metadata.resource_version.unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let published = seen.clone();
+    let task = tokio::spawn(async move {
+        let mut events = Box::pin(api.watch(&WatchParams::default(), &start).await.unwrap());
+        while let Ok(Some(event)) = events.try_next().await {
+            if let WatchEvent::Modified(map) = event
+                && let Some(map) = flotilla_k8s::coordination::published(&map)
+            {
+                published.lock().unwrap().push((map.epoch, map.leader.to_string()));
+            }
+        }
+    });
+    (seen, task.abort_handle())
+}
+
+/// The leader is stopped while the map that it publishes is on its way to the
+/// API server, which takes it only after another one leads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_map_of_a_stopped_leader_that_arrives_late_is_refused() {
+    let Some(mut fleet) = fleet_of(3).await else { return };
+    let leader = shards::published(&fleet.client()).await.unwrap().leader.to_string();
+    let other = fleet.replicas.iter().map(|replica| replica.name.clone()).find(|name| *name != leader);
+    let (maps, watching) = watch_maps(&fleet).await;
+    let statuses = watch_statuses(&fleet).await;
+
+    let write = hold(&fleet, &leader, Verb::Update, "shardmaps", None);
+    let sent = std::time::Instant::now();
+    // A reason to publish.
+    let pinned = json!({"spec": {"pins": {"team-00": other}}});
+    let api = Api::<ShardMap>::all(fleet.client());
+    api.patch(SHARD_MAP_NAME, &PatchParams::default(), &Patch::Merge(&pinned)).await.unwrap();
+    stop_when_sent(&mut fleet, &leader, write).await;
+    let successor = within(held(), "another one leads and publishes", async || {
+        let map = shards::published(&fleet.client()).await?;
+        (map.leader.as_str() != leader).then_some(map).ok_or_else(|| format!("{leader} leads"))
+    })
+    .await;
+    let took_over = sent.elapsed();
+    assert!(took_over < held(), "the map that is held was to come later");
+    tokio::time::sleep(held() - took_over + Duration::from_secs(1)).await;
+    let now = shards::published(&fleet.client()).await.unwrap();
+    assert!(now.epoch >= successor.epoch && now.leader == successor.leader, "the late map stayed: {now:?}");
+
+    fleet.replica(&leader).process().signal(Signal::SIGCONT);
+    fleet.map_of_running().await;
+    fleet.settled().await;
+    statuses.never_went_back();
+    fleet.nothing_went_back().await;
+    watching.abort();
+    let maps = maps.lock().unwrap().clone();
+    let epochs: Vec<Epoch> = maps.iter().map(|(epoch, _)| *epoch).collect();
+    assert!(epochs.is_sorted(), "epochs only grow: {maps:?}");
+    assert!(
+        maps.iter().all(|(_, by)| *by != leader),
+        "{leader} was stopped before it could publish: {maps:?}"
+    );
+    figure(&format!(
+        "fencing: a leader stopped with a map on the way; another one published {} ms later, the late map came after \
+         {} s and was refused",
+        took_over.as_millis(),
+        held().as_secs()
     ));
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn handle(
     let about = asked(&parts.method, &parts.uri).map(|(verb, place, query)| Asked { verb, place, query });
     let Some(mut asked) = about else {
         // Versions and discovery are nobody's fault.
-        return pass_whole(&line, parts, body).await;
+        return Ok(pass_whole(&line, parts, body).await?.0);
     };
     if asked.verb == Verb::Create {
         asked.place.name = name_of(&body);
@@ -114,8 +114,8 @@ async fn play(
         return Ok(watch::stream(line.clone(), &asked.place.resource, answer));
     }
     let answer = pass_whole(line, parts, body).await;
-    entry.keep(line, answer.as_ref().ok().map(Response::status));
-    let answer = answer?;
+    entry.answered(answer.as_ref().ok(), line);
+    let (answer, _) = answer?;
     match verdict {
         Verdict::KillAfter => {
             line.theatre.kill(line.replica);
@@ -132,39 +132,36 @@ async fn play(
 }
 
 /// What becomes an entry of the tape once the outcome is known.
-struct Entry {
-    request: Request,
-    /// The epoch that a write of the shard map publishes.
-    epoch: Option<u64>,
-}
+struct Entry(Request);
 
 impl Entry {
     fn new(line: &Line, asked: &Asked, body: &Bytes) -> Entry {
-        let resource = resource_of(&asked.place);
-        let epoch = (resource == "shardmaps/status").then(|| epoch_of(body)).flatten();
-        let request = Request {
+        let about_status = asked.place.subresource == "status" && !asked.place.namespace.is_empty();
+        Entry(Request {
             at: line.theatre.elapsed(),
             phase: line.theatre.stage().phase,
             by: line.theatre.incarnation(line.replica),
             verb: asked.verb,
-            resource,
+            resource: resource_of(&asked.place),
             object: Object::new(&*asked.place.namespace, &*asked.place.name),
             code: None,
-            said: match asked.place.subresource.as_str() {
-                "status" => said_of(body).unwrap_or_default(),
-                _ => String::new(),
-            },
-        };
-        Entry { request, epoch }
+            said: about_status.then(|| said_of(body)).flatten().unwrap_or_default(),
+            epoch: about_status.then(|| epoch_of(body)).flatten(),
+            revision: None,
+        })
+    }
+
+    /// Keeps it with the API server's answer, if there was one.
+    fn answered(mut self, answer: Option<&(Response<Body>, Bytes)>, line: &Line) {
+        if let Some((_, bytes)) = answer.filter(|_| self.0.epoch.is_some()) {
+            self.0.revision = revision_of(bytes);
+        }
+        self.keep(line, answer.map(|(head, _)| head.status()));
     }
 
     fn keep(mut self, line: &Line, code: Option<StatusCode>) {
-        self.request.code = code.map(|code| code.as_u16());
-        let tape = &mut line.theatre.stage().tape;
-        if let Some(epoch) = self.epoch.filter(|_| self.request.is_applied_write()) {
-            tape.epoch(self.request.at, epoch);
-        }
-        tape.request(self.request);
+        self.0.code = code.map(|code| code.as_u16());
+        line.theatre.stage().tape.request(self.0);
     }
 }
 
@@ -183,16 +180,23 @@ fn name_of(body: &[u8]) -> String {
     serde_json::from_slice::<New>(body).unwrap_or_default().metadata.name
 }
 
+/// The revision of the object in an answer.
+fn revision_of(answer: &[u8]) -> Option<u64> {
+    let answer: serde_json::Value = serde_json::from_slice(answer).ok()?;
+    answer["metadata"]["resourceVersion"].as_str()?.parse().ok()
+}
+
+/// The epoch that a status names in which its writer acts.
 fn epoch_of(body: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
-    struct Map {
+    struct Written {
         status: Status,
     }
     #[derive(Deserialize)]
     struct Status {
         epoch: Option<u64>,
     }
-    serde_json::from_slice::<Map>(body).ok()?.status.epoch
+    serde_json::from_slice::<Written>(body).ok()?.status.epoch
 }
 
 /// Status and message of the condition `Ready` in a status that is written.
@@ -226,12 +230,13 @@ async fn send(line: &Line, mut parts: Parts, body: Bytes) -> Result<Response<kub
     })
 }
 
-/// Passes a request on, and the answer back in one piece.
-async fn pass_whole(line: &Line, parts: Parts, body: Bytes) -> Result<Response<Body>, Broken> {
+/// Passes a request on, and the answer back in one piece, which is returned
+/// beside it.
+async fn pass_whole(line: &Line, parts: Parts, body: Bytes) -> Result<(Response<Body>, Bytes), Broken> {
     let (mut head, body) = send(line, parts, body).await?.into_parts();
     let body = Limited::new(body, LARGEST).collect().await.map_err(|_| Broken)?.to_bytes();
     without_framing(&mut head.headers);
-    Ok(Response::from_parts(head, whole(body)))
+    Ok((Response::from_parts(head, whole(body.clone())), body))
 }
 
 /// Headers that belong to one connection, or to a body that is not passed on as it is.
@@ -272,6 +277,8 @@ mod tests {
         assert_eq!(name_of(b"no json"), "");
         assert_eq!(epoch_of(br#"{"status":{"epoch":7}}"#), Some(7));
         assert_eq!(epoch_of(br#"{"spec":{}}"#), None);
+        assert_eq!(revision_of(br#"{"metadata":{"resourceVersion":"31"}}"#), Some(31));
+        assert_eq!(revision_of(b"half an ans"), None);
         let status = br#"{"status":{"conditions":[{"type":"Ready","status":"True","message":"to 2"}]}}"#;
         assert_eq!(said_of(status).as_deref(), Some("True to 2"));
     }

@@ -125,6 +125,8 @@ pub struct StatusPatch {
     pub key: ObjectKey,
     /// The generation that it speaks of.
     pub generation: i64,
+    /// The epoch in which it was planned, and in which its writer acts.
+    pub epoch: Epoch,
     /// The fields that are ours for server-side apply, with the precondition.
     pub body: Vec<u8>,
 }
@@ -537,7 +539,7 @@ impl<P: StatusPlanner> Reporter<P> {
                     pending.since = round.now + self.config.progress_every;
                 }
                 self.in_flight.insert(key.clone(), finality);
-                patches.push(StatusPatch { kind: key.0, key: key.1, generation, body });
+                patches.push(StatusPatch { kind: key.0, key: key.1, generation, epoch: round.epoch, body });
             }
         }
     }
@@ -587,7 +589,7 @@ impl<P: StatusPlanner> Reporter<P> {
                 let behind = self.refresh_at.max(round.now - self.config.refresh_every * REFRESH_BURST);
                 self.refresh_at = behind + self.config.refresh_every;
                 self.in_flight.insert(key.clone(), planned.finality);
-                patches.push(StatusPatch { kind: key.0, key: key.1, generation, body });
+                patches.push(StatusPatch { kind: key.0, key: key.1, generation, epoch: round.epoch, body });
             }
         }
     }

@@ -309,7 +309,7 @@ impl Reporting {
         let metrics = self.metrics.clone();
         patches.spawn(async move {
             sleep_until(at).await;
-            let StatusPatch { kind, key, generation, body } = patch;
+            let StatusPatch { kind, key, generation, epoch, body } = patch;
             // Ownership may have moved since the plan was made.
             if !permit.may_act(&key.namespace) {
                 return (kind, key, PatchOutcome::Conflict);
@@ -318,10 +318,17 @@ impl Reporting {
             let started = Instant::now();
             let answer = status::patch(&client, kind, &key, body).await;
             metrics.reconciles.with_label_values(&[&controller]).inc();
-            metrics.reconcile_seconds.with_label_values(&[&controller]).observe(started.elapsed().as_secs_f64());
+            metrics
+                .reconcile_seconds
+                .with_label_values(&[&controller])
+                .observe(started.elapsed().as_secs_f64());
             let outcome = match answer {
-                Ok(()) => {
-                    tracing::info!(controller, namespace = %key.namespace, name = %key.name, generation, "status written");
+                Ok(written) => {
+                    // With its epoch and its place in the log: who acted where, and in which order, can
+                    // be told from all replicas' logs without comparing their clocks.
+                    let revision = written.map_or(0, |revision| revision.0);
+                    tracing::info!(controller, namespace = %key.namespace, name = %key.name, generation,
+                        epoch = epoch.0, revision, "status written");
                     PatchOutcome::Written
                 }
                 Err(Error::Conflict { .. } | Error::NotFound { .. }) => PatchOutcome::Conflict,

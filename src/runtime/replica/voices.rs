@@ -102,6 +102,7 @@ impl Weighing {
 pub struct Audit {
     auditor: Auditor,
     comparisons: IntCounterVec,
+    audits: IntCounterVec,
     different: IntGauge,
     unowned: IntGauge,
     doubled: IntGauge,
@@ -122,6 +123,13 @@ impl Audit {
                 ),
                 &["result"],
             )?,
+            audits: IntCounterVec::new(
+                Opts::new(
+                    "flotilla_ownership_audits_total",
+                    "Looks at who acts on what: complete when all members had spoken of the same epoch.",
+                ),
+                &["result"],
+            )?,
             different: IntGauge::new(
                 "flotilla_namespaces_different",
                 "Namespaces of which another replica holds something else after the same events: must be 0.",
@@ -136,11 +144,15 @@ impl Audit {
             )?,
         };
         registry.register(Box::new(audit.comparisons.clone()))?;
+        registry.register(Box::new(audit.audits.clone()))?;
         registry.register(Box::new(audit.different.clone()))?;
         registry.register(Box::new(audit.unowned.clone()))?;
         registry.register(Box::new(audit.doubled.clone()))?;
         for result in ["equal", "different", "apart"] {
             audit.comparisons.with_label_values(&[result]).inc_by(0);
+        }
+        for result in ["complete", "incomplete"] {
+            audit.audits.with_label_values(&[result]).inc_by(0);
         }
         Ok(audit)
     }
@@ -159,6 +171,8 @@ impl Audit {
     }
 
     fn covered(&self, coverage: Option<&Coverage>) {
+        let result = if coverage.is_some() { "complete" } else { "incomplete" };
+        self.audits.with_label_values(&[result]).inc();
         let (unowned, doubled) = coverage.map_or((0, 0), |found| (found.unowned.len(), found.doubled.len()));
         self.unowned.set(i64::try_from(unowned).unwrap_or(i64::MAX));
         self.doubled.set(i64::try_from(doubled).unwrap_or(i64::MAX));

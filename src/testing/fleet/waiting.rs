@@ -10,7 +10,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Time for what takes a moment on a quiet machine. Far above that: a deadline
 /// is there to end a test that hangs, not to measure.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(120);
 
 /// Waits until `probe` gives a value; its errors say what is still lacking.
 ///

@@ -35,8 +35,9 @@ async fn a_late_status_changes_nothing(server: Server) {
         .to_string()
         .into_bytes()
     };
-    patch(&server.client, Kind::Backend, &key, body(1)).await.unwrap();
+    let written = patch(&server.client, Kind::Backend, &key, body(1)).await.unwrap();
     let after = revision().await;
+    assert_eq!(written, Some(after.revision), "the answer says when it was written");
     assert!(after.revision > before.revision);
     assert_eq!(after.generation, before.generation, "a status is no change of the spec");
     assert_eq!(after.spec, before.spec);
