@@ -156,7 +156,9 @@ fn differences(what: &str, wanted: &BTreeMap<String, Value>, found: &BTreeMap<St
         match found.get(key) {
             None => told.push(format!("{what} {key} is missing")),
             Some(other) if other != value => {
-                told.push(format!("{what} {key} is {other} instead of {value}"));
+                let mut parts = Vec::new();
+                parted(String::new(), value, other, &mut parts);
+                told.push(format!("{what} {key}: {}", parts.join(", ")));
             }
             Some(_) => {}
         }
@@ -171,7 +173,28 @@ fn differences(what: &str, wanted: &BTreeMap<String, Value>, found: &BTreeMap<St
     told
 }
 
-/// Spec and status without anything that says when.
+/// Where two values differ, in words.
+fn parted(path: String, wanted: &Value, found: &Value, parts: &mut Vec<String>) {
+    match (wanted, found) {
+        (Value::Object(one), Value::Object(other)) => {
+            let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            for name in names {
+                let of = |map: &serde_json::Map<String, Value>| map.get(name).cloned().unwrap_or_default();
+                parted(format!("{path}.{name}"), &of(one), &of(other), parts);
+            }
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            for (index, (wanted, found)) in one.iter().zip(other).enumerate() {
+                parted(format!("{path}[{index}]"), wanted, found, parts);
+            }
+        }
+        _ if wanted == found => {}
+        _ => parts.push(format!("{path} is {found} instead of {wanted}").trim_start().to_owned()),
+    }
+}
+
+/// Spec and status without anything that says when, or by whom: the epoch in
+/// which a status was written last depends on how often replicas started.
 fn timeless(object: &RawObject) -> Value {
     let mut status: Value = serde_json::from_slice(&object.status).unwrap_or_default();
     forget_times(&mut status);
@@ -182,7 +205,7 @@ fn timeless(object: &RawObject) -> Value {
 fn forget_times(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, _| !matches!(name.as_str(), "lastTransitionTime" | "lastApplied"));
+            fields.retain(|name, _| !matches!(name.as_str(), "lastTransitionTime" | "lastApplied" | "epoch"));
             fields.values_mut().for_each(forget_times);
         }
         Value::Array(items) => items.iter_mut().for_each(forget_times),
@@ -228,14 +251,14 @@ mod tests {
             ..Outcome::default()
         };
         let problems = with(json!({"spec": 1})).problems(&with(json!({"spec": 2})));
-        assert_eq!(problems, [r#"object Backend a/x is {"spec":1} instead of {"spec":2}"#]);
+        assert_eq!(problems, ["object Backend a/x: .spec is 1 instead of 2"]);
         let problems = Outcome::default().problems(&with(json!(1)));
         assert_eq!(problems, ["object Backend a/x is missing"]);
     }
 
     #[test]
-    fn times_are_no_difference() {
-        let mut status = json!({"conditions": [{"type": "Ready", "lastTransitionTime": "x"}]});
+    fn times_and_epochs_are_no_difference() {
+        let mut status = json!({"epoch": 3, "conditions": [{"type": "Ready", "lastTransitionTime": "x"}]});
         forget_times(&mut status);
         assert_eq!(status, json!({"conditions": [{"type": "Ready"}]}));
     }

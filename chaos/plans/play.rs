@@ -17,7 +17,8 @@ use crate::tape::Tape;
 use crate::world::World;
 
 /// How long a phase may take to settle without a fault.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Far above what a quiet machine needs: it ends a run that hangs, and judges none.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How long nothing may happen after a fresh start.
 const QUIET: Duration = Duration::from_secs(3);
 

@@ -26,7 +26,7 @@ const AWAY: Duration = Duration::from_millis(300);
 /// How often it is looked whether something died that nobody ended.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long replicas may take for a start or an end.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(300);
 /// What replicas are told besides where everything is.
 const FLAGS: [&str; 1] = ["--drain-spread=200ms"];
 
