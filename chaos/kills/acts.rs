@@ -6,8 +6,9 @@
 //! were done is that of the log, and no clock and no delay of this process has
 //! a part in the judgement: a replica that was stopped may say late what it did
 //! in time. Two things must hold of every namespace: whoever wrote was its owner
-//! in the epoch that he names, and in the order of the log epochs never fall,
-//! which they do when an owner acts after its successor has.
+//! in the epoch that he names, and in the order of the log an owner does not
+//! write after its successor has. What one replica wrote in two epochs may stand
+//! in either order: both requests were on their way at once.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -173,9 +174,9 @@ impl Acts {
                 let said = format!("replica {replica} in {namespace} in epoch {epoch} at {revision}");
                 if owners[*number] != Some(replica) {
                     judgement.beside.push(format!("{said}: the owner is {:?}", owners[*number]));
-                } else if epoch < latest.epoch {
+                } else if epoch < latest.epoch && replica != latest.replica {
                     judgement.beside.push(format!("{said}: after {latest:?}"));
-                } else {
+                } else if epoch > latest.epoch {
                     latest = act;
                 }
             }
@@ -223,6 +224,7 @@ mod tests {
         assert_eq!(judge(&[0, 1, 0], &[(11, 1, 0), (21, 2, 1), (22, 2, 1), (31, 3, 0)]), right);
         let said_late = judge(&[0, 1], &[(21, 2, 1), (20, 1, 0)]);
         assert_eq!(said_late, right, "only the order of the log counts");
+        assert_eq!(judge(&[0, 0], &[(21, 2, 0), (22, 1, 0)]), right, "one replica is not its own successor");
         assert_eq!(judge(&[0, 1], &[(21, 2, 1), (21, 2, 1)]), right, "what changes nothing has no revision");
     }
 
