@@ -272,13 +272,18 @@ impl Repair {
         }
     }
 
-    /// An update of a kind that changes nothing, or nothing that is not to be
-    /// changed anyway: something that the gateway has, if possible.
+    /// An update of a kind that changes nothing: something that the gateway has.
+    /// What has changed since may be bad itself, and nobody would look for it.
     fn touched(&self, store: &Store, session: &Session, kind: Kind) -> Option<Change> {
         let scope = &session.scope.scope;
         if !scope.includes_kind(kind) {
             return None;
         }
+        let news: BTreeSet<Key> = difference(store, &session.position)
+            .items
+            .into_iter()
+            .map(|item| (item.kind, item.key))
+            .collect();
         let others = store.entries(scope).map(|(_, resource)| resource).filter(|resource| {
             let content = (resource.kind, content_hash(&resource.uid, resource.generation));
             resource.kind == kind
@@ -286,6 +291,7 @@ impl Repair {
                 && !self.untouchable.contains(&key_of(resource))
                 // It has just been put back.
                 && !self.culprits.contains(&key_of(resource))
+                && (self.suspects.contains_key(&key_of(resource)) || !news.contains(&key_of(resource)))
         });
         let mut suspects = Vec::new();
         for resource in others {

@@ -471,3 +471,30 @@ fn what_was_removed_in_the_middle_of_a_difference_does_not_come_back_by_a_reject
     assert_eq!(bench.holds("g", Kind::ApiRoute, "b/1").unwrap(), "name=b/1 v1");
     assert!(!bench.gateways["g"].broken(true));
 }
+
+#[test]
+fn what_has_changed_since_is_not_what_its_kind_is_touched_with() {
+    let mut bench = Bench::new(plain());
+    bench.apply = Duration::from_millis(20);
+    bench.backend("a/b", "v1");
+    for n in 0..200 {
+        bench.route(&format!("a/{n:03}"), "v1");
+    }
+    bench.connected("g");
+    bench.pass(Duration::from_secs(60));
+    for n in 0..50 {
+        bench.route(&format!("a/{n:03}"), if n == 17 { "v2 poison" } else { "v2" });
+    }
+    let (name, batch, first) = bench.poll().remove(0);
+    assert!(batch.full);
+    bench.backend("a/b", "v2 poison");
+    bench.answer(&name, &batch, first);
+    bench.settle_for(Duration::from_secs(5));
+    let mut found = rejected(&bench);
+    found.sort();
+    assert_eq!(found, ["a/017", "a/b"]);
+    assert_eq!(bench.holds("g", Kind::Backend, "a/b").unwrap(), "name=a/b v1");
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/017").unwrap(), "name=a/017 v1");
+    assert!(bench.gateways["g"].removed.is_empty());
+    assert!(!bench.gateways["g"].broken(true) && !bench.gateways["g"].broken(false));
+}
