@@ -15,7 +15,8 @@
 //!    that a snapshot's failure left out. Each answer that names another
 //!    suspect is followed by another step; one that was put back and is named
 //!    again leaves.
-//! 2. Only when the words name nobody (any more): put back all suspects.
+//! 2. Only when the words name nobody (any more): put back all suspects. If the
+//!    words name somebody after all, this is tried again with that one.
 //! 3. Remove what was put back and is rejected still.
 //!
 //! Once a repair is taken the gateway is sound; what was put back because the
@@ -345,7 +346,7 @@ impl Engine {
         }
         if sound(0) && sound(1) && !(named && repair.touch) {
             self.found(now, session, repair);
-        } else if named && repair.attempt == 1 {
+        } else if named && repair.attempt < ATTEMPTS {
             session.trouble = Some(Trouble::Repair(repair));
         } else {
             self.next_attempt(now, session, repair);
