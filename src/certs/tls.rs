@@ -24,6 +24,8 @@ pub enum ClientAuth {
     Required,
     /// A certificate is checked when there is one.
     Optional,
+    /// Nobody is asked for one, so that clients with certificates of other authorities may come, too.
+    Nobody,
 }
 
 /// Which protocols are offered.
@@ -134,19 +136,24 @@ fn server_config(
 ) -> Result<ServerConfig, CertError> {
     const WHAT: &str = "the server's certificate";
     check_key(WHAT, certificate)?;
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.store()?), provider());
-    let builder = match client_auth {
-        ClientAuth::Required => builder,
-        ClientAuth::Optional => builder.allow_unauthenticated(),
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.store()?), provider());
+    let verifier = match client_auth {
+        ClientAuth::Required => Some(verifier),
+        ClientAuth::Optional => Some(verifier.allow_unauthenticated()),
+        ClientAuth::Nobody => None,
     };
-    let verifier = builder.build().map_err(|error| CertError::Tls {
+    let verifier = verifier.map(|verifier| verifier.build()).transpose().map_err(|error| CertError::Tls {
         what: "the trusted authority".to_owned(),
         problem: error.to_string(),
     })?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|error| unusable(WHAT, &error))?
-        .with_client_cert_verifier(verifier)
+        .map_err(|error| unusable(WHAT, &error))?;
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder
         .with_single_cert(certificate.chain(WHAT)?, certificate.key(WHAT)?)
         .map_err(|error| unusable(WHAT, &error))?;
     config.alpn_protocols = alpn.protocols();

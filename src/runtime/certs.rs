@@ -52,12 +52,14 @@ fn take_up(secret: &CaSecret, stored: CaPem) -> anyhow::Result<Authority> {
     Ok(Authority::from_pem(&what, pem, SystemTime::now())?)
 }
 
-/// A replica's TLS: what it serves gateways and peers with, and what it dials
-/// peers with.
+/// A replica's TLS: what it serves gateways, peers and API servers with, and what
+/// it dials peers with.
 #[derive(Clone)]
 pub struct ReplicaTls {
-    /// For both servers.
+    /// For both gRPC servers.
     pub server: ServerTls,
+    /// For webhooks.
+    pub webhooks: ServerTls,
     /// For dialling peers.
     pub client: ClientTls,
 }
@@ -131,12 +133,14 @@ impl Source {
     pub async fn open(&self) -> anyhow::Result<(ReplicaTls, SystemTime)> {
         let (leaf, roots) = self.material().await?;
         let server = ServerTls::new(&leaf, &roots, ClientAuth::Required, Alpn::H2)?;
+        // API servers ask over HTTP/1.1, and who asks does not matter.
+        let webhooks = ServerTls::new(&leaf, &roots, ClientAuth::Nobody, Alpn::Http1)?;
         // Peers are known by the identity in their certificate, not by the
         // address of a pod.
         let check = ServerCheck::Controller { trust_domain: self.trust_domain.clone() };
         let client = ClientTls::new(Some(&leaf), &roots, check, Alpn::H2)?;
         let renew_at = leaf.validity("own certificate")?.renew_at();
-        Ok((ReplicaTls { server, client }, renew_at))
+        Ok((ReplicaTls { server, webhooks, client }, renew_at))
     }
 
     /// Renews until cancelled. Connections that are open stay open; a failure
@@ -168,6 +172,7 @@ impl Source {
     async fn swap(&self, tls: &ReplicaTls) -> anyhow::Result<SystemTime> {
         let (leaf, roots) = self.material().await?;
         tls.server.swap(&leaf, &roots)?;
+        tls.webhooks.swap(&leaf, &roots)?;
         tls.client.swap(Some(&leaf), &roots)?;
         Ok(leaf.validity("own certificate")?.renew_at())
     }

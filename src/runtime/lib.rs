@@ -16,6 +16,7 @@ mod standalone;
 mod supervisor;
 mod telemetry;
 mod web;
+mod webhook;
 
 use std::process::ExitCode;
 

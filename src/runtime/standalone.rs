@@ -104,6 +104,7 @@ fn replica_args(
         "--bind-address=127.0.0.1".to_owned(),
         format!("--grpc-port={port}"),
         "--peer-port=0".to_owned(),
+        "--webhook-port=0".to_owned(),
         "--metrics-bind-address=127.0.0.1:0".to_owned(),
         "--health-probe-bind-address=127.0.0.1:0".to_owned(),
         // Nobody is left to take its gateways over.

@@ -250,6 +250,8 @@ fn rights_are_enough_for_a_replica(kubectl: &Kubectl) {
         "0",
         "--peer-port",
         "0",
+        "--webhook-port",
+        "0",
         "--metrics-bind-address",
         "127.0.0.1:0",
         "--health-probe-bind-address",

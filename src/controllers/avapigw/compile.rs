@@ -49,7 +49,7 @@ impl Compiler for AvapigwCompiler {
     }
 }
 
-fn api_kind(kind: Kind) -> ApiKind {
+pub(crate) fn api_kind(kind: Kind) -> ApiKind {
     match kind {
         Kind::ApiRoute => ApiKind::ApiRoute,
         Kind::GrpcRoute => ApiKind::GrpcRoute,
@@ -59,7 +59,7 @@ fn api_kind(kind: Kind) -> ApiKind {
 }
 
 /// The kind of Backend that routes of this kind lead to.
-fn backend_kind(route: Kind) -> Kind {
+pub(crate) fn backend_kind(route: Kind) -> Kind {
     if route == Kind::GrpcRoute { Kind::GrpcBackend } else { Kind::Backend }
 }
 

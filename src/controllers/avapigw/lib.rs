@@ -5,10 +5,12 @@
 //! finalizer: deletions are tombstones in the store, which every replica has.
 //! Conditions: `Ready`, `Valid`, and `Healthy` for backends.
 
+mod admission;
 mod compile;
 mod conflicts;
 mod status;
 
+pub use admission::{References, Refusal, Verdict, judge, kind_of_path};
 pub use compile::AvapigwCompiler;
 pub use conflicts::{Conflict, Conflicts, Scope};
 pub use status::AvapigwStatus;

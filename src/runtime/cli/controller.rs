@@ -19,6 +19,15 @@ pub enum CertProvider {
     Files,
 }
 
+/// What becomes of a destination that nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WebhookReferences {
+    /// The route is admitted with a warning
+    Warn,
+    /// The route is refused
+    Deny,
+}
+
 /// Flags of one replica.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ControllerArgs {
@@ -44,7 +53,10 @@ pub struct ControllerArgs {
     /// Port for other replicas
     #[arg(long, value_name = "PORT", default_value_t = 9445)]
     pub peer_port: u16,
-    /// Address that both gRPC ports listen on
+    /// Port for admission webhooks
+    #[arg(long, value_name = "PORT", default_value_t = 9443)]
+    pub webhook_port: u16,
+    /// Address that the gRPC ports and the one for webhooks listen on
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub bind_address: IpAddr,
     /// HOST:PORT under which other replicas reach this one. Default: POD_IP (or --bind-address) and the peer port
@@ -123,6 +135,15 @@ pub struct ControllerArgs {
     /// Serve gateways (true, false)
     #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
     pub enable_grpc_server: bool,
+    /// Serve admission webhooks (true, false)
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
+    pub enable_webhooks: bool,
+    /// Routes of all namespaces may be duplicates of each other, not only those of one (true, false)
+    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
+    pub enable_cluster_wide_duplicate_check: bool,
+    /// What webhooks do about a route whose destination is no Backend that is known
+    #[arg(long, value_enum, default_value = "warn")]
+    pub webhook_references: WebhookReferences,
     /// No replica has ever run on this API server: the first map need not wait for one
     #[arg(skip)]
     pub new_cluster: bool,

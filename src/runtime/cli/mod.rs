@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-pub use controller::{CertProvider, ControllerArgs};
+pub use controller::{CertProvider, ControllerArgs, WebhookReferences};
 pub use demo::{DemoArgs, Output};
 pub use gateway::GatewayArgs;
 pub use standalone::{ApiServerArgs, StandaloneArgs};

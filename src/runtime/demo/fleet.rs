@@ -157,6 +157,7 @@ impl Fleet {
             ("--bind-address", Ipv4Addr::LOCALHOST.to_string()),
             ("--grpc-port", replica.grpc.to_string()),
             ("--peer-port", replica.peer.to_string()),
+            ("--webhook-port", "0".to_owned()),
             ("--metrics-bind-address", replica.metrics.to_string()),
             ("--health-probe-bind-address", format!("127.0.0.1:{}", replica.probe)),
         ];

@@ -1,29 +1,36 @@
-//! Hands what the watches tell to the delivery task. Waiting is the back
-//! pressure: a busy delivery slows watches down, and the API server keeps the
-//! rest.
+//! Hands what the watches tell to the webhooks, if any, and to the delivery
+//! task. Waiting is the back pressure: a busy delivery slows watches down, and the
+//! API server keeps the rest.
 
 use flotilla_k8s::watch::ObjectEvent;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
+use crate::webhook::Known;
 
 /// Runs until cancelled or until one side is gone.
-pub async fn run(mut events: mpsc::Receiver<ObjectEvent>, delivery: Delivery, cancel: CancellationToken) {
+pub async fn run(
+    mut events: mpsc::Receiver<ObjectEvent>,
+    delivery: Delivery,
+    known: Option<Known>,
+    cancel: CancellationToken,
+) {
     loop {
         let event = tokio::select! {
             biased; // ending comes first
             () = cancel.cancelled() => return,
             event = events.recv() => event,
         };
+        let Some(event) = event else { return };
+        if let Some(known) = &known {
+            known.tell(&event);
+        }
         let told = match event {
-            None => return,
-            Some(ObjectEvent::Listed { kind, revision, objects }) => {
-                delivery.listed(kind, objects, revision).await
-            }
-            Some(ObjectEvent::Changed(object)) => delivery.changed(object).await,
-            Some(ObjectEvent::Deleted(kind, key, revision)) => delivery.deleted(kind, key, revision).await,
-            Some(ObjectEvent::Bookmark(kind, revision)) => delivery.bookmark(kind, revision).await,
+            ObjectEvent::Listed { kind, revision, objects } => delivery.listed(kind, objects, revision).await,
+            ObjectEvent::Changed(object) => delivery.changed(object).await,
+            ObjectEvent::Deleted(kind, key, revision) => delivery.deleted(kind, key, revision).await,
+            ObjectEvent::Bookmark(kind, revision) => delivery.bookmark(kind, revision).await,
         };
         if told.is_err() {
             return;

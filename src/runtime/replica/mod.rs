@@ -21,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_avapigw::AvapigwCompiler;
+use flotilla_avapigw::{AvapigwCompiler, References, Scope};
 use flotilla_certs::Identity;
 use flotilla_core::coordination::Identity as Candidate;
 use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig};
@@ -46,9 +46,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::certs::{ReplicaTls, Source};
-use crate::cli::ControllerArgs;
+use crate::cli::{ControllerArgs, WebhookReferences};
 use crate::supervisor::{Supervisor, beside};
 use crate::web::{Readiness, listen, serve_metrics, serve_probes};
+use crate::webhook::{self, Known, Webhooks};
 
 use settings::Settings;
 
@@ -73,6 +74,7 @@ pub struct Replica {
     clients: Clients,
     gateways: TcpListener,
     peers: TcpListener,
+    webhooks: Option<TcpListener>,
     metrics: TcpListener,
     probes: TcpListener,
 }
@@ -87,7 +89,12 @@ impl Replica {
         let settings = Settings::new(&args)?;
         let clients = connect(args.kubeconfig.as_deref()).await?;
         let at = |port| SocketAddr::new(args.bind_address, port);
+        let webhooks = match args.enable_webhooks {
+            true => Some(listen("webhook-port", at(args.webhook_port)).await?),
+            false => None,
+        };
         Ok(Replica {
+            webhooks,
             gateways: listen("grpc-port", at(args.grpc_port)).await?,
             peers: listen("peer-port", at(args.peer_port)).await?,
             metrics: listen("metrics-bind-address", args.metrics_bind_address).await?,
@@ -129,7 +136,7 @@ impl Replica {
         let web = CancellationToken::new();
         let mut servers = Supervisor::new(web.clone());
         let advertised = self.advertised()?;
-        let Replica { args, settings, clients, gateways, peers, metrics, probes } = self;
+        let Replica { args, settings, clients, gateways, peers, webhooks, metrics, probes } = self;
         servers.spawn_fallible("metrics", serve_metrics(metrics, registry.clone(), web.clone()));
         servers.spawn_fallible("probes", serve_probes(probes, readiness.clone(), web.clone()));
         let told = cancel.clone();
@@ -138,7 +145,7 @@ impl Replica {
                 // Told to end before the API server was there.
                 None => Ok(()),
                 Some(standby) => {
-                    let ports = Ports { gateways, peers, advertised };
+                    let ports = Ports { gateways, peers, webhooks, advertised };
                     assemble(args, settings, clients, standby, ports, registry, readiness, told).await
                 }
             }
@@ -205,10 +212,12 @@ impl Standby {
     }
 }
 
-/// The open ports of both services.
+/// The open ports of all services.
 struct Ports {
     gateways: TcpListener,
     peers: TcpListener,
+    /// `None` when there are to be no webhooks.
+    webhooks: Option<TcpListener>,
     advertised: String,
 }
 
@@ -334,7 +343,17 @@ async fn assemble(
         ahead: BTreeSet::new(),
     };
     supervisor.spawn_fallible("history of the cluster", lineage.run(delivering.clone()));
-    supervisor.spawn("feed", feed::run(objects, delivery.clone(), delivering.clone()));
+    let known = match ports.webhooks {
+        Some(listener) => {
+            let (known, webhooks) = webhooks(&args, &registry)?;
+            let tls = standby.tls.webhooks.clone();
+            let limits = webhook::Limits::default();
+            supervisor.spawn("webhooks", webhook::serve(listener, tls, webhooks, limits, delivering.clone()));
+            Some(known)
+        }
+        None => None,
+    };
+    supervisor.spawn("feed", feed::run(objects, delivery.clone(), known, delivering.clone()));
     supervisor.spawn(
         "history",
         history::answer(
@@ -426,6 +445,17 @@ fn spawn_servers(
         supervisor.spawn("gateways", acceptor(gateways, service.into_routes()).run(cancel.clone()));
     }
     supervisor.spawn("peer server", acceptor(peers, peer_service.into_routes()).run(cancel.clone()));
+}
+
+/// What webhooks know, and what answers for them.
+fn webhooks(args: &ControllerArgs, registry: &Registry) -> anyhow::Result<(Known, Webhooks)> {
+    let scope = if args.enable_cluster_wide_duplicate_check { Scope::Cluster } else { Scope::Namespace };
+    let references = match args.webhook_references {
+        WebhookReferences::Warn => References::Warn,
+        WebhookReferences::Deny => References::Deny,
+    };
+    let known = Known::new(scope);
+    Ok((known.clone(), Webhooks::new(known, references, webhook::Metrics::new(registry)?)))
 }
 
 /// Ends the replica in order once it is told to: not ready, streams ended one

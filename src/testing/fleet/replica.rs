@@ -18,6 +18,8 @@ pub struct Replica {
     pub name: String,
     /// Port for gateways.
     pub grpc: u16,
+    /// Port for webhooks.
+    pub webhooks: u16,
     peer: u16,
     metrics: SocketAddr,
     probes: SocketAddr,
@@ -38,6 +40,7 @@ impl Replica {
         Replica {
             name: format!("flotilla-{number}"),
             grpc: free_port(),
+            webhooks: free_port(),
             peer: free_port(),
             metrics: port(),
             probes: port(),
@@ -60,6 +63,7 @@ impl Replica {
             "--bind-address=127.0.0.1".to_owned(),
             format!("--grpc-port={}", self.grpc),
             format!("--peer-port={}", self.peer),
+            format!("--webhook-port={}", self.webhooks),
             format!("--metrics-bind-address={}", self.metrics),
             format!("--health-probe-bind-address={}", self.probes),
         ];

@@ -1,3 +1,6 @@
+//! The index against a scan of all pairs, and what a question costs in claims looked at: counted, because time says little
+//! on a busy machine.
+
 use bytes::Bytes;
 use flotilla_core::ids::Revision;
 use proptest::prelude::*;

@@ -1,0 +1,151 @@
+//! Whether an object may be written, and what its writer is told (A-91 … A-100).
+//! Pure: a function of the object, what was there before it, and the claims of
+//! all others.
+//!
+//! Admission asks for more than delivery does: it may refuse what would work
+//! badly, because nothing is served yet. A write that leaves the spec as it is
+//! is always admitted, or an object from before a rule could not even lose a
+//! finalizer.
+
+mod rules;
+
+use flotilla_api::validation::{inspect, route_destinations};
+use flotilla_core::ids::{Kind, ObjectKey};
+use flotilla_core::object::RawObject;
+use serde_json::Value;
+
+use crate::compile::{api_kind, backend_kind};
+use crate::conflicts::{Conflict, Conflicts};
+
+/// Warnings of one answer; API servers cut off what is much longer.
+const WARNINGS: usize = 16;
+
+/// What becomes of a route whose destination is no Backend that is known (A-95).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum References {
+    /// It is admitted with a warning: routes may be written before their Backends.
+    Warn,
+    /// It is refused.
+    Deny,
+}
+
+/// Why a write is refused, in one place of the object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Path of the field, for example `spec.match[0]`.
+    pub field: String,
+    /// What is wrong, and what to do about it, without the field.
+    pub problem: String,
+    /// Whether it is another object that is in the way.
+    pub duplicate: bool,
+}
+
+impl Refusal {
+    fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Refusal { field: field.into(), problem: problem.into(), duplicate: false }
+    }
+}
+
+/// The answer to a write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Admitted when there are none.
+    pub refusals: Vec<Refusal>,
+    /// What the writer should know all the same.
+    pub warnings: Vec<String>,
+}
+
+/// Judges a write: of `object`, in place of `before` if it was there already.
+pub fn judge(
+    known: &Conflicts,
+    object: &RawObject,
+    before: Option<&RawObject>,
+    references: References,
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    if object.deleting || before.is_some_and(|before| same_spec(before, object)) {
+        return verdict;
+    }
+    match inspect(api_kind(object.kind), &object.spec) {
+        Ok(_) => {
+            rules::check(object, &mut verdict);
+            check_references(known, object, references, &mut verdict);
+        }
+        Err(error) => {
+            verdict.refusals.push(Refusal::new(error.field, format!("{}; {}", error.problem, error.remedy)));
+        }
+    }
+    check_conflicts(known, object, before, &mut verdict);
+    verdict.warnings.truncate(WARNINGS);
+    verdict
+}
+
+fn same_spec(one: &RawObject, other: &RawObject) -> bool {
+    let value = |object: &RawObject| serde_json::from_slice::<Value>(&object.spec).ok();
+    one.spec == other.spec || (value(one).is_some() && value(one) == value(other))
+}
+
+/// What was there before this write stands in its way, except for what was in
+/// conflict already and has to give way: the younger of two that came past
+/// admission must not keep the older from being changed.
+fn check_conflicts(known: &Conflicts, object: &RawObject, before: Option<&RawObject>, verdict: &mut Verdict) {
+    let already = before.map(|before| known.of(before)).unwrap_or_default();
+    let gives_way = |conflict: &Conflict| {
+        let same = |one: &Conflict| (one.kind, &one.other) == (conflict.kind, &conflict.other);
+        !conflict.precedes && already.iter().any(same)
+    };
+    for conflict in known.of(object).into_iter().filter(|conflict| !gives_way(conflict)) {
+        let Conflict { field, claim, kind, other, .. } = conflict;
+        let problem = if object.kind.is_route() {
+            format!(
+                "duplicate route match found: {claim} is taken by {kind} {other}; match something else, or change \
+                 that one"
+            )
+        } else {
+            format!("conflicting backend found: {claim} belongs to {kind} {other}; use one kind for it")
+        };
+        verdict.refusals.push(Refusal { field, problem, duplicate: true });
+    }
+}
+
+/// Destinations that are plain names should be known; what has a dot, a colon
+/// or the like is a network host.
+fn check_references(known: &Conflicts, object: &RawObject, references: References, verdict: &mut Verdict) {
+    if !object.kind.is_route() {
+        return;
+    }
+    let kind = backend_kind(object.kind);
+    let namespace = &object.key.namespace;
+    let mut told = Vec::new();
+    for destination in route_destinations(&object.spec).unwrap_or_default() {
+        let host = destination.host.as_ref();
+        let found = match host.split_once('/') {
+            Some((namespace, name)) => known.exists(kind, &ObjectKey::new(namespace, name)),
+            None => {
+                host.contains(['.', ':'])
+                    || known.exists(kind, &ObjectKey::new(namespace.clone(), host))
+                    || known.reaches(namespace, host)
+            }
+        };
+        if found || told.iter().any(|one| one == host) {
+            continue;
+        }
+        told.push(host.to_owned());
+        let problem = format!(
+            "destination {host:?} is no {kind} of {namespace}, nor a host that one leads to; create it, or write a \
+             Service as NAME.NAMESPACE.svc"
+        );
+        match references {
+            References::Warn => verdict.warnings.push(problem),
+            References::Deny => verdict.refusals.push(Refusal::new("spec.route", problem)),
+        }
+    }
+}
+
+/// The kind of a name as it stands in webhook paths, for example `apiroute`.
+pub fn kind_of_path(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| kind.name().to_ascii_lowercase() == name)
+}
+
+#[cfg(test)]
+mod tests;

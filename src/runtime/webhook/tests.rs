@@ -1,0 +1,415 @@
+//! Over real TLS connections, because what matters here is what clients send that are not API servers: wrong, slow, too
+//! much.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use flotilla_certs::{Alpn, Authority, ClientAuth, ClientTls, ServerCheck, ServerTls};
+use flotilla_core::ids::{Kind, Revision};
+use proptest::prelude::*;
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::review::{self, Outcome};
+use super::*;
+
+const ROUTE: &str = "/validate-avapigw-io-v1alpha1-apiroute";
+/// For what must end; far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn object(kind: Kind, name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "avapigw.io/v1alpha1",
+        "kind": kind.name(),
+        "metadata": {
+            "name": name, "namespace": "shop", "uid": name, "generation": 1,
+            "creationTimestamp": "2026-11-21T10:00:00Z", "labels": {"a": "b"},
+        },
+        "spec": spec,
+    })
+}
+
+fn route(name: &str, prefix: &str) -> Value {
+    let route = json!([{"destination": {"host": "a.example", "port": 80}}]);
+    object(Kind::ApiRoute, name, json!({"match": [{"uri": {"prefix": prefix}}], "route": route}))
+}
+
+fn review(operation: &str, kind: Kind, object: Value, before: Value) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "u-1",
+            "kind": {"group": "avapigw.io", "version": "v1alpha1", "kind": kind.name()},
+            "resource": {"group": "avapigw.io", "version": "v1alpha1", "resource": kind.plural()},
+            "operation": operation,
+            "userInfo": {"username": "someone"},
+            "object": object,
+            "oldObject": before,
+            "dryRun": false,
+        },
+    })
+}
+
+fn created(kind: Kind, object: Value) -> Value {
+    review("CREATE", kind, object, Value::Null)
+}
+
+fn listed(kind: Kind, objects: Vec<flotilla_core::object::RawObject>) -> ObjectEvent {
+    ObjectEvent::Listed { kind, revision: Revision(1), objects }
+}
+
+/// Knows one route, `shop/first` at `/a`, and that there is nothing else.
+fn known() -> Known {
+    let known = Known::new(Scope::Namespace);
+    for kind in Kind::ALL {
+        known.tell(&listed(kind, Vec::new()));
+    }
+    known.tell(&ObjectEvent::Changed(raw("first", "/a")));
+    known
+}
+
+fn raw(name: &str, prefix: &str) -> flotilla_core::object::RawObject {
+    let value = route(name, prefix);
+    flotilla_core::object::RawObject {
+        kind: Kind::ApiRoute,
+        key: flotilla_core::ids::ObjectKey::new("shop", name),
+        uid: name.into(),
+        revision: Revision(2),
+        generation: 1,
+        created: "2026-11-21T10:00:00Z".into(),
+        deleting: false,
+        spec: value["spec"].to_string().into(),
+        status: bytes::Bytes::new(),
+    }
+}
+
+/// A running server with its authority.
+struct Server {
+    address: SocketAddr,
+    authority: Authority,
+    tls: ServerTls,
+    registry: Registry,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(known: Known, limits: Limits) -> Server {
+        let now = SystemTime::now();
+        let authority = Authority::generate("test", now).unwrap();
+        let leaf = issue(&authority);
+        let tls = ServerTls::new(&leaf, authority.roots(), ClientAuth::Nobody, Alpn::Http1).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (registry, cancel) = (Registry::new(), CancellationToken::new());
+        let webhooks = Webhooks::new(known, References::Warn, Metrics::new(&registry).unwrap());
+        let task = tokio::spawn(serve(listener, tls.clone(), webhooks, limits, cancel.clone()));
+        Server { address, authority, tls, registry, cancel, task }
+    }
+
+    async fn connect(&self) -> TlsStream<TcpStream> {
+        let client = ClientTls::new(None, self.authority.roots(), ServerCheck::Name, Alpn::Http1).unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(client.config()).connect(name, stream).await.unwrap()
+    }
+
+    /// Sends bytes and reads to the end of the connection.
+    async fn exchange(&self, bytes: &[u8]) -> (u16, Value) {
+        let mut stream = self.connect().await;
+        // The server may have answered and gone before it has read everything.
+        let _ = stream.write_all(bytes).await;
+        read(&mut stream).await
+    }
+
+    async fn post(&self, path: &str, media_type: &str, body: &[u8]) -> (u16, Value) {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: {media_type}\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        self.exchange(&[head.as_bytes(), body].concat()).await
+    }
+
+    async fn ask(&self, kind: Kind, review: &Value) -> (u16, Value) {
+        let path = format!("/validate-avapigw-io-v1alpha1-{}", kind.name().to_ascii_lowercase());
+        self.post(&path, "application/json; charset=utf-8", review.to_string().as_bytes()).await
+    }
+
+    fn counted(&self, outcome: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|one| one.name() == "flotilla_admission_reviews_total").unwrap();
+        let of = |one: &&prometheus::proto::Metric| one.get_label()[0].value() == outcome;
+        family.get_metric().iter().find(of).unwrap().get_counter().get_value()
+    }
+
+    async fn end(self) {
+        self.cancel.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the server ends").unwrap();
+    }
+}
+
+fn issue(authority: &Authority) -> flotilla_certs::CertificatePem {
+    authority.issue_server("flotilla", &["localhost"], &[], SystemTime::now()).unwrap()
+}
+
+async fn read(stream: &mut TlsStream<TcpStream>) -> (u16, Value) {
+    let mut bytes = Vec::new();
+    let reading = stream.read_to_end(&mut bytes);
+    // A server that did not wait for the rest may reset the connection.
+    let _ = tokio::time::timeout(PATIENCE, reading).await.expect("an answer, and its end");
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let status = text.split(' ').nth(1).unwrap_or_else(|| panic!("an answer: {text:?}")).parse().unwrap();
+    let body = text.split_once("\r\n\r\n").unwrap().1;
+    (status, serde_json::from_str(body).unwrap_or_else(|_| panic!("JSON: {text:?}")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_are_admitted_and_refused_in_the_words_of_the_api() {
+    let server = Server::start(known(), Limits::default()).await;
+    let (status, body) = server.ask(Kind::ApiRoute, &created(Kind::ApiRoute, route("other", "/b"))).await;
+    assert_eq!(status, 200);
+    assert_eq!((&body["response"]["uid"], &body["response"]["allowed"]), (&json!("u-1"), &json!(true)));
+
+    let (_, body) = server.ask(Kind::ApiRoute, &created(Kind::ApiRoute, route("other", "/a"))).await;
+    let told = &body["response"]["status"];
+    assert_eq!(body["response"]["allowed"], false);
+    let message = told["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("validation failed: spec.match[0]: duplicate route match found: ")
+            && message.contains("shop/first"),
+        "{message}"
+    );
+    let cause = &told["details"]["causes"][0];
+    assert_eq!((&cause["field"], &cause["reason"]), (&json!("spec.match[0]"), &json!("FieldValueDuplicate")));
+
+    // Several things at once, each with its field.
+    let mut wrong = route("other", "/a");
+    wrong["spec"]["timeout"] = json!("100h");
+    let (_, body) = server.ask(Kind::ApiRoute, &created(Kind::ApiRoute, wrong.clone())).await;
+    let causes = body["response"]["status"]["details"]["causes"].as_array().unwrap();
+    let fields: Vec<&str> = causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["spec.timeout", "spec.match[0]"]);
+
+    // What does not change the spec, and what goes, is nobody's business.
+    let unchanged = review("UPDATE", Kind::ApiRoute, wrong.clone(), wrong.clone());
+    let mut going = wrong.clone();
+    going["metadata"]["deletionTimestamp"] = json!("2026-11-21T11:00:00Z");
+    let deleted = review("DELETE", Kind::ApiRoute, Value::Null, wrong);
+    for review in [unchanged, created(Kind::ApiRoute, going), deleted] {
+        let (_, body) = server.ask(Kind::ApiRoute, &review).await;
+        assert_eq!(body["response"]["allowed"], true, "{body}");
+    }
+    let cached = object(
+        Kind::Backend,
+        "b",
+        json!({"hosts": [{"address": "x", "port": 1}], "cache": {"enabled": true}}),
+    );
+    let (_, body) = server.ask(Kind::Backend, &created(Kind::Backend, cached)).await;
+    assert!(body["response"]["warnings"][0].as_str().unwrap().contains("ignored"), "{body}");
+    assert_eq!((server.counted("admitted"), server.counted("refused")), (5.0, 2.0));
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_said_before_everything_is_listed() {
+    let known = Known::new(Scope::Namespace);
+    let server = Server::start(known.clone(), Limits::default()).await;
+    let asked = created(Kind::ApiRoute, route("other", "/b"));
+    let (status, body) = server.ask(Kind::ApiRoute, &asked).await;
+    assert_eq!((status, &body["reason"]), (503, &json!("ServiceUnavailable")));
+    for kind in Kind::ALL {
+        known.tell(&listed(kind, Vec::new()));
+    }
+    assert_eq!(server.ask(Kind::ApiRoute, &asked).await.0, 200);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_review_gets_a_status_that_says_why() {
+    let limits = Limits { body: 64 << 10, ..Limits::default() };
+    let server = Server::start(known(), limits).await;
+    let good = created(Kind::ApiRoute, route("other", "/b"));
+    let mut other_version = good.clone();
+    other_version["apiVersion"] = json!("admission.k8s.io/v1beta1");
+    let without = |field: &str| {
+        let mut review = good.clone();
+        review["request"].as_object_mut().unwrap().remove(field);
+        review.to_string().into_bytes()
+    };
+    let deep = |opened: &str| {
+        let deep = opened.repeat(10_000);
+        format!(r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{deep}"#)
+            .into_bytes()
+    };
+    let broken = |text: &[u8]| {
+        let mut bytes = good.to_string().into_bytes();
+        let at = bytes.windows(7).position(|window| window == b"/b\"}}],").unwrap();
+        bytes.splice(at..at + 2, text.iter().copied());
+        bytes
+    };
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("empty", Vec::new()),
+        ("no JSON", b"review".to_vec()),
+        ("cut off", good.to_string().as_bytes()[..100].to_vec()),
+        ("broken UTF-8", broken(b"\xff\xfe")),
+        ("another version", other_version.to_string().into_bytes()),
+        ("no request", br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.to_vec()),
+        ("no uid", without("uid")),
+        ("no object", without("object")),
+        (
+            "another kind",
+            created(Kind::Backend, object(Kind::Backend, "b", json!({}))).to_string().into_bytes(),
+        ),
+        ("an object without metadata", created(Kind::ApiRoute, json!({"spec": {}})).to_string().into_bytes()),
+        ("an object that is a list", created(Kind::ApiRoute, json!([1])).to_string().into_bytes()),
+        ("deep lists", deep("[")),
+        ("deep objects", deep(r#"{"a":"#)),
+    ];
+    for (name, body) in &cases {
+        let (status, said) = server.post(ROUTE, "application/json", body).await;
+        assert_eq!(
+            (status, &said["kind"], &said["code"]),
+            (400, &json!("Status"), &json!(400)),
+            "{name}: {said}"
+        );
+        assert!(!said["message"].as_str().unwrap().is_empty(), "{name}");
+    }
+    // A well-formed spec that is deeper than any is refused as such, not as a bad request.
+    let nested = serde_json::from_str::<Value>(&format!("{}1{}", "[".repeat(100), "]".repeat(100))).unwrap();
+    let mut deep_spec = route("other", "/b");
+    deep_spec["spec"]["unknown"] = nested;
+    let (status, _) = server.ask(Kind::ApiRoute, &created(Kind::ApiRoute, deep_spec)).await;
+    assert_eq!(status, 200);
+
+    let body = good.to_string();
+    for (media_type, expected) in
+        [("text/plain", 415), ("", 415), ("application/yaml", 415), ("Application/JSON", 200)]
+    {
+        assert_eq!(server.post(ROUTE, media_type, body.as_bytes()).await.0, expected, "{media_type:?}");
+    }
+    for path in
+        ["/", "/validate", "/validate-avapigw-io-v1alpha1-", "/validate-avapigw-io-v1alpha1-apiroutes"]
+    {
+        assert_eq!(server.post(path, "application/json", body.as_bytes()).await.0, 404, "{path}");
+    }
+    let get = format!("GET {ROUTE} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert_eq!(server.exchange(get.as_bytes()).await.0, 405);
+    // Too large, by what is announced and by what comes.
+    let large = vec![b' '; limits.body + 1];
+    assert_eq!(server.post(ROUTE, "application/json", &large).await.0, 413);
+    let mut chunked = format!(
+        "POST {ROUTE} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         transfer-encoding: chunked\r\n\r\n{:x}\r\n",
+        large.len()
+    )
+    .into_bytes();
+    chunked.extend(&large);
+    assert_eq!(server.exchange(&chunked).await.0, 413);
+    assert_eq!(server.counted("refused"), 0.0);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_hold_nothing_up() {
+    let soon = Duration::from_millis(300);
+    let limits = Limits { request: soon, handshake: soon, head: soon, bodies: 1024, ..Limits::default() };
+    let server = Server::start(known(), limits).await;
+    // Neither TLS, nor a head, nor a body: each ends by itself.
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let mut headless = server.connect().await;
+    headless.write_all(b"POST / HTT").await.unwrap();
+    let head = format!(
+        "POST {ROUTE} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1048576\r\n\r\n{{"
+    );
+    let mut bodiless = server.connect().await;
+    bodiless.write_all(head.as_bytes()).await.unwrap();
+    // The third one's body has taken all room, and others have their turn after it.
+    let mut waiting = server.connect().await;
+    waiting.write_all(head.as_bytes()).await.unwrap();
+    let mut rest = Vec::new();
+    let ended = async {
+        let _ = silent.read_to_end(&mut rest).await;
+        let _ = headless.read_to_end(&mut rest).await;
+        (read(&mut bodiless).await, read(&mut waiting).await)
+    };
+    let (first, second) = tokio::time::timeout(PATIENCE, ended).await.expect("all of them end");
+    assert_eq!((first.0, &first.1["reason"]), (408, &json!("Timeout")));
+    assert_eq!(second.0, 408);
+    let good = created(Kind::ApiRoute, route("other", "/b"));
+    assert_eq!(server.ask(Kind::ApiRoute, &good).await.0, 200);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_certificate_serves_new_connections_and_drops_none() {
+    let server = Server::start(known(), Limits::default()).await;
+    let certificate =
+        |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+    let mut open = server.connect().await;
+    let before = certificate(&open);
+    server.tls.swap(&issue(&server.authority), server.authority.roots()).unwrap();
+    assert_ne!(certificate(&server.connect().await), before);
+    let body = created(Kind::ApiRoute, route("other", "/b")).to_string();
+    let request = format!(
+        "POST {ROUTE} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    open.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(read(&mut open).await.0, 200);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_to_end_it_ends_with_quiet_connections_open() {
+    let server = Server::start(known(), Limits::default()).await;
+    let mut quiet = server.connect().await;
+    server.end().await;
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, quiet.read_to_end(&mut rest)).await.expect("it is closed");
+    assert!(rest.is_empty());
+}
+
+proptest! {
+    /// Bytes of a good review, some of them changed: an answer in the words of the API.
+    #[test]
+    fn any_bytes_get_an_answer(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in any::<prop::sample::Index>(),
+        whole in any::<bool>(),
+        which in 0..4usize,
+    ) {
+        let kind = Kind::ALL[which];
+        let before = route("other", "/c");
+        let mut bytes = review("UPDATE", kind, route("other", "/a"), before).to_string().into_bytes();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if !whole {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let answer = known().ask(|known| review::answer(kind, &bytes, known, References::Deny));
+        match answer.outcome {
+            Outcome::Admitted | Outcome::Refused => {
+                prop_assert_eq!(answer.status.as_u16(), 200);
+                prop_assert_eq!(&answer.body["kind"], "AdmissionReview");
+                let allowed = answer.outcome == Outcome::Admitted;
+                prop_assert_eq!(&answer.body["response"]["allowed"], &json!(allowed));
+            }
+            Outcome::Malformed => {
+                prop_assert_eq!(answer.status.as_u16(), 400);
+                prop_assert_eq!(&answer.body["kind"], "Status");
+            }
+            Outcome::NotReady => prop_assert!(false, "everything is listed"),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Admission by a real API server: what it is told by a replica reaches those
+//! who write.
+
+use flotilla_core::ids::Kind;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    RuleWithOperations, ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use kube::api::{Api, DynamicObject, ObjectMeta, PostParams};
+use serde_json::{Value, json};
+
+use crate::fleet::kubectl::Kubectl;
+use crate::fleet::objects::answering;
+use crate::fleet::waiting::{SOON, within};
+use crate::fleet::{Against, Fleet};
+
+/// The quick start's objects, word for word.
+const HELLO: &str = r#"
+apiVersion: avapigw.io/v1alpha1
+kind: Backend
+metadata:
+  name: hello-backend
+spec:
+  hosts:
+    - address: hello-service.default.svc.cluster.local
+      port: 8080
+      weight: 1
+  healthCheck:
+    path: /health
+    interval: 10s
+    timeout: 5s
+---
+apiVersion: avapigw.io/v1alpha1
+kind: APIRoute
+metadata:
+  name: hello-route
+spec:
+  match:
+    - uri:
+        prefix: /hello
+      methods: [GET]
+  route:
+    - destination:
+        host: hello-service
+        port: 8080
+"#;
+
+/// Tells the API server to ask the first replica, by URL.
+async fn register(fleet: &Fleet) {
+    let authority = fleet.authority().await.roots().pem().to_owned();
+    let webhook = |kind: Kind| {
+        let lower = kind.name().to_ascii_lowercase();
+        let port = fleet.replicas[0].webhooks;
+        ValidatingWebhook {
+            name: format!("v{lower}.avapigw.io"),
+            client_config: WebhookClientConfig {
+                url: Some(format!("https://127.0.0.1:{port}/validate-avapigw-io-v1alpha1-{lower}")),
+                ca_bundle: Some(ByteString(authority.clone().into_bytes())),
+                service: None,
+            },
+            rules: Some(vec![RuleWithOperations {
+                api_groups: Some(vec!["avapigw.io".to_owned()]),
+                api_versions: Some(vec!["v1alpha1".to_owned()]),
+                operations: Some(vec!["CREATE".to_owned(), "UPDATE".to_owned()]),
+                resources: Some(vec![kind.plural().to_owned()]),
+                scope: None,
+            }]),
+            failure_policy: Some("Fail".to_owned()),
+            side_effects: "None".to_owned(),
+            timeout_seconds: Some(10),
+            admission_review_versions: vec!["v1".to_owned()],
+            ..ValidatingWebhook::default()
+        }
+    };
+    let configuration = ValidatingWebhookConfiguration {
+        metadata: ObjectMeta { name: Some("flotilla".to_owned()), ..ObjectMeta::default() },
+        webhooks: Some(Kind::ALL.map(webhook).to_vec()),
+    };
+    let api = Api::<ValidatingWebhookConfiguration>::all(fleet.client());
+    api.create(&PostParams::default(), &configuration).await.unwrap();
+}
+
+/// Would create an object; what the API server says against it.
+async fn refusal(fleet: &Fleet, kind: Kind, name: &str, spec: Value) -> Option<kube::core::Status> {
+    let object: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "avapigw.io/v1alpha1",
+        "kind": kind.name(),
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": spec,
+    }))
+    .unwrap();
+    let parameters = PostParams { dry_run: true, ..PostParams::default() };
+    match fleet.tenants.api(kind, "default").create(&parameters, &object).await {
+        Ok(_) => None,
+        Err(kube::Error::Api(status)) => Some(*status),
+        other => {
+            other.unwrap();
+            None
+        }
+    }
+}
+
+/// Waits until a duplicate is refused: configurations and new objects are known a
+/// moment later.
+async fn refused_as_duplicate(fleet: &Fleet, spec: &Value, other: &str) {
+    within(SOON, &format!("a duplicate of {other} is refused"), async || {
+        let said = refusal(fleet, Kind::ApiRoute, "invalid-route", spec.clone()).await;
+        let status = said.ok_or("it is admitted")?;
+        let words = "admission webhook \"vapiroute.avapigw.io\" denied the request: validation failed: ";
+        let told = status.message.starts_with(words)
+            && status.message.contains("duplicate route match found")
+            && status.message.contains(other);
+        let causes = status.details.map(|details| details.causes).unwrap_or_default();
+        let cause = causes.iter().any(|cause| cause.field == "spec.match[0]");
+        (told && cause).then_some(()).ok_or(status.message)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn duplicates_are_refused_by_name_among_a_hundred_and_a_thousand_routes() {
+    let Some(mut fleet) = Fleet::start(Against::Real).await else { return };
+    fleet.add_replicas(1).await;
+    register(&fleet).await;
+    fleet
+        .tenants
+        .create(
+            Kind::ApiRoute,
+            "default",
+            "api-v1",
+            json!({
+                "match": [{"uri": {"prefix": "/api/v1"}, "methods": ["GET", "POST"]}],
+                "route": [{"destination": {"host": "api-backend", "port": 8080}}],
+                "timeout": "30s",
+                "retries": {"attempts": 3, "perTryTimeout": "10s"},
+            }),
+        )
+        .await;
+    // The example of what is refused has nothing but a match.
+    let duplicate = json!({"match": [{"uri": {"prefix": "/api/v1"}}]});
+    refused_as_duplicate(&fleet, &duplicate, "default/api-v1").await;
+
+    let mut there = 0;
+    for routes in [100, 1_000] {
+        let name = |number: usize| format!("r{number}");
+        let more = (there..routes)
+            .map(|number| ("default".to_owned(), name(number), answering("default", &name(number), "hi")));
+        fleet.tenants.create_all(Kind::ApiRoute, more).await;
+        there = routes;
+        let (last, fresh) = (name(routes - 1), answering("default", "fresh", "hi"));
+        refused_as_duplicate(&fleet, &answering("default", &last, "x"), &format!("default/{last}")).await;
+        refused_as_duplicate(&fleet, &duplicate, "default/api-v1").await;
+        let sample = async |name: &str| fleet.replicas[0].metric(name, "").await.unwrap();
+        let (count, seconds) = (
+            sample("flotilla_admission_seconds_count").await,
+            sample("flotilla_admission_seconds_sum").await,
+        );
+        for _ in 0..50 {
+            assert_eq!(
+                refusal(&fleet, Kind::ApiRoute, "fresh", fresh.clone()).await.map(|s| s.message),
+                None
+            );
+        }
+        let asked = sample("flotilla_admission_seconds_count").await - count;
+        let taken = sample("flotilla_admission_seconds_sum").await - seconds;
+        assert!(asked >= 50.0, "the API server asked {asked} times");
+        eprintln!("{routes} routes: {:.3} ms per review", taken / asked * 1e3);
+    }
+
+    // What is refused for itself, and another kind's endpoint.
+    let late = refusal(
+        &fleet,
+        Kind::ApiRoute,
+        "x",
+        json!({
+            "match": [{"uri": {"prefix": "/x"}}], "timeout": "100h",
+            "route": [{"destination": {"host": "a.example", "port": 80}}],
+        }),
+    )
+    .await
+    .expect("refused");
+    assert!(late.message.contains("validation failed: spec.timeout"), "{}", late.message);
+
+    let Some(kubectl) = Kubectl::find(&fleet.server.kubeconfig(fleet.path(), 0), fleet.path()).await else {
+        return;
+    };
+    let said = kubectl.give(&["apply", "-n", "default", "-f", "-"], HELLO).await;
+    assert!(said.contains("hello-backend created") && said.contains("hello-route created"), "{said}");
+    let hosts = json!({"hosts": [{"address": "hello-service.default.svc.cluster.local", "port": 8080}]});
+    within(SOON, "an endpoint of another kind is refused", async || {
+        let said =
+            refusal(&fleet, Kind::GrpcBackend, "hello", hosts.clone()).await.ok_or("it is admitted")?;
+        said.message.contains("Backend default/hello-backend").then_some(()).ok_or(said.message)
+    })
+    .await;
+    // Changes of what is there are no duplicates of themselves; labels are nobody's business.
+    kubectl
+        .ok(&[
+            "patch",
+            "apiroute",
+            "api-v1",
+            "-n",
+            "default",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"timeout":"60s"}}"#,
+        ])
+        .await;
+    kubectl.ok(&["label", "apiroute", "api-v1", "-n", "default", "a=b"]).await;
+    kubectl.ok(&["delete", "apiroute", "api-v1", "-n", "default"]).await;
+    within(SOON, "what is gone is in nobody's way", async || {
+        let said = refusal(&fleet, Kind::ApiRoute, "next", with_route(&duplicate)).await;
+        said.map_or(Ok(()), |status| Err(status.message))
+    })
+    .await;
+    fleet.check().unwrap();
+}
+
+fn with_route(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    spec["route"] = json!([{"destination": {"host": "a.example", "port": 80}}]);
+    spec
+}
