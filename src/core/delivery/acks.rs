@@ -1,5 +1,6 @@
 //! What gateways say: acknowledgements and heartbeats.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::edge::Edge;
@@ -215,8 +216,30 @@ impl Flight {
         if let Err(message) = result {
             self.rejected.insert(index, message);
         }
+        self.unheard.extend(self.next..index);
         self.next = index + 1;
         self.progress = now;
+    }
+
+    /// Updates whose answer was lost after one of their class had been rejected:
+    /// until another of the class is taken, theirs was no better.
+    pub(super) fn presumed_rejected(&self) -> BTreeSet<usize> {
+        let mut failing = [false; 2];
+        let mut presumed = BTreeSet::new();
+        for (index, update) in self.edge.batch.updates.iter().enumerate() {
+            let Some(class) = update.change.class() else {
+                if matches!(update.change, Change::FullSync(_)) {
+                    failing = [false; 2];
+                }
+                continue;
+            };
+            if !self.unheard.contains(&index) {
+                failing[class] = self.rejected.contains_key(&index);
+            } else if failing[class] {
+                presumed.insert(index);
+            }
+        }
+        presumed
     }
 
     fn done(&self) -> bool {

@@ -157,6 +157,7 @@ impl Builder<'_> {
             ahead: Vec::new(),
             doubtful: Vec::new(),
             bereft: false,
+            resumed: false,
             ..Position::clone(from)
         };
         let whole = rest.is_empty();
@@ -250,6 +251,7 @@ impl Builder<'_> {
                 doubtful: Vec::new(),
                 excluded: difference.excluded.clone(),
                 bereft: false,
+                resumed: false,
                 turn: None,
                 ..base.clone()
             }
@@ -325,6 +327,7 @@ impl Edge {
             draft.low = Frontier::default();
             draft.reach = self.frontier;
             draft.bereft = false;
+            draft.resumed = false;
         }
         if self.batch.full && !took_snapshot {
             ahead.clone_from(&draft.ahead);

@@ -120,8 +120,8 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
             (None, None) => continue,
         };
         let gone_before = absent_since.is_some_and(|absent| since.reached(&absent));
-        let known =
-            gone_before || never_had(position, mark, born, kind, &since) && !position.may_have(mark.birth);
+        let never_sent = !position.resumed && !position.may_have(mark.birth);
+        let known = gone_before || never_had(position, mark, born, kind, &since) && never_sent;
         if !difference.still_ahead(position, mark) && !known {
             difference.items.push(Item::delete(kind, key, mark));
         }

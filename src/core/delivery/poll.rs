@@ -271,6 +271,7 @@ impl Engine {
             doubtful: Vec::new(),
             excluded,
             bereft: false,
+            resumed: false,
             turn: None,
             ..Position::clone(position)
         });
@@ -430,6 +431,7 @@ impl Engine {
             increments_took: Duration::ZERO,
             increments: 0,
             rejected: Default::default(),
+            unheard: Default::default(),
         });
         self.queued.push(Action::Send { session: session.id.clone(), batch, first_sequence });
         Verdict::Sleep(now + self.config.ack_timeout)

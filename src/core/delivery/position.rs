@@ -67,6 +67,11 @@ pub(crate) struct Position {
     /// replica takes for news, as it has listed lately. Another one would not
     /// send it again, so the version claims nothing until all is delivered.
     pub bereft: bool,
+    /// It is known by its version only. An update that was sent by itself, without
+    /// an announcement, the gateway may have rejected and hold all the same while
+    /// its version says nothing of it. So should an object be gone that appeared
+    /// beyond `reach`, that is news until all is delivered.
+    pub resumed: bool,
     /// The namespace that was served last, so that the next batch goes on
     /// with the one after it.
     pub turn: Option<Arc<str>>,
@@ -94,7 +99,7 @@ impl Position {
     }
 }
 
-type Key = (Arc<ScopeInfo>, Base, [Frontier; 3], u32, Vec<(Kind, u32)>, bool);
+type Key = (Arc<ScopeInfo>, Base, [Frontier; 3], u32, Vec<(Kind, u32)>, [bool; 2]);
 
 /// All positions without `ahead` and `doubtful` by what they are; others come about
 /// only by an edge and are shared through it.
@@ -143,6 +148,7 @@ impl Positions {
             doubtful: Vec::new(),
             excluded: BTreeMap::new(),
             bereft: false,
+            resumed: false,
             turn: None,
             version: "".into(),
         })
@@ -154,7 +160,7 @@ impl Positions {
         let key = || {
             let excluded = draft.excluded.keys().copied().collect();
             let frontiers = [draft.low, draft.high, draft.reach];
-            (draft.scope.clone(), draft.base, frontiers, draft.step, excluded, draft.bereft)
+            (draft.scope.clone(), draft.base, frontiers, draft.step, excluded, [draft.bereft, draft.resumed])
         };
         let key = shared.then(key);
         if let Some(known) = key.as_ref().and_then(|key| self.known.get(key)).and_then(Weak::upgrade) {

@@ -69,8 +69,10 @@ impl Engine {
     /// Of a batch that was to deliver something, some updates were rejected.
     pub fn rejected(&mut self, now: Mono, session: &mut Session, flight: &Flight) {
         let edge = &flight.edge;
-        let position =
-            edge.partial(&mut self.positions, &self.store, |index| !flight.rejected.contains_key(&index));
+        let presumed = flight.presumed_rejected();
+        let position = edge.partial(&mut self.positions, &self.store, |index| {
+            !flight.rejected.contains_key(&index) && !presumed.contains(&index)
+        });
         session.move_to(now, position);
         let snapshot =
             edge.batch.updates.iter().position(|update| matches!(update.change, Change::FullSync(_)));
@@ -94,6 +96,12 @@ impl Engine {
                 }
                 continue;
             };
+            if presumed.contains(&index) {
+                if let Change::Upsert { resource, added } = &update.change {
+                    repair.suspect(Suspect { resource: resource.clone(), added: *added });
+                }
+                continue;
+            }
             let was_sound = session.sound[class];
             let message = flight.rejected.get(&index);
             session.sound[class] = message.is_none();

@@ -169,6 +169,7 @@ impl Engine {
                     doubtful: Vec::new(),
                     excluded,
                     bereft: false,
+                    resumed: true,
                     turn: None,
                     version: "".into(),
                 })

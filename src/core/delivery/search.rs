@@ -96,6 +96,7 @@ impl Engine {
             ahead: Vec::new(),
             doubtful: Vec::new(),
             bereft: false,
+            resumed: false,
             ..Position::clone(&session.position)
         };
         let position = self.positions.intern(draft);

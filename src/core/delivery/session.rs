@@ -5,7 +5,7 @@
 //! pass), *idle*, *in flight* with exactly one batch, or *pausing* after one.
 //! Only [`super::poll`] moves it to in flight, only [`super::acks`] back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +79,9 @@ pub(crate) struct Flight {
     pub increments: usize,
     /// Rejected updates with the gateway's words.
     pub rejected: BTreeMap<usize, String>,
+    /// Updates whose own answer was lost: a later one implies that they were
+    /// looked at, not that they were taken.
+    pub unheard: BTreeSet<usize>,
 }
 
 /// A rejection in force.

@@ -7,6 +7,7 @@ use flotilla_core::ids::{Kind, Revision};
 use flotilla_core::version::{Exclusions, Version};
 
 use super::bench::{Bench, config, key, words, words_to};
+use super::gateway::Answer;
 
 fn plain() -> DeliveryConfig {
     DeliveryConfig { duty_cycle: 1.0, ..config() }
@@ -530,5 +531,74 @@ fn words_that_come_late_save_the_innocent_all_the_same() {
     bench.settle_for(Duration::from_secs(60));
     assert_eq!(rejected(&bench), ["a/017"]);
     assert!(bench.gateways["g"].removed.iter().all(|(gone, _)| gone.key == key("a/017")));
+    assert!(!bench.gateways["g"].broken(true));
+}
+
+#[test]
+fn what_was_rejected_unheard_and_is_gone_by_now_is_removed() {
+    let mut bench = with_routes(4);
+    bench.route("a/new", "v1 poison");
+    let (_, batch, first) = bench.poll().remove(0);
+    assert_eq!(words(&batch), ["+a/new"]);
+    bench.take("g", &batch, first);
+    // It leaves before we hear of it, and its version does not tell.
+    bench.delivery.disconnected(bench.now, &bench.session["g"].clone());
+    bench.delete(Kind::ApiRoute, "a/new");
+    bench.connect("g");
+    bench.settle();
+    bench.assert_equal("g");
+    assert!(!bench.gateways["g"].broken(true));
+}
+
+#[test]
+fn the_guard_counts_what_was_rejected_unheard_too() {
+    let mut bench = Bench::new(plain());
+    for n in 0..200 {
+        bench.route(&format!("a/{n:03}"), "v1");
+    }
+    bench.connected("g");
+    bench.route("a/new", "v1 poison");
+    let (_, batch, first) = bench.poll().remove(0);
+    bench.take("g", &batch, first);
+    bench.delivery.disconnected(bench.now, &bench.session["g"].clone());
+    bench.delete(Kind::ApiRoute, "a/new");
+    for n in 0..50 {
+        bench.route(&format!("a/{n:03}"), "v2");
+    }
+    bench.connect("g");
+    let (name, batch, first) = bench.poll().remove(0);
+    assert!(batch.full);
+    bench.answer(&name, &batch, first);
+    bench.settle();
+    bench.assert_equal("g");
+}
+
+#[test]
+fn one_whose_answer_was_lost_is_suspected_like_those_before_it() {
+    let mut bench = with_routes(6);
+    bench.backend("a/gone", "v1");
+    bench.ballast();
+    bench.settle();
+    for (name, spec) in [("a/1", "v2 poison"), ("a/2", "v2"), ("a/3", "v2 poison")] {
+        bench.route(name, spec);
+    }
+    bench.delete(Kind::Backend, "a/gone");
+    let (name, batch, first) = bench.poll().remove(0);
+    assert_eq!(words(&batch), ["heartbeat", "~a/1", "~a/2", "~a/3", "-a/gone"]);
+    let answers = bench.take(&name, &batch, first);
+    for index in [0, 1, 4] {
+        let result = match &answers[index] {
+            Answer::Nacked(words) => Err(words.as_str()),
+            _ => Ok(()),
+        };
+        bench.ack(&name, &batch.updates[index].version, result);
+    }
+    bench.settle();
+    let mut found = rejected(&bench);
+    found.sort();
+    assert_eq!(found, ["a/1", "a/3"]);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v1");
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/2").unwrap(), "name=a/2 v2");
+    assert!(bench.gateways["g"].removed.iter().all(|(gone, _)| gone.kind == Kind::Backend));
     assert!(!bench.gateways["g"].broken(true));
 }
