@@ -11,6 +11,9 @@ use hdrhistogram::Histogram;
 
 use super::holdings::ByKey;
 
+/// An hour, in microseconds.
+const LONGEST: u64 = 3_600_000_000;
+
 /// A change that is on its way.
 struct Change {
     generation: u64,
@@ -79,8 +82,12 @@ struct Inner {
 
 impl Tally {
     fn new() -> Self {
-        // Three digits are more than such a measurement is worth.
-        let histogram = || Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are allowed"));
+        // Three digits are more than such a measurement is worth. What takes longer
+        // than the longest counts as that: a histogram that resizes itself would
+        // put it at its present end instead.
+        let histogram = || {
+            Histogram::new_with_bounds(1, LONGEST, 3).unwrap_or_else(|_| unreachable!("these are allowed"))
+        };
         Tally {
             first: histogram(),
             median: histogram(),
@@ -337,6 +344,15 @@ mod tests {
         assert_eq!((tally.changes, tally.open), (1, 0));
         assert_eq!((tally.first.max(), tally.median.max(), tally.last.max()), (10, 20, 50));
         assert_eq!(tally.acknowledged.max(), 55);
+    }
+
+    #[test]
+    fn long_times_are_measured_as_what_they_are() {
+        let board = Board::new(1, false);
+        board.written(7, 2, at(0), true);
+        take(&board, 0, 2, 40_000_000);
+        let last = board.tally().last;
+        assert!((39_900_000..=40_100_000).contains(&last.max()), "{}", last.max());
     }
 
     #[test]
