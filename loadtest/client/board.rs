@@ -49,12 +49,23 @@ pub struct Tally {
     /// From a stream's beginning until the gateway had what had been written
     /// before that.
     pub caught_up: Histogram<u64>,
-    /// When each change was answered and how long it took to the last gateway.
-    pub course: Vec<(Duration, Duration)>,
+    /// Each change.
+    pub course: Vec<Way>,
     /// Changes that were written and counted.
     pub changes: u64,
     /// Changes that have not reached every gateway.
     pub open: usize,
+}
+
+/// How one change went.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// When its write was answered.
+    pub answered: Duration,
+    /// From there to the last gateway.
+    pub last: Duration,
+    /// From there to the status that says Ready, where statuses are followed.
+    pub ready: Option<Duration>,
 }
 
 /// How a gateway's streams came and went.
@@ -300,7 +311,8 @@ impl Inner {
             tally.median.saturating_record(applied.get(applied.len() / 2).copied().unwrap_or(0));
             tally.last.saturating_record(last);
             tally.acknowledged.saturating_record(acknowledged.unwrap_or(0));
-            tally.course.push((answered, Duration::from_micros(last)));
+            let ready = change.ready.map(|ready| ready.saturating_sub(answered));
+            tally.course.push(Way { answered, last: Duration::from_micros(last), ready });
             if let Some(ready) = change.ready {
                 tally.ready.saturating_record(since(ready));
             }

@@ -11,7 +11,7 @@ mod holdings;
 mod messages;
 mod protobuf;
 
-pub use board::{Board, Tally};
+pub use board::{Board, Tally, Way};
 pub use connection::{Reading, Target};
 pub use gateway::{Crew, Model};
 pub use holdings::{Held, Violations, key};

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
@@ -12,6 +13,7 @@ use plotters::style::{BLACK, Color as _, RGBColor, WHITE};
 use serde::Serialize;
 
 use super::{Measured, Report, Spread, write_json};
+use crate::client::Way;
 
 const SIZE: (u32, u32) = (900, 420);
 
@@ -55,7 +57,8 @@ fn page(scenario: &str, spreads: &[(String, &Spread)], json: &str) -> anyhow::Re
             spreads.iter().map(|(name, spread)| (name.clone(), pick(spread))).collect()
         };
         let last = of(|spread| cumulative(&spread.tally.last));
-        let course = of(course);
+        let by_time = of(|spread| course(spread, |way| Some(way.last)));
+        let ready = of(|spread| course(spread, |way| way.ready));
         write!(page, "<h2>Changes by the time to the last gateway</h2>\n{}", distribution(&last)?)?;
         for (name, spread) in spreads {
             let stages = [
@@ -71,7 +74,10 @@ fn page(scenario: &str, spreads: &[(String, &Spread)], json: &str) -> anyhow::Re
                 known.map(|(stage, found)| ((*stage).to_owned(), cumulative(found))).collect();
             write!(page, "<h2>{name}: every stage</h2>\n{}", distribution(&curves)?)?;
         }
-        write!(page, "<h2>Time to the last gateway in the course of the run</h2>\n{}", series(&course)?)?;
+        write!(page, "<h2>Time to the last gateway in the course of the run</h2>\n{}", series(&by_time)?)?;
+        if ready.iter().any(|(_, points)| !points.is_empty()) {
+            write!(page, "<h2>Time to the status Ready in the course of the run</h2>\n{}", series(&ready)?)?;
+        }
     }
     write!(page, "<h2>Everything</h2>\n<pre>{}</pre>\n", json.replace('&', "&amp;").replace('<', "&lt;"))?;
     Ok(page)
@@ -84,14 +90,15 @@ fn cumulative(micros: &Histogram<u64>) -> Vec<(f64, f64)> {
 }
 
 /// Seconds since the first change, and milliseconds.
-fn course(spread: &Spread) -> Vec<(f64, f64)> {
-    let mut points = spread.tally.course.clone();
-    points.sort_unstable();
-    let begun = points.first().map(|(answered, _)| *answered).unwrap_or_default();
-    let point = |(answered, took): &(std::time::Duration, std::time::Duration)| {
-        ((*answered - begun).as_secs_f64(), (took.as_secs_f64() * 1000.0).max(SHORTEST))
+fn course(spread: &Spread, took: impl Fn(&Way) -> Option<Duration>) -> Vec<(f64, f64)> {
+    let mut ways = spread.tally.course.clone();
+    ways.sort_unstable_by_key(|way| way.answered);
+    let begun = ways.first().map(|way| way.answered).unwrap_or_default();
+    let point = |way: &Way| {
+        let took = took(way)?.as_secs_f64() * 1000.0;
+        Some(((way.answered - begun).as_secs_f64(), took.max(SHORTEST)))
     };
-    points.iter().map(point).collect()
+    ways.iter().filter_map(point).collect()
 }
 
 fn distribution(curves: &[Curve]) -> anyhow::Result<String> {
@@ -167,9 +174,9 @@ mod tests {
         let board = Board::new(1, false);
         let empty = Spread::new(board.tally(), 1, 0, 0, Usage::default());
         for (generation, micros) in [(1, 100), (2, 5_000), (3, 70)] {
-            let at = std::time::Duration::from_millis(generation * 10);
+            let at = Duration::from_millis(generation * 10);
             board.written(7, generation, at, true);
-            let then = at + std::time::Duration::from_micros(micros);
+            let then = at + Duration::from_micros(micros);
             board.applied(0, &[(7, generation)], then);
             board.acknowledged(0, &[(7, generation)], then);
         }

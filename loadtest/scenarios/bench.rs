@@ -2,6 +2,9 @@
 //! a board on which everybody writes.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::{SETTLE, all_hold, traffic};
 use crate::cli;
@@ -10,6 +13,12 @@ use crate::fleet::Fleet;
 use crate::process::wait;
 use crate::report::{Outcome, Spread, say};
 use crate::workload::{Pace, Routes};
+
+/// Writes of statuses by a replica.
+pub const PATCHES: &str = "flotilla_status_patches_total";
+
+/// Longer than replicas wait for gateways to stop coming before they write counts.
+const REST: Duration = Duration::from_secs(5);
 
 /// What a scenario measures on.
 pub struct Bench {
@@ -31,6 +40,7 @@ impl Bench {
         let mut bench = Bench::without_gateways(args, size, statuses).await?;
         bench.start_gateways()?;
         all_hold(&bench.crew, size.routes as usize).await?;
+        bench.statuses_rest().await?;
         Ok(bench)
     }
 
@@ -56,6 +66,22 @@ impl Bench {
         self.fleet.start_readers(&mut self.crew, "gateway", self.size.gateways, Reading::Freely)
     }
 
+    /// Waits until the statuses of what was furnished are all written: they would
+    /// stand before those of the changes that are measured.
+    async fn statuses_rest(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + SETTLE;
+        let (mut last, mut since) = (None, Instant::now());
+        while since.elapsed() < REST {
+            let now = self.fleet.counter(PATCHES, "").await;
+            if std::mem::replace(&mut last, now) != now {
+                since = Instant::now();
+            }
+            anyhow::ensure!(Instant::now() < until, "statuses are written without end: not measured");
+            sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
     /// Makes changes at a steady pace while `meanwhile` is done with the fleet,
     /// waits until all are everywhere, and says how they spread.
     pub async fn changes<T>(
@@ -66,7 +92,7 @@ impl Bench {
         let Bench { fleet, routes, board, crew, size } = self;
         board.begin_anew();
         let (before, (messages, bytes)) = (fleet.usage()?, traffic(crew));
-        let patches = fleet.counter("flotilla_status_patches_total", "").await;
+        let patches = fleet.counter(PATCHES, "").await;
         let made = tokio::select! {
             ended = routes.follow_statuses(board) => return Err(match ended {
                 Ok(never) => match never {},
@@ -84,8 +110,7 @@ impl Bench {
         let (messages_now, bytes_now) = traffic(crew);
         let mut spread =
             Spread::new(board.tally(), size.gateways, messages_now - messages, bytes_now - bytes, used);
-        if let (Some(before), Some(now)) = (patches, fleet.counter("flotilla_status_patches_total", "").await)
-        {
+        if let (Some(before), Some(now)) = (patches, fleet.counter(PATCHES, "").await) {
             spread.status_patches(now - before);
         }
         Ok((spread, made))

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::bench::Bench;
+use super::bench::{Bench, PATCHES};
 use crate::cli::{self, Steady};
 use crate::report::{Conditions, Measured, Outcome, Report, Spread, say};
 use crate::workload::Whose;
@@ -72,7 +72,6 @@ pub async fn run(args: &Steady) -> anyhow::Result<bool> {
     Report { conditions, found, outcome }.finish(&args.fleet)
 }
 
-const PATCHES: &str = "flotilla_status_patches_total";
 const GATEWAYS: &str = "avapigw_operator_gateways_connected";
 
 fn by_mean(each: &[f64]) -> Vec<f64> {
