@@ -229,16 +229,13 @@ impl Store {
         // First, so that what does not fit raises the floor again.
         self.kinds[kind.index()].tombstones.extend(since);
         for Tombstone { kind: buried, key, revision } in tombstones {
-            // A key that lives is replaced by its upsert, and what is beyond
-            // our frontier the watch will tell.
+            // A key that lives is replaced by its upsert. One that was deleted beyond
+            // our frontier may have been before, too: who answers knows of the last
+            // deletion only. That it is absent here is certain.
+            let revision = revision.min(self.frontier.get(kind));
             let state = &self.kinds[kind.index()];
             let known = state.tombstones.get(&key).is_some_and(|grave| grave.revision >= revision);
-            if buried != kind
-                || revision <= since
-                || revision > self.frontier.get(kind)
-                || known
-                || state.entries.contains_key(&key)
-            {
+            if buried != kind || revision <= since || known || state.entries.contains_key(&key) {
                 continue;
             }
             let grave = Grave { revision, mark: self.new_mark(), absent_since: None, born: None };
@@ -258,7 +255,13 @@ impl Store {
             return None;
         }
         let above = state.tombstones.since(since)?;
-        Some(above.into_iter().map(|(revision, key)| Tombstone { kind, key, revision }).collect())
+        // Who asks may not have read as far as to what lives again.
+        let again = state.entries.iter().filter_map(|(key, entry)| {
+            let absent_from = entry.born.as_ref()?.absent_from;
+            (absent_from > since).then(|| (absent_from, key.clone()))
+        });
+        let all = above.into_iter().chain(again);
+        Some(all.map(|(revision, key)| Tombstone { kind, key, revision }).collect())
     }
 
     /// How many deletions of a kind are kept, and back to where.

@@ -507,3 +507,35 @@ fn history_that_does_not_fit_is_not_taken_for_complete() {
     bench.settle_for(GUARD);
     bench.assert_equal("g");
 }
+
+#[test]
+fn a_replica_that_lags_learns_of_deletions_of_what_lives_again_at_its_peer() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/1", "v1");
+    bench.route("a/2", "v1");
+    bench.connected("g");
+    let since = Revision(bench.log.revision);
+    let mut ahead = Bench::over(plain(), std::mem::take(&mut bench.log));
+    ahead.delete(Kind::ApiRoute, "a/1");
+    // One lists now, and its watch stands still from here on.
+    let here = Revision(ahead.log.revision);
+    bench.delivery = flotilla_core::delivery::Delivery::new(plain(), super::log::TestCompiler);
+    for kind in Kind::ALL {
+        bench.delivery.listed(kind, here, ahead.log.list(kind, here));
+    }
+    for spec in ["v2", "v3"] {
+        ahead.route("a/1", spec);
+        ahead.delete(Kind::ApiRoute, "a/1");
+    }
+    ahead.route("a/1", "v4");
+    bench.connect("g");
+    bench.settle();
+    for kind in Kind::ALL {
+        let until = Revision(ahead.log.revision);
+        let tombstones = ahead.delivery.store().tombstones(kind, since).unwrap();
+        bench.delivery.history(kind, since, until, tombstones);
+    }
+    bench.settle();
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1"), None);
+    assert!(bench.holds("g", Kind::ApiRoute, "a/2").is_some());
+}
