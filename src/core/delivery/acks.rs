@@ -7,7 +7,7 @@ use super::edge::Edge;
 use super::engine::{Engine, Registration, Slot};
 use super::position::Base;
 use super::session::{Flight, Purpose, Session};
-use super::{Ack, AckVerdict, Change, Notice};
+use super::{Ack, AckVerdict, Change, Notice, Update};
 use crate::breakage::Breakage;
 use crate::ids::{GatewayId, Kind, ObjectKey, SessionId};
 use crate::time::Mono;
@@ -141,6 +141,11 @@ impl Engine {
             full: edge.batch.full,
         }));
         session.rejected.retain(|key, _| !delivers(&edge, key, &flight));
+        if takes_over(&flight) {
+            // It holds what the snapshot brought, nothing from before that.
+            let in_force = &edge.target.excluded;
+            session.rejected.retain(|(kind, _), rejected| in_force.contains_key(&(*kind, rejected.content)));
+        }
         match flight.purpose {
             Purpose::Repair => self.repaired(now, session, &flight),
             Purpose::Probe => self.probed(now, session, &flight),
@@ -182,6 +187,14 @@ impl Engine {
         let pause = Duration::from_secs_f64((took.as_secs_f64() * factor).min(longest));
         session.pause_until = now + pause;
     }
+}
+
+/// Whether everything that the gateway holds came with a snapshot that it took.
+fn takes_over(flight: &Flight) -> bool {
+    let taken = |(index, update): (usize, &Update)| {
+        matches!(update.change, Change::FullSync(_)) && !flight.rejected.contains_key(&index)
+    };
+    matches!(flight.purpose, Purpose::Deliver) && flight.edge.batch.updates.iter().enumerate().any(taken)
 }
 
 /// Whether a batch brought the present content of an object, and it was taken.

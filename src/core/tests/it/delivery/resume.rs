@@ -165,6 +165,30 @@ fn without_history_a_full_synchronisation_waits_for_the_guard() {
 }
 
 #[test]
+fn after_a_full_synchronisation_a_rejection_puts_back_what_that_one_brought() {
+    let mut bench = away();
+    bench.delete(Kind::ApiRoute, "a/2");
+    bench.restart_replica(plain());
+    bench.connect("g");
+    bench.settle();
+    for (kind, since) in bench.asked.clone() {
+        bench.delivery.history_unavailable(kind, since);
+    }
+    bench.route("a/1", "v2 poison");
+    bench.settle();
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v1");
+    // What follows the bad one comes with the snapshot.
+    bench.pass(GUARD);
+    bench.route("a/1", "v3");
+    assert!(bench.settle().iter().any(|(_, batch)| batch.full));
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v3");
+    bench.route("a/1", "v4 poison");
+    bench.settle();
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v3");
+    assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
+}
+
+#[test]
 fn too_many_deletions_make_an_old_gateway_need_history() {
     let config = DeliveryConfig { tombstones: 3, ..plain() };
     let mut bench = Bench::new(config);
