@@ -1,6 +1,7 @@
 //! What gateways say: acknowledgements and heartbeats.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::edge::Edge;
@@ -10,6 +11,8 @@ use super::session::{Flight, Purpose, Session};
 use super::{Ack, AckVerdict, Change, Notice, Update};
 use crate::breakage::Breakage;
 use crate::ids::{GatewayId, Kind, ObjectKey, SessionId};
+use crate::object::Resource;
+use crate::store::Mark;
 use crate::time::Mono;
 
 /// A gateway tries for up to 31 s to open its stream again; only after that a
@@ -143,8 +146,14 @@ impl Engine {
         session.rejected.retain(|key, _| !delivers(&edge, key, &flight));
         if takes_over(&flight) {
             // It holds what the snapshot brought, nothing from before that.
-            let in_force = &edge.target.excluded;
-            session.rejected.retain(|(kind, _), rejected| in_force.contains_key(&(*kind, rejected.content)));
+            let store = &self.store;
+            session.rejected.retain(|key, rejected| {
+                let in_force = match flight.purpose {
+                    Purpose::Deliver => edge.target.excluded.contains_key(&(key.0, rejected.content)),
+                    _ => store.entry(key.0, &key.1).is_some_and(|entry| entry.hash == rejected.content),
+                };
+                in_force && !brings(&edge, key)
+            });
         }
         match flight.purpose {
             Purpose::Repair => self.repaired(now, session, &flight),
@@ -194,7 +203,16 @@ fn takes_over(flight: &Flight) -> bool {
     let taken = |(index, update): (usize, &Update)| {
         matches!(update.change, Change::FullSync(_)) && !flight.rejected.contains_key(&index)
     };
-    matches!(flight.purpose, Purpose::Deliver) && flight.edge.batch.updates.iter().enumerate().any(taken)
+    flight.edge.batch.updates.iter().enumerate().any(taken)
+}
+
+/// Whether a snapshot has the present content of an object: a last good version has
+/// no mark.
+fn brings(edge: &Edge, (kind, key): &(Kind, ObjectKey)) -> bool {
+    let present = |(resource, mark): &(Arc<Resource>, Mark)| {
+        resource.kind == *kind && resource.key == *key && *mark != Mark::default()
+    };
+    edge.snapshot.iter().any(present)
 }
 
 /// Whether a batch brought the present content of an object, and it was taken.
