@@ -148,6 +148,13 @@ impl Engine {
             None if added => None,
             None => self.store.held_before(kind, &key, &from.reach, |birth| from.has(birth)),
         };
+        // Only one earlier content is kept: when the object has changed again, it is
+        // the rejected one. What the object is now is news to the gateway anyway.
+        let is_bad = |held: &Arc<Resource>| content_hash(&held.uid, held.generation) == content;
+        let held = held.filter(|held| !is_bad(held)).or_else(|| {
+            let now = self.store.entry(kind, &key).filter(|entry| !added && entry.hash != content)?;
+            now.outcome.as_ref().ok().cloned()
+        });
         self.notice(Notice::Rejected {
             gateway: session.gateway.clone(),
             kind,

@@ -402,6 +402,21 @@ fn what_was_put_back_is_not_what_its_kind_is_touched_with() {
 }
 
 #[test]
+fn an_object_that_changed_while_it_was_being_rejected_does_not_leave() {
+    let mut bench = with_routes(2);
+    bench.route("a/1", "v2 poison");
+    let sent = bench.poll();
+    bench.route("a/1", "v3");
+    for (name, batch, first) in sent {
+        bench.answer(&name, &batch, first);
+    }
+    bench.settle();
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v3");
+    assert!(bench.gateways["g"].removed.is_empty());
+    assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
+}
+
+#[test]
 fn words_from_before_its_turn_do_not_remove_one_that_is_being_put_back() {
     let mut bench = with_routes(4);
     bench.backend("a/c", "v1");
