@@ -22,6 +22,7 @@ use super::{Change, Limits, Notice};
 use crate::breakage::Breakage;
 use crate::ids::{Kind, ObjectKey};
 use crate::object::Resource;
+use crate::store::Store;
 use crate::time::Mono;
 use crate::version::content_hash;
 
@@ -63,6 +64,22 @@ impl Change {
 pub(crate) enum Trouble {
     Repair(Repair),
     Search(Search),
+}
+
+/// What takes the place of a resource that is bad or suspected, where `held` is what
+/// is known of its past. Only one earlier content is kept: when the object has
+/// changed again, it is the bad one. What the object is now is news to the gateway
+/// anyway.
+pub(super) fn unless_bad(
+    store: &Store,
+    held: Option<Arc<Resource>>,
+    bad: &Resource,
+) -> Option<Arc<Resource>> {
+    let hash = |resource: &Resource| content_hash(&resource.uid, resource.generation);
+    held.filter(|held| hash(held) != hash(bad)).or_else(|| {
+        let now = store.entry(bad.kind, &bad.key).filter(|entry| entry.hash != hash(bad))?;
+        now.outcome.as_ref().ok().cloned()
+    })
 }
 
 impl Engine {
@@ -148,13 +165,7 @@ impl Engine {
             None if added => None,
             None => self.store.held_before(kind, &key, &from.reach, |birth| from.has(birth)),
         };
-        // Only one earlier content is kept: when the object has changed again, it is
-        // the rejected one. What the object is now is news to the gateway anyway.
-        let is_bad = |held: &Arc<Resource>| content_hash(&held.uid, held.generation) == content;
-        let held = held.filter(|held| !is_bad(held)).or_else(|| {
-            let now = self.store.entry(kind, &key).filter(|entry| !added && entry.hash != content)?;
-            now.outcome.as_ref().ok().cloned()
-        });
+        let held = if added { held } else { unless_bad(&self.store, held, resource) };
         self.notice(Notice::Rejected {
             gateway: session.gateway.clone(),
             kind,

@@ -33,7 +33,7 @@ use super::Change;
 use super::edge::Edge;
 use super::engine::Engine;
 use super::plan::{What, difference};
-use super::rejections::{Trouble, class_of};
+use super::rejections::{Trouble, class_of, unless_bad};
 use super::session::{Flight, Session};
 use crate::ids::{Kind, ObjectKey};
 use crate::object::Resource;
@@ -258,7 +258,11 @@ impl Repair {
             None if added => None,
             None => {
                 let at = &session.position;
-                store.held_before(kind, key, &at.reach, |birth| at.has(birth))
+                let held = store.held_before(kind, key, &at.reach, |birth| at.has(birth));
+                match self.suspects.get(&(kind, key.clone())) {
+                    Some(suspect) => unless_bad(store, held, &suspect.resource),
+                    None => held,
+                }
             }
         };
         let last_resort = self.attempt >= ATTEMPTS;
