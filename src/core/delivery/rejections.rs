@@ -66,6 +66,22 @@ pub(crate) enum Trouble {
     Search(Search),
 }
 
+/// What a gateway that was at a position held of an object, as far as we know.
+pub(super) fn held(
+    store: &Store,
+    session: &Session,
+    at: &Position,
+    key: &(Kind, ObjectKey),
+    added: bool,
+) -> Option<Arc<Resource>> {
+    match session.rejected.get(key) {
+        // Its last good version is older than the one rejected before.
+        Some(earlier) => earlier.held.clone(),
+        None if added => None,
+        None => store.held_before(key.0, &key.1, &at.reach, |birth| at.has(birth)),
+    }
+}
+
 /// What takes the place of a resource that is bad or suspected, where `held` is what
 /// is known of its past. Only one earlier content is kept: when the object has
 /// changed again, it is the bad one. What the object is now is news to the gateway
@@ -159,12 +175,7 @@ impl Engine {
     ) {
         let (kind, key) = (resource.kind, resource.key.clone());
         let content = content_hash(&resource.uid, resource.generation);
-        let held = match session.rejected.get(&(kind, key.clone())) {
-            // Its last good version is older than the one rejected before.
-            Some(earlier) => earlier.held.clone(),
-            None if added => None,
-            None => self.store.held_before(kind, &key, &from.reach, |birth| from.has(birth)),
-        };
+        let held = held(&self.store, session, from, &(kind, key.clone()), added);
         let held = if added { held } else { unless_bad(&self.store, held, resource) };
         self.notice(Notice::Rejected {
             gateway: session.gateway.clone(),

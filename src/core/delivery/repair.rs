@@ -33,7 +33,7 @@ use super::Change;
 use super::edge::Edge;
 use super::engine::Engine;
 use super::plan::{What, difference};
-use super::rejections::{Trouble, class_of, unless_bad};
+use super::rejections::{Trouble, class_of, held, unless_bad};
 use super::session::{Flight, Session};
 use crate::ids::{Kind, ObjectKey};
 use crate::object::Resource;
@@ -252,21 +252,18 @@ impl Repair {
         key: &ObjectKey,
         culprit: bool,
     ) -> Option<Change> {
-        let added = self.suspects.get(&(kind, key.clone())).is_some_and(|suspect| suspect.added);
-        let held = match session.rejected.get(&(kind, key.clone())) {
-            Some(rejected) => rejected.held.clone(),
-            None if added => None,
-            None => {
-                let at = &session.position;
-                let held = store.held_before(kind, key, &at.reach, |birth| at.has(birth));
-                match self.suspects.get(&(kind, key.clone())) {
-                    Some(suspect) => unless_bad(store, held, &suspect.resource),
-                    None => held,
-                }
+        let id = (kind, key.clone());
+        let suspect = self.suspects.get(&id);
+        let added = suspect.is_some_and(|suspect| suspect.added);
+        let known = held(store, session, &session.position, &id, added);
+        let held = match suspect {
+            Some(suspect) if !added && !session.rejected.contains_key(&id) => {
+                unless_bad(store, known, &suspect.resource)
             }
+            _ => known,
         };
         let last_resort = self.attempt >= ATTEMPTS;
-        let hopeless = culprit && (last_resort || self.hopeless.contains(&(kind, key.clone())));
+        let hopeless = culprit && (last_resort || self.hopeless.contains(&id));
         let gone = store.entry(kind, key).is_none();
         match held {
             Some(resource) if !(gone || hopeless) => Some(Change::Upsert { resource, added: false }),

@@ -146,8 +146,9 @@ fn history_is_asked_for_once_however_many_gateways_need_it() {
     assert_eq!(bench.asked.len(), 8, "asked again when nobody answered");
 }
 
-#[test]
-fn without_history_a_full_synchronisation_waits_for_the_guard() {
+/// A gateway that is back with a replica that cannot learn what was deleted
+/// meanwhile.
+fn without_history() -> Bench {
     let mut bench = away();
     bench.delete(Kind::ApiRoute, "a/2");
     bench.restart_replica(plain());
@@ -156,6 +157,12 @@ fn without_history_a_full_synchronisation_waits_for_the_guard() {
     for (kind, since) in bench.asked.clone() {
         bench.delivery.history_unavailable(kind, since);
     }
+    bench
+}
+
+#[test]
+fn without_history_a_full_synchronisation_waits_for_the_guard() {
+    let mut bench = without_history();
     bench.route("a/1", "v2");
     assert_eq!(words_to("g", &bench.settle()), ["~a/1"], "news does not wait");
     let sent = bench.settle_for(GUARD);
@@ -166,14 +173,7 @@ fn without_history_a_full_synchronisation_waits_for_the_guard() {
 
 #[test]
 fn after_a_full_synchronisation_a_rejection_puts_back_what_that_one_brought() {
-    let mut bench = away();
-    bench.delete(Kind::ApiRoute, "a/2");
-    bench.restart_replica(plain());
-    bench.connect("g");
-    bench.settle();
-    for (kind, since) in bench.asked.clone() {
-        bench.delivery.history_unavailable(kind, since);
-    }
+    let mut bench = without_history();
     bench.route("a/1", "v2 poison");
     bench.settle();
     assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v1");
