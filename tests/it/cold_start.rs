@@ -59,15 +59,7 @@ async fn when_all_replicas_start_again_nothing_is_written_and_nothing_is_sent_ag
     })
     .await;
 
-    for replica in &mut fleet.replicas {
-        replica.kill().await;
-    }
-    for replica in &mut fleet.replicas {
-        replica.start();
-    }
-    for replica in &mut fleet.replicas {
-        replica.ready().await;
-    }
+    fleet.restart_all().await;
     fleet.map_of_running().await;
     within(SOON, "the gateways are back", async || {
         let away = fleet.show().await?.into_iter().find(|shown| shown.phase != "streaming");

@@ -69,15 +69,7 @@ async fn restarted_replicas_with_a_lagging_api_server_delete_nothing() {
     let before = fleet.show().await.unwrap();
 
     lag(&fleet, past);
-    for replica in &mut fleet.replicas {
-        replica.kill().await;
-    }
-    for replica in &mut fleet.replicas {
-        replica.start();
-    }
-    for replica in &mut fleet.replicas {
-        replica.ready().await;
-    }
+    fleet.restart_all().await;
     // A gateway that has nothing yet may be given the past: it is the best there is.
     fleet.add_gateways("late", 1).await;
     fleet.tenants.change(Kind::ApiRoute, "team-00", "new", json!({"timeout": "9s"})).await;

@@ -119,6 +119,19 @@ impl Fleet {
         self.map_of_running().await;
     }
 
+    /// Kills all replicas, then starts all of them, and waits until all are ready.
+    pub async fn restart_all(&mut self) {
+        for replica in &mut self.replicas {
+            replica.kill().await;
+        }
+        for replica in &mut self.replicas {
+            replica.start();
+        }
+        for replica in &mut self.replicas {
+            replica.ready().await;
+        }
+    }
+
     /// Adds one replica without starting it.
     pub fn add_replica(&mut self, flags: &[&str]) -> &mut Replica {
         let number = self.replicas.len();
