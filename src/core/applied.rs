@@ -143,6 +143,11 @@ impl AppliedView {
         }
     }
 
+    /// How many members the newest map has; 0 before the first one.
+    pub fn member_count(&self) -> u32 {
+        u32::try_from(self.members.len()).unwrap_or(u32::MAX)
+    }
+
     /// Whether the table of every member is here and its connection is up.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty()

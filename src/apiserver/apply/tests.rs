@@ -142,3 +142,23 @@ fn what_was_there_before_ownership_belongs_to_nobody_who_applies() {
     let without = without.unwrap();
     assert_eq!(without["spec"], json!({"ports": [{"port": 80}]}));
 }
+
+#[test]
+fn managers_are_told_by_operation_then_time_then_name() {
+    let entry = |manager: &str, operation: &str, time: &str| {
+        json!({"manager": manager, "operation": operation, "apiVersion": "v1", "time": time,
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}}})
+    };
+    let (early, late) = (NOW, "2026-01-01T00:00:01Z");
+    let ordered = [
+        entry("z", "Apply", early),
+        entry("a", "Apply", late),
+        entry("b", "Apply", late),
+        entry("a", "Update", early),
+    ];
+    let mut object = json!({});
+    Managers::from_entries(&[3, 1, 2, 0].map(|at: usize| ordered[at].clone())).write(&mut object);
+    let told = object["metadata"]["managedFields"].as_array().unwrap();
+    let names = |entries: &[Value]| entries.iter().map(|e| e["manager"].to_string()).collect::<Vec<_>>();
+    assert_eq!(names(told), names(&ordered));
+}

@@ -164,8 +164,10 @@ pub struct ReportConfig {
     /// what stands there. Longer than gateways pause before they connect again
     /// (31 s at most).
     pub gateways_return: Duration,
-    /// Pause between two patches that only refresh counts: 20 ms is fifty a
-    /// second, so the counts of 500 objects are right again after 10 s.
+    /// Pause between two patches that were not caused by a change but by
+    /// gateways that came or went, over all replicas: each takes its turn once in
+    /// so many pauses as there are members. 100 ms is ten a second, so the
+    /// counts of 500 objects are right again after 50 s.
     pub refresh_every: Duration,
     /// How long a missing member's table is waited for before a status is
     /// written without it. Longer than a member Lease.
@@ -183,7 +185,7 @@ impl Default for ReportConfig {
             progress_every: Duration::from_secs(2),
             refresh_after: Duration::from_secs(3),
             gateways_return: Duration::from_secs(35),
-            refresh_every: Duration::from_millis(20),
+            refresh_every: Duration::from_millis(100),
             patience: Duration::from_secs(6),
             concurrency: 8,
             breakage: Breakages::default(),
@@ -369,7 +371,8 @@ impl<P: StatusPlanner> Reporter<P> {
             PatchOutcome::Failed(after) => after,
         };
         pending.conflicts = if outcome == PatchOutcome::Conflict { pending.conflicts + 1 } else { 0 };
-        pending.said = outcome == PatchOutcome::Written && finality == Some(Finality::Final);
+        let last_word = finality == Some(Finality::Final) || pending.said;
+        pending.said = outcome == PatchOutcome::Written && last_word;
         pending.not_before = now + pause;
         pending.looked = None;
         pending.early = None;
@@ -524,7 +527,8 @@ impl<P: StatusPlanner> Reporter<P> {
                 // The refresh that is due looks at everything.
                 self.pending.remove(&key);
             }
-            PlannedStatus { finality: Finality::Final, .. } if said => {
+            PlannedStatus { finality, .. } if said && (finality == Finality::Final || due <= round.now) => {
+                // No change made it untrue but gateways did: theirs is a bounded rate.
                 self.pending.remove(&key);
                 self.refresh.push(key);
             }
@@ -582,16 +586,24 @@ impl<P: StatusPlanner> Reporter<P> {
             let Some(view) = objects.get(key.0, &key.1) else { continue };
             let (generation, planned) = (view.object.generation, self.plan(round, &view));
             if planned.finality != Finality::Final {
-                // A gateway that just joined lacks it: it is pending again.
-                self.pending.insert(key, Pending::new(round.now));
-            } else if let Some(body) = planned.patch {
-                // Rounds come when they come; over some of them the rate is kept.
-                let behind = self.refresh_at.max(round.now - self.config.refresh_every * REFRESH_BURST);
-                self.refresh_at = behind + self.config.refresh_every;
+                // A gateway that just joined lacks it: it is pending again. Whatever
+                // waits here has had its last word before.
+                let since = round.now + self.config.progress_every;
+                self.pending.insert(key.clone(), Pending { said: true, ..Pending::new(since) });
+            }
+            if let Some(body) = planned.patch {
+                self.take_refresh(round);
                 self.in_flight.insert(key.clone(), planned.finality);
                 patches.push(StatusPatch { kind: key.0, key: key.1, generation, epoch: round.epoch, body });
             }
         }
+    }
+
+    /// One refresh is written now: when the next one may be. Rounds come when they
+    /// come; over some of them the rate is kept.
+    fn take_refresh(&mut self, round: &Round<'_>) {
+        let every = self.config.refresh_every * round.applied.member_count().max(1);
+        self.refresh_at = self.refresh_at.max(round.now - every * REFRESH_BURST) + every;
     }
 
     fn plan(&self, round: &Round<'_>, view: &ObjectView<'_>) -> PlannedStatus {

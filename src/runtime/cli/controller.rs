@@ -126,8 +126,9 @@ pub struct ControllerArgs {
     /// Status patches per second
     #[arg(long, value_name = "N", default_value = "100")]
     pub status_rate: NonZeroU32,
-    /// Status patches per second that only refresh counts after gateways came or went
-    #[arg(long, value_name = "N", default_value = "50")]
+    /// Status patches per second, of all replicas together, that only refresh counts after gateways came or
+    /// went
+    #[arg(long, value_name = "N", default_value = "10")]
     pub status_refresh_rate: NonZeroU32,
     /// Time over which streams are ended when this replica is told to end
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]

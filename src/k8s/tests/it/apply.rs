@@ -70,15 +70,20 @@ async fn send(client: &Client, ask: &Ask<'_>, path: &str) -> (u16, Value) {
     }
 }
 
-/// Levels what differs from run to run.
+/// Levels what differs from run to run. Both servers order managers by the second
+/// in which they wrote, and whether two requests fall into the same one is chance.
 fn level(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
                 if VARYING.contains(&name.as_str()) {
                     *value = format!("<{name}>").into();
-                } else {
-                    level(value);
+                    continue;
+                }
+                level(value);
+                if let (true, Some(managers)) = (name == "managedFields", value.as_array_mut()) {
+                    managers
+                        .sort_by_key(|entry| entry["manager"].to_string() + &entry["operation"].to_string());
                 }
             }
         }
