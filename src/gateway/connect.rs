@@ -29,18 +29,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Secured = TokioIo<Either<Connection, TlsStream<Connection>>>;
 
-/// Makes channels. Every connection of every channel goes to the next of the
-/// addresses.
+/// Makes channels. Every connection of every channel goes to another one of the
+/// addresses than the last.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
     options: Arc<GatewayOptions>,
-    next: Arc<AtomicUsize>,
+    last: Arc<AtomicUsize>,
 }
 
 impl Dialer {
     pub(crate) fn new(options: GatewayOptions) -> Self {
         let start = rand::random_range(0..options.operators.len().max(1));
-        Dialer { options: Arc::new(options), next: Arc::new(AtomicUsize::new(start)) }
+        Dialer { options: Arc::new(options), last: Arc::new(AtomicUsize::new(start)) }
     }
 
     /// A channel that connects when it is first used, and again after GOAWAY
@@ -62,13 +62,21 @@ impl Dialer {
             .max_encoding_message_size(MESSAGE_LIMIT)
     }
 
-    /// Tries every address once: a Service does not send connections to
-    /// replicas that are gone either.
+    /// Tries every address once, the last one used after all others: a Service
+    /// does not send connections to replicas that are gone either. Which one is
+    /// first is drawn: if each gateway took the next in the list, all gateways of
+    /// a replica that ends would meet at its neighbour.
     async fn connect(&self) -> io::Result<Secured> {
         let addresses = &self.options.operators;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no operator address");
-        for _ in 0..addresses.len() {
-            let address = &addresses[self.next.fetch_add(1, Ordering::Relaxed) % addresses.len()];
+        let from = self.last.load(Ordering::Relaxed);
+        let others = addresses.len().saturating_sub(1).max(1);
+        let drawn = rand::random_range(0..others);
+        let turns = (0..others).map(|turn| 1 + (drawn + turn) % others).chain([0]);
+        for turn in turns.take(addresses.len()) {
+            let at = (from + turn) % addresses.len();
+            let address = &addresses[at];
+            self.last.store(at, Ordering::Relaxed);
             match tokio::time::timeout(CONNECT_TIMEOUT, self.connect_to(address)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => {

@@ -24,8 +24,8 @@ pub struct GatewayOptions {
     /// Labels that it tells the controller.
     pub labels: BTreeMap<String, String>,
     /// Where replicas of the controller can be reached. Each new connection
-    /// goes to the next one, from a random start: what a Service's load
-    /// balancing does for a gateway that knows one address.
+    /// goes to a drawn one, not the last: what a Service's load balancing does
+    /// for a gateway that knows one address.
     pub operators: Vec<OperatorAddress>,
     /// Its certificate and the authority it believes; `None` speaks plaintext.
     /// A renewed certificate is used by the next connection.

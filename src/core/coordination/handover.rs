@@ -69,6 +69,12 @@ impl Acting {
         !self.maps.is_empty() && self.maps.iter().all(|map| map.owner(namespace) == Some(&self.member))
     }
 
+    /// The epoch in which it acts: that of the newest of its maps; zero while it
+    /// acts on nothing.
+    pub fn epoch(&self) -> Epoch {
+        self.maps.iter().map(|map| map.epoch()).max().unwrap_or_default()
+    }
+
     /// When it ends by itself unless the Lease is renewed before.
     pub fn until(&self) -> Mono {
         self.until

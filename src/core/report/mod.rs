@@ -153,7 +153,8 @@ const REFRESH_BURST: u32 = 5;
 /// Timing of the reporter.
 #[derive(Debug, Clone)]
 pub struct ReportConfig {
-    /// How long a change may take before its progress is written.
+    /// How long a change may take before its progress is written: about a second,
+    /// together with a hand-over.
     pub progress_after: Duration,
     /// Pause between two progress patches of one object.
     pub progress_every: Duration,
@@ -181,7 +182,7 @@ pub struct ReportConfig {
 impl Default for ReportConfig {
     fn default() -> Self {
         ReportConfig {
-            progress_after: Duration::from_secs(1),
+            progress_after: Duration::from_millis(800),
             progress_every: Duration::from_secs(2),
             refresh_after: Duration::from_secs(3),
             gateways_return: Duration::from_secs(35),

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use map::published;
 pub use metrics::CoordinationMetrics;
-pub use view::{ActingPermit, Announcement, OwnershipView, PeerNews};
+pub use view::{ActingPermit, Announcement, CurrentPermit, OwnershipView, PeerNews};
 
 use lease::Leases;
 use map::Maps;

@@ -81,8 +81,7 @@ impl OwnershipView {
 }
 
 /// Answers, from any task and at any moment, whether this replica acts on a
-/// namespace. It looks at the clock each time, so a replica that was paused
-/// finds its permit expired.
+/// namespace.
 #[derive(Debug, Clone)]
 pub struct ActingPermit {
     pub(super) acting: Arc<ArcSwap<Acting>>,
@@ -92,7 +91,33 @@ pub struct ActingPermit {
 impl ActingPermit {
     /// Whether `namespace` may be acted on right now.
     pub fn may_act(&self, namespace: &str) -> bool {
-        self.acting.load().may_act(Mono::from_origin(self.origin.elapsed()), namespace)
+        self.current().may_act(namespace)
+    }
+
+    /// What may be acted on by the maps of this moment. For plans: what is
+    /// planned under one epoch must not bear another's number.
+    pub fn current(&self) -> CurrentPermit {
+        CurrentPermit { acting: self.acting.load_full(), origin: self.origin }
+    }
+}
+
+/// An [`ActingPermit`] that no later map changes. It looks at the clock each
+/// time, so a replica that was paused finds its permit expired.
+#[derive(Debug, Clone)]
+pub struct CurrentPermit {
+    acting: Arc<Acting>,
+    origin: Instant,
+}
+
+impl CurrentPermit {
+    /// Whether `namespace` may be acted on right now.
+    pub fn may_act(&self, namespace: &str) -> bool {
+        self.acting.may_act(Mono::from_origin(self.origin.elapsed()), namespace)
+    }
+
+    /// The epoch in which it may be.
+    pub fn epoch(&self) -> Epoch {
+        self.acting.epoch()
     }
 }
 

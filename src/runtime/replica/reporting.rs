@@ -290,8 +290,11 @@ impl Reporting {
         let outcome = self
             .delivery
             .inspect(move |delivery| {
+                // The view may be of an earlier map than the permit: who acts, and in
+                // which epoch, is one question.
+                let permit = permit.current();
                 let may_act = |namespace: &str| permit.may_act(namespace);
-                let (acting, epoch) = (view.acting(), view.epoch());
+                let (acting, epoch) = (view.acting(), permit.epoch());
                 let round = Round { now, wall: &wall, acting, epoch, applied: &applied, may_act: &may_act };
                 let started = Instant::now();
                 let due = reporter.poll(delivery, &round);

@@ -261,10 +261,13 @@ impl Voices {
 
     /// What we hold and act on at this moment; `None` when delivery is gone.
     async fn testimony(&self) -> Option<Arc<Testimony>> {
-        let epoch = self.ownership.borrow().epoch();
+        let accepted = self.ownership.borrow().epoch();
         let permit = self.permit.clone();
         let look = move |engine: &flotilla_core::delivery::Delivery<_>| {
             let store = engine.store();
+            // The permit may be of a later map than what was accepted when this was asked.
+            let permit = permit.current();
+            let epoch = accepted.max(permit.epoch());
             let witness = |(namespace, digest): (&Arc<str>, &u64)| {
                 (namespace_hash(namespace), Witness { digest: *digest, acting: permit.may_act(namespace) })
             };
