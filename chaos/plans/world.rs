@@ -104,6 +104,10 @@ impl World {
         for number in 0..REPLICAS {
             revive(&mut self.replicas[number], number, &self.theatre).await?;
         }
+        // One that has been revived a moment ago may not yet listen to signals.
+        for replica in &mut self.replicas {
+            replica.ready().await;
+        }
         let before = shards::published(&self.fleet.tenants.client).await.map_err(anyhow::Error::msg)?;
         for (number, replica) in self.replicas.iter_mut().enumerate() {
             self.theatre.ended(number);
