@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use flotilla_core::digest::HOLDS;
 use flotilla_proto::operator as proto;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -245,11 +246,13 @@ impl Client {
                 .then(|| (SystemTime::UNIX_EPOCH + Duration::from_millis(last_change)).into()),
             ..proto::GatewayStatus::default()
         };
+        let (version, sums) = self.gateway.holds();
+        let annotations = [(HOLDS.to_owned(), sums.to_string())].into();
         let request = proto::HeartbeatRequest {
             session_id: id,
-            gateway: Some(self.short_info()),
+            gateway: Some(proto::GatewayInfo { annotations, ..self.short_info() }),
             status: Some(status),
-            last_applied_version: self.gateway.version().to_string(),
+            last_applied_version: version.to_string(),
         };
         match client.heartbeat(request).await {
             Ok(answer) => {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flotilla_core::digest::Sums;
 use flotilla_core::ids::{GatewayId, Kind};
 use flotilla_core::time::Mono;
 use serde::Serialize;
@@ -177,6 +178,15 @@ impl Gateway {
         let digest: Arc<str> = Arc::from(digest(&held));
         *lock(&self.digest) = Some((revision, digest.clone()));
         digest
+    }
+
+    /// The sums of what it holds, and the version of that.
+    pub fn holds(&self) -> (Arc<str>, Sums) {
+        let (version, held): (_, Vec<Arc<Resource>>) = {
+            let state = self.state();
+            (state.version().clone(), state.held().cloned().collect())
+        };
+        (version, Sums::of(held.iter().map(|one| (one.kind, &one.object, one.spec_json.as_ref()))))
     }
 
     pub(crate) fn plane(&self) -> Option<&DataPlane> {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use flotilla_core::delivery::Holdings;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
@@ -45,6 +46,9 @@ pub struct Metrics {
     pub unknown_versions: IntCounter,
     /// `flotilla_unexpected_acks_total`: acknowledgements of things never sent.
     pub unexpected_acks: IntCounter,
+    /// `flotilla_gateway_digests_total{result}`: what gateways say they hold,
+    /// compared with what they are to hold: `equal`, `different` or `apart`.
+    pub gateway_digests: IntCounterVec,
     /// `flotilla_forwarded_total{message,outcome}`: acknowledgements (`ack`) and
     /// heartbeats (`heartbeat`) for gateways of other replicas, `sent` or
     /// `dropped`.
@@ -54,7 +58,8 @@ pub struct Metrics {
     /// `flotilla_connections`: connections that are open.
     pub connections: IntGauge,
     /// `flotilla_connections_refused_total{reason}` with `handshake`, `timeout`,
-    /// `limit` (too many connections), `busy` (too many handshakes at once).
+    /// `limit` (too many connections), `busy` (too many handshakes at once),
+    /// `pings` (too many of them: an open connection was ended).
     pub refused: IntCounterVec,
     /// `flotilla_peers_connected`: members to which our stream is up.
     pub peers_connected: IntGauge,
@@ -119,6 +124,13 @@ impl Metrics {
                 "flotilla_unexpected_acks_total",
                 "Acknowledgements of versions that were never sent.",
             )?,
+            gateway_digests: IntCounterVec::new(
+                Opts::new(
+                    "flotilla_gateway_digests_total",
+                    "Digests that gateways offered, compared with what they are to hold, by outcome.",
+                ),
+                &["result"],
+            )?,
             forwarded: IntCounterVec::new(
                 Opts::new("flotilla_forwarded_total", "Messages of other replicas' gateways passed on."),
                 &["message", "outcome"],
@@ -148,6 +160,10 @@ impl Metrics {
         registry.register(Box::new(metrics.zombies.clone()))?;
         registry.register(Box::new(metrics.unknown_versions.clone()))?;
         registry.register(Box::new(metrics.unexpected_acks.clone()))?;
+        registry.register(Box::new(metrics.gateway_digests.clone()))?;
+        for holdings in [Holdings::Equal, Holdings::Different, Holdings::Apart] {
+            metrics.gateway_digests.with_label_values(&[name(holdings)]).inc_by(0);
+        }
         registry.register(Box::new(metrics.forwarded.clone()))?;
         registry.register(Box::new(metrics.streams_ended.clone()))?;
         registry.register(Box::new(metrics.connections.clone()))?;
@@ -156,9 +172,22 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Counts what a gateway says it holds.
+    pub(crate) fn compared(&self, holdings: Holdings) {
+        self.gateway_digests.with_label_values(&[name(holdings)]).inc();
+    }
+
     /// Counts a call that ended.
     pub(crate) fn call(&self, method: &str, status: &str, took: Duration) {
         self.requests.with_label_values(&[method, status]).inc();
         self.request_duration.with_label_values(&[method]).observe(took.as_secs_f64());
+    }
+}
+
+fn name(holdings: Holdings) -> &'static str {
+    match holdings {
+        Holdings::Apart => "apart",
+        Holdings::Equal => "equal",
+        Holdings::Different => "different",
     }
 }

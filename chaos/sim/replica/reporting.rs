@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use flotilla_core::balance::excess;
+use flotilla_core::balance::{self, Balancer, Step};
 use flotilla_core::breakage::Breakages;
 use flotilla_core::coordination::{DrainTicket, Event};
 use flotilla_core::report::{PatchOutcome, ReportConfig, Round, StatusPatch};
@@ -25,11 +25,8 @@ const SHARE: u64 = 10;
 const FINISH: u64 = SECONDS;
 /// Time between two patches, at the default rate.
 const PATCH_EVERY: u64 = 10 * MILLIS;
-/// See the product's constants of these names.
-const BALANCE_EVERY: u64 = 10 * SECONDS;
-const BALANCE_AFTER: u32 = 3;
-const BALANCE_SPACE: Duration = Duration::from_secs(2);
-const BALANCE_LONGEST: u32 = 360;
+/// How often shares of gateways are compared.
+const BALANCE_EVERY: u64 = balance::EVERY.as_secs() * SECONDS;
 
 /// What carries out the reporter's patches.
 #[derive(Debug)]
@@ -49,8 +46,7 @@ pub struct Report {
     /// While it finishes: until when it waits.
     finishing: Option<u64>,
     balance_at: u64,
-    surplus_seen: u32,
-    surplus_wanted: u32,
+    balancer: Balancer,
 }
 
 impl Report {
@@ -65,8 +61,7 @@ impl Report {
             drains: VecDeque::new(),
             finishing: None,
             balance_at: now,
-            surplus_seen: 0,
-            surplus_wanted: BALANCE_AFTER,
+            balancer: Balancer::default(),
         }
     }
 
@@ -258,27 +253,17 @@ impl World<'_> {
         let now = self.now;
         let Some(process) = &mut self.slots[slot].process else { return };
         let local = process.local(now);
-        let report = &mut process.report;
-        if !process.applied.is_complete() {
-            report.surplus_seen = 0;
-            return;
-        }
+        let gateways = process.applied.is_complete().then(|| process.applied.gateways_by_member());
         let members: Vec<_> = process
             .shown
             .ownership
             .as_ref()
             .map(|ownership| ownership.map().members.iter().map(|member| member.name.clone()).collect())
             .unwrap_or_default();
-        let surplus = excess(&process.member, &process.applied.gateways_by_member(), &members);
-        if surplus == 0 {
-            (report.surplus_seen, report.surplus_wanted) = (0, BALANCE_AFTER);
-            return;
-        }
-        report.surplus_seen += 1;
-        if report.surplus_seen >= report.surplus_wanted {
-            report.surplus_seen = 0;
-            report.surplus_wanted = (report.surplus_wanted * 2).min(BALANCE_LONGEST);
-            process.engine.shed(local, surplus as usize, BALANCE_SPACE * surplus);
+        match process.report.balancer.look(local, &process.member, gateways.as_ref(), &members) {
+            Step::Wait => {}
+            Step::LetGo { count, spread } => process.engine.shed(local, count as usize, spread),
+            Step::Spare { but } => process.engine.spare(but as usize),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::edge::{Builder, Edge};
 use super::plan::Difference;
 use super::position::{Position, Positions};
@@ -216,10 +218,23 @@ impl Engine {
         let steps = u32::try_from(chosen.len()).unwrap_or(u32::MAX).max(1);
         let mut at = now;
         for (slot, session) in chosen {
-            session.end_at = Some(at);
+            // Somewhere in its part of the time: several replicas begin at the
+            // same moment, and their gateways must not come back in step.
+            let share = xxh3_64(session.id.as_str().as_bytes()) as f64 / u64::MAX as f64;
+            session.end_at = Some(at + (spread / steps).mul_f64(share));
             at = at + spread / steps;
             self.touched.insert(*slot);
         }
+    }
+
+    pub fn spare(&mut self, but: usize) {
+        if self.draining {
+            return;
+        }
+        let mut leaving: Vec<_> =
+            self.sessions.values_mut().filter(|session| session.end_at.is_some()).collect();
+        leaving.sort_by_key(|session| session.end_at);
+        leaving.into_iter().skip(but).for_each(|session| session.end_at = None);
     }
 
     /// Drops what no session needs any more.

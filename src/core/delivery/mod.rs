@@ -10,6 +10,7 @@ mod acks;
 mod cost;
 mod edge;
 mod engine;
+mod holdings;
 mod plan;
 mod poll;
 mod position;
@@ -28,7 +29,7 @@ pub(crate) use table::NAMED;
 pub use types::*;
 
 use crate::compile::Compiler;
-use crate::digest::digest;
+use crate::digest::{Sums, digest};
 use crate::ids::{Frontier, GatewayId, Kind, ObjectKey, Revision, SessionId};
 use crate::object::RawObject;
 use crate::store::{ContentView, Listed, Store};
@@ -137,21 +138,40 @@ impl<C> Delivery<C> {
         self.engine.heartbeat(now, session, gateway, last_applied_version)
     }
 
+    /// A gateway offers what it held when this was its version, with a heartbeat:
+    /// compared with what it is to hold.
+    pub fn holds(
+        &mut self,
+        now: Mono,
+        session: &SessionId,
+        gateway: &GatewayId,
+        last_applied_version: &str,
+        sums: &Sums,
+    ) -> Holdings {
+        self.engine.holds(now, session, gateway, last_applied_version, sums)
+    }
+
     /// A heartbeat came whose session no replica knows.
     pub fn homeless_heartbeat(&mut self, now: Mono, gateway: &GatewayId) {
         self.engine.homeless_heartbeat(now, gateway);
     }
 
-    /// Ends all streams, spread evenly over a while; streams that are opened
-    /// later are ended at once.
+    /// Ends all streams, each at some moment of its own part of a while; streams
+    /// that are opened later are ended at once.
     pub fn drain(&mut self, now: Mono, spread: Duration) {
         self.engine.drain(now, spread);
     }
 
-    /// Ends `count` streams, spread evenly over a while, because this replica
-    /// has more than its share.
+    /// Ends `count` streams, each at some moment of its own part of a while,
+    /// because this replica has more than its share.
     pub fn shed(&mut self, now: Mono, count: usize, spread: Duration) {
         self.engine.shed(now, count, spread);
+    }
+
+    /// Of the streams that are to be ended for balance all stay but the `but`
+    /// that are to go next.
+    pub fn spare(&mut self, but: usize) {
+        self.engine.spare(but);
     }
 
     /// Decides what to do now.

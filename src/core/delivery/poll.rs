@@ -107,7 +107,7 @@ impl Engine {
 
     fn decide(&mut self, now: Mono, session: &mut Session, limits: &mut dyn Limits) -> Verdict {
         if session.end_at.is_some_and(|at| at <= now) {
-            return Verdict::End(EndReason::Drain);
+            return Verdict::End(if self.draining { EndReason::Drain } else { EndReason::Balance });
         }
         if now >= session.heard + self.config.heartbeat_interval * 3 {
             return Verdict::End(EndReason::Stale);
@@ -178,7 +178,7 @@ impl Engine {
     }
 
     /// The plan for a position, computed once per position and state.
-    fn plan(&mut self, position: &Arc<Position>) -> &mut Plan {
+    pub(super) fn plan(&mut self, position: &Arc<Position>) -> &mut Plan {
         if self.planned_for != self.store.changes() {
             self.planned_for = self.store.changes();
             self.plans.clear();

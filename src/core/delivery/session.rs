@@ -135,6 +135,8 @@ pub(crate) struct Session {
     /// Empty messages that may still be acknowledged.
     pub heartbeats: VecDeque<Arc<str>>,
     pub warned_ahead: Option<Mono>,
+    /// When it was last said that it holds something else than it is to.
+    pub differs_said: Option<Mono>,
     /// It named another history at this time: nothing is sent before ours is
     /// confirmed by a question that was asked later.
     pub doubted: Option<Mono>,
@@ -176,6 +178,7 @@ impl Session {
             strikes: 0,
             heartbeats: VecDeque::new(),
             warned_ahead: None,
+            differs_said: None,
             doubted: None,
             end_at: None,
             wake: None,

@@ -76,6 +76,18 @@ pub enum AckVerdict {
     NeverSent,
 }
 
+/// What became of comparing what a gateway holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holdings {
+    /// Nothing can be said: something is under way to it, is news for it, or was
+    /// rejected by it.
+    Apart,
+    /// It holds what it is to hold.
+    Equal,
+    /// It does not.
+    Different,
+}
+
 /// A deletion that happened at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tombstone {
@@ -129,8 +141,10 @@ pub enum EndReason {
     Superseded,
     /// It missed three heartbeats.
     Stale,
-    /// This replica is going away, or has more than its share.
+    /// This replica is going away.
     Drain,
+    /// This replica has more than its share.
+    Balance,
 }
 
 /// Things the engine noticed, for logs and metrics.
@@ -202,6 +216,15 @@ pub enum Notice {
         gateway: GatewayId,
         /// Its words about the last attempt.
         message: String,
+    },
+    /// A gateway does not hold what it has acknowledged.
+    HoldsOther {
+        /// The gateway.
+        gateway: GatewayId,
+        /// Resources that it lacks, as far as its sums tell them; not all of many.
+        lacks: Vec<(Kind, ObjectKey)>,
+        /// In how many parts of the sums it differs.
+        parts: usize,
     },
     /// An acknowledgement for something never sent.
     UnexpectedAck {

@@ -6,12 +6,11 @@
 
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::Store;
 use super::entry::{Entry, Previous};
 use crate::compile::{Compiler, Invalid};
 use crate::delivery::size;
+use crate::digest::summand;
 use crate::ids::{Kind, ObjectKey, Revision};
 use crate::object::Resource;
 
@@ -195,17 +194,9 @@ impl Store {
     }
 }
 
-/// What one resource adds to its namespace's digest: sums need no order, and a
-/// change costs two hashes however large the namespace is.
+/// What one resource adds to its namespace's digest.
 fn hash(resource: &Resource) -> u64 {
-    let mut hasher = Xxh3::new();
-    hasher.update(&[resource.kind.letter() as u8]);
-    hasher.update(resource.key.namespace.as_bytes());
-    hasher.update(b"/");
-    hasher.update(resource.key.name.as_bytes());
-    hasher.update(&[0]);
-    hasher.update(&resource.spec_json);
-    hasher.digest()
+    summand(resource.kind, &resource.key, &resource.spec_json)
 }
 
 pub(super) fn being_deleted() -> Invalid {

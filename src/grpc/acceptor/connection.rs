@@ -18,6 +18,7 @@ use tonic::service::Routes;
 use tracing::{debug, info, warn};
 
 use super::observe::Observe;
+use super::pings::{Counted, Pings};
 use super::{AcceptorConfig, ConnectionHandle, Peer};
 use crate::metrics::Metrics;
 
@@ -125,7 +126,9 @@ impl Context {
             Err(error) => info!(%address, %error, "connected without an identity"),
         }
 
-        let service = Observe::new(self.routes.clone(), peer, self.metrics.clone());
+        let (pings, too_many_pings) = (Pings::default(), CancellationToken::new());
+        let stream = Counted::new(stream, pings.clone(), self.config.max_pings, too_many_pings.clone());
+        let service = Observe::new(self.routes.clone(), peer, self.metrics.clone(), pings);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -150,6 +153,11 @@ impl Context {
             () = self.kill.cancelled() => return,
             () = end_of_life => {
                 info!(%address, "the connection or its certificate has reached its age");
+                self.closing.cancel();
+            }
+            () = too_many_pings.cancelled() => {
+                self.metrics.refused.with_label_values(&["pings"]).inc();
+                warn!(%address, a_minute = self.config.max_pings, "a client pings too often, ending its connection");
                 self.closing.cancel();
             }
             () = self.closing.cancelled() => {}

@@ -11,6 +11,7 @@ mod connection;
 mod listener;
 mod observe;
 mod peer;
+mod pings;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,6 +51,9 @@ pub struct AcceptorConfig {
     pub keep_alive_interval: Duration,
     /// How long the answer to a ping may take.
     pub keep_alive_timeout: Duration,
+    /// How many pings a client may send within a minute in which it gets no data.
+    /// Gateways send six.
+    pub max_pings: u32,
     /// When to ask a connection to be made anew. `None` means never: to a
     /// gateway that is a reconnect for nothing. Connections always end when
     /// the client's certificate does.
@@ -70,6 +74,7 @@ impl Default for AcceptorConfig {
             max_streams: 100,
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(10),
+            max_pings: 60,
             max_connection_age: None,
             close_grace: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(30),

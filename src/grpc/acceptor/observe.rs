@@ -24,6 +24,7 @@ use tower::Service;
 use tracing::error;
 
 use super::Peer;
+use super::pings::Pings;
 use crate::metrics::Metrics;
 
 /// See the module.
@@ -32,11 +33,12 @@ pub(super) struct Observe {
     routes: Routes,
     peer: Peer,
     metrics: Metrics,
+    pings: Pings,
 }
 
 impl Observe {
-    pub(super) fn new(routes: Routes, peer: Peer, metrics: Metrics) -> Self {
-        Observe { routes, peer, metrics }
+    pub(super) fn new(routes: Routes, peer: Peer, metrics: Metrics, pings: Pings) -> Self {
+        Observe { routes, peer, metrics, pings }
     }
 }
 
@@ -58,6 +60,7 @@ impl Service<Request<hyper::body::Incoming>> for Observe {
             metrics: Some(self.metrics.clone()),
         };
         let answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
+        let pings = self.pings.clone();
         Box::pin(async move {
             let response = match answer.await {
                 Ok(Ok(response)) => response,
@@ -68,7 +71,7 @@ impl Service<Request<hyper::body::Incoming>> for Observe {
             if let Some(code) = code_of(response.headers()) {
                 call.ended(code);
             }
-            Ok(response.map(|body| Observed { body, call, finished: false }))
+            Ok(response.map(|body| Observed { body, call, pings, finished: false }))
         })
     }
 }
@@ -100,6 +103,7 @@ impl Drop for Call {
 pub(super) struct Observed {
     body: Body,
     call: Call,
+    pings: Pings,
     finished: bool,
 }
 
@@ -132,6 +136,7 @@ impl HttpBody for Observed {
                 return Poll::Ready(None);
             }
         };
+        this.pings.forgive();
         if let Some(trailers) = frame.trailers_ref() {
             this.finished = true;
             this.call.ended(code_of(trailers).unwrap_or(Code::Unknown));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use flotilla_core::compile::Compiler;
 use flotilla_core::delivery::{Ack, Connect, Delivery, Tombstone};
+use flotilla_core::digest::Sums;
 use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision, SessionId};
 use flotilla_core::object::RawObject;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -58,6 +59,8 @@ pub(super) enum Control<C: Compiler> {
         session: SessionId,
         gateway: GatewayId,
         version: String,
+        /// What the gateway says it holds, if it does.
+        sums: Option<Box<Sums>>,
         forward: bool,
     },
     Drain {
@@ -66,6 +69,9 @@ pub(super) enum Control<C: Compiler> {
     Shed {
         count: usize,
         spread: Duration,
+    },
+    Spare {
+        but: usize,
     },
     Confirmed {
         asked: Instant,
@@ -199,10 +205,10 @@ impl<C: Compiler> DeliveryHandle<C> {
         gateway: GatewayId,
         version: String,
     ) -> Result<(), DeliveryGone> {
-        self.told(Control::Heartbeat { session, gateway, version, forward: false }).await
+        self.told(Control::Heartbeat { session, gateway, version, sums: None, forward: false }).await
     }
 
-    /// Ends all streams, evenly spread over a while; those opened later are
+    /// Ends all streams, spread over a while; those opened later are
     /// ended at once.
     ///
     /// # Errors
@@ -211,13 +217,22 @@ impl<C: Compiler> DeliveryHandle<C> {
         self.told(Control::Drain { spread }).await
     }
 
-    /// Ends `count` streams, evenly spread over a while, because this replica
-    /// has more than its share.
+    /// Ends `count` streams, spread over a while, because this replica has more
+    /// than its share.
     ///
     /// # Errors
     /// [`DeliveryGone`].
     pub async fn shed(&self, count: usize, spread: Duration) -> Result<(), DeliveryGone> {
         self.told(Control::Shed { count, spread }).await
+    }
+
+    /// Of the streams that [`DeliveryHandle::shed`] has chosen, and that have
+    /// not ended yet, all stay but the next `but`.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn spare(&self, but: usize) -> Result<(), DeliveryGone> {
+        self.told(Control::Spare { but }).await
     }
 
     /// The history is still the one that this engine was made for, by the

@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use flotilla_certs::{IdentityError, Role};
 use flotilla_core::compile::Compiler;
 use flotilla_core::delivery::{Ack, Connect, Delivery, Scope, Snapshot};
+use flotilla_core::digest::HOLDS;
 use flotilla_core::ids::{GatewayId, Kind, MemberName, SessionId};
 use flotilla_core::object::Resource;
 use flotilla_core::version::{Exclusions, Version, scope_hash};
@@ -346,10 +347,13 @@ impl<C: Compiler + 'static> configuration_service_server::ConfigurationService f
     ) -> Result<tonic::Response<HeartbeatResponse>, Status> {
         let gateway = self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
         let request = request.into_inner();
+        // Published gateways offer none, and nothing is expected of them.
+        let offered = request.gateway.as_ref().and_then(|info| info.annotations.get(HOLDS));
         let event = Control::Heartbeat {
             session: named_session(&request.session_id),
             gateway,
             version: request.last_applied_version,
+            sums: offered.and_then(|text| text.parse().ok()).map(Box::new),
             forward: true,
         };
         // A heartbeat that finds no room is one of many; three missed count.

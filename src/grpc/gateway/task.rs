@@ -238,11 +238,16 @@ impl<C: Compiler> DeliveryTask<C> {
                     let _ = answer.send(outcome);
                 }
             }
-            Control::Heartbeat { session, gateway, version, forward } => {
+            Control::Heartbeat { session, gateway, version, sums, forward } => {
                 self.heartbeat(now, &session, &gateway, &version, forward);
+                if let Some(sums) = sums {
+                    let holdings = self.engine.holds(now, &session, &gateway, &version, &sums);
+                    self.metrics.compared(holdings);
+                }
             }
             Control::Drain { spread } => self.engine.drain(now, spread),
             Control::Shed { count, spread } => self.engine.shed(now, count, spread),
+            Control::Spare { but } => self.engine.spare(but),
             Control::Confirmed { asked } => self.engine.confirmed(self.clock.moment(asked)),
             Control::BeyondTheLog { asked, kind, newest } => {
                 self.engine.beyond_the_log(self.clock.moment(asked), kind, newest);
@@ -437,6 +442,11 @@ impl<C: Compiler> DeliveryTask<C> {
                 self.metrics.push_errors.inc();
                 warn!(%gateway, words = message, "a gateway rejects what repaired others; it is synchronised anew");
             }
+            Notice::HoldsOther { gateway, lacks, parts } => {
+                let lacks: Vec<_> = lacks.iter().map(|(kind, key)| format!("{kind} {key}")).collect();
+                warn!(%gateway, lacks = lacks.join(", "), parts,
+                    "a gateway does not hold what it acknowledged: compare it with another one and restart the one that is wrong");
+            }
             Notice::UnexpectedAck { gateway, version } => {
                 self.metrics.unexpected_acks.inc();
                 warn!(%gateway, version, "an acknowledgement for something never sent");
@@ -502,7 +512,8 @@ fn words(reason: EndReason) -> (&'static str, &'static str) {
         EndReason::AckTimeout => ("ack_timeout", "no acknowledgement came in time; connect again"),
         EndReason::Superseded => ("superseded", "the gateway opened a newer stream"),
         EndReason::Stale => ("stale", "three heartbeats were missed; connect again"),
-        EndReason::Drain => ("drain", "this replica is going away or has too many gateways; connect again"),
+        EndReason::Drain => ("drain", "this replica is going away; connect again"),
+        EndReason::Balance => ("balance", "this replica has more gateways than its share; connect again"),
     }
 }
 

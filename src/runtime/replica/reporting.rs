@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::{SecondsFormat, Utc};
 use flotilla_avapigw::AvapigwStatus;
 use flotilla_core::applied::AppliedView;
-use flotilla_core::balance::excess;
+use flotilla_core::balance::{self, Balancer, Step};
 use flotilla_core::delivery::AppliedTable;
 use flotilla_core::ids::{Kind, MemberName, ObjectKey};
 use flotilla_core::report::{PatchOutcome, ReportConfig, Reporter, Round, StatusPatch};
@@ -31,17 +31,6 @@ const PACE: Duration = Duration::from_millis(20);
 
 /// How long patches in flight may take to finish when a namespace is lost.
 const FINISH: Duration = Duration::from_secs(1);
-
-/// How often shares of gateways are compared, how often in a row a surplus must
-/// show, and the pause between two streams that are ended for it.
-const BALANCE_EVERY: Duration = Duration::from_secs(10);
-const BALANCE_AFTER: u32 = 3;
-const BALANCE_SPACE: Duration = Duration::from_secs(2);
-
-/// A surplus that comes back, because what is in front of the replicas sends
-/// gateways to where they were, is tried again ever more rarely: after this
-/// many looks at most.
-const BALANCE_LONGEST: u32 = 360;
 
 /// A round looks at objects where the delivery task has them: for at most one
 /// part in so many of that task's time.
@@ -153,12 +142,6 @@ pub struct Reporting {
 
 type Answer = (Kind, ObjectKey, PatchOutcome);
 
-/// How often in a row a surplus of gateways was seen, and how often it must be.
-struct Surplus {
-    seen: u32,
-    wanted: u32,
-}
-
 impl Reporting {
     /// Runs until cancelled; patches in flight are then given up, which their
     /// preconditions make safe.
@@ -167,9 +150,9 @@ impl Reporting {
         let mut applied = AppliedView::default();
         let mut patches: JoinSet<Answer> = JoinSet::new();
         let mut not_before = tokio::time::Instant::now();
-        let mut balance = interval(BALANCE_EVERY);
+        let mut balance = interval(balance::EVERY);
         balance.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut surplus = Surplus { seen: 0, wanted: BALANCE_AFTER };
+        let mut balancer = Balancer::default();
         let mut next_patch = not_before;
         loop {
             let wake = reporter
@@ -185,7 +168,7 @@ impl Reporting {
                 // An error says that the Leases are given up: then nothing is
                 // written any more, and the last streams are still served.
                 Ok(()) = self.ownership.changed() => {}
-                _ = balance.tick() => self.balance(&applied, &mut surplus).await,
+                _ = balance.tick() => self.balance(&applied, &mut balancer).await,
                 () = wait_until(wake) => {}
             }
             // Whatever else is there belongs to the same round.
@@ -242,26 +225,18 @@ impl Reporting {
 
     /// Lets gateways go when this replica has clearly more than its share, and
     /// has had it for a while.
-    async fn balance(&self, applied: &AppliedView, state: &mut Surplus) {
-        if !applied.is_complete() {
-            // A member whose table is missing only seems to have no gateways.
-            state.seen = 0;
-            return;
-        }
+    async fn balance(&self, applied: &AppliedView, balancer: &mut Balancer) {
+        let gateways = applied.is_complete().then(|| applied.gateways_by_member());
         let members = self.ownership.borrow().members();
-        let surplus = excess(&self.member, &applied.gateways_by_member(), &members);
-        if surplus == 0 {
-            *state = Surplus { seen: 0, wanted: BALANCE_AFTER };
-            return;
-        }
-        state.seen += 1;
-        if state.seen < state.wanted {
-            return;
-        }
-        *state = Surplus { seen: 0, wanted: (state.wanted * 2).min(BALANCE_LONGEST) };
-        tracing::info!(surplus, "more gateways than this replica's share, ending some streams");
         // An error says that there are no streams any more.
-        let _ = self.delivery.shed(surplus as usize, BALANCE_SPACE * surplus).await;
+        let _ = match balancer.look(self.now(), &self.member, gateways.as_ref(), &members) {
+            Step::Wait => Ok(()),
+            Step::LetGo { count, spread } => {
+                tracing::info!(count, ?spread, "more gateways than this replica's share, ending some streams");
+                self.delivery.shed(count as usize, spread).await
+            }
+            Step::Spare { but } => self.delivery.spare(but as usize).await,
+        };
     }
 
     fn take(&self, applied: &mut AppliedView, input: Input) {

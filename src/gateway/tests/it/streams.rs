@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flotilla_core::ids::GatewayId;
+use flotilla_core::digest::{HOLDS, Sums};
+use flotilla_core::ids::{GatewayId, Kind, ObjectKey};
 use flotilla_gateway::{Fleet, FleetOptions, GatewayOptions, Phase};
 use flotilla_proto::operator as proto;
 use flotilla_proto::operator::UpdateType;
@@ -48,6 +49,27 @@ async fn after_cancelled_a_gateway_only_heartbeats() {
     eventually("heartbeats", || (operator.heartbeats().len() >= before + 10).then_some(())).await;
     assert_eq!((operator.registers().len(), operator.streams().len()), (1, 1));
     assert!(gateway.link().last_error.contains("drained"), "{}", gateway.link().last_error);
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_says_what_is_held_at_its_version() {
+    let interval = Duration::from_millis(20);
+    let operator = Operator::start(Behaviour { heartbeat_interval: interval, ..Behaviour::default() }).await;
+    let (fleet, gateway) = operator.with_gateway().await;
+    let routes = [route("team/a", 1), route("team/b", 1)];
+    let keys = ["a", "b"].map(|name| ObjectKey::new("team", name));
+    for (number, one) in (1..).zip(&routes) {
+        operator.send(increment(UpdateType::Added, number, &format!("v{number}"), one)).await;
+    }
+    let said = eventually("a heartbeat at v2", || {
+        let last = operator.heartbeats().pop()?.message;
+        (last.last_applied_version == "v2").then_some(last)
+    })
+    .await;
+    let held = keys.iter().zip(&routes).map(|(key, one)| (Kind::ApiRoute, key, one.spec_json.as_ref()));
+    assert_eq!(said.gateway.unwrap().annotations[HOLDS], Sums::of(held).to_string());
+    assert_eq!(gateway.holds().0.as_ref(), "v2");
     fleet.stop().await;
 }
 

@@ -16,8 +16,8 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
-use crate::fleet::{Fleet, Options, Replica, TRUST_DOMAIN, route, stream_request, within};
-use crate::raw_http2::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, RawClient};
+use crate::fleet::{Fleet, Options, Replica, TRUST_DOMAIN, route, stream_request, until, within};
+use crate::raw_http2::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM, RawClient};
 
 /// Opens a stream and reads up to its first data.
 async fn open(fleet: &Fleet, replica: &Replica, session: &str) -> (RawClient, u32) {
@@ -167,6 +167,53 @@ async fn a_client_that_never_reads_gets_its_window_and_is_cut_without_a_reset() 
     assert!(full + increments <= 1, "{full} full and {increments} incremental batches for one unread stream");
     let sessions = replica.delivery.inspect(|engine| engine.session_count()).await.unwrap();
     assert_eq!(sessions, 0);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_pings_without_end_is_ended_with_trailers() {
+    let fleet = Fleet::new();
+    let replica = replica(&fleet, |options| options.acceptor.max_pings = 20).await;
+    let (mut client, stream) = open(&fleet, &replica, "f-0/1").await;
+    // As many as are allowed are answered.
+    client.ping(20).await;
+    let mut answers = 0;
+    let seen = client.frames_until(|frame| {
+        answers += usize::from(frame.kind == PING);
+        answers == 20
+    });
+    assert_no_reset(&within("the answers", seen).await);
+    assert_eq!(replica.metrics.refused.with_label_values(&["pings"]).get(), 0);
+    client.ping(1).await;
+    let seen = assert_ends_with_trailers(client, stream).await;
+    assert!(seen.iter().any(|frame| frame.kind == GOAWAY), "{seen:?}");
+    assert_eq!(replica.metrics.refused.with_label_values(&["pings"]).get(), 1);
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_is_gone_without_a_word_is_noticed() {
+    let fleet = Fleet::new();
+    let replica = replica(&fleet, |options| {
+        options.acceptor.keep_alive_interval = Duration::from_millis(50);
+        options.acceptor.keep_alive_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let (mut client, _) = open(&fleet, &replica, "f-0/1").await;
+    // Who answers stays.
+    let mut pings = 0;
+    let seen = client.frames_until(|frame| {
+        pings += usize::from(frame.kind == PING);
+        pings == 3
+    });
+    within("pings", seen).await;
+    assert_eq!(replica.metrics.gateways_connected.get(), 1);
+    // From here on nothing is read or answered, and the socket stays open.
+    until("its stream and connection are given up", || {
+        (replica.metrics.gateways_connected.get(), replica.metrics.connections.get()) == (0, 0)
+    })
+    .await;
+    drop(client);
     replica.stop().await;
 }
 

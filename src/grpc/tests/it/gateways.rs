@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use flotilla_certs::Authority;
+use flotilla_core::digest::{HOLDS, Sums};
 use flotilla_core::ids::{Kind, ObjectKey, Revision};
 use flotilla_proto::operator::{
-    GetConfigurationRequest, HeartbeatRequest, RegisterGatewayRequest, UpdateType,
+    GatewayInfo, GetConfigurationRequest, HeartbeatRequest, RegisterGatewayRequest, UpdateType,
 };
 use tonic::Code;
 
@@ -195,6 +196,41 @@ async fn heartbeats_are_acknowledged_and_never_ask_for_a_reconnect() {
             HeartbeatRequest { session_id: session, gateway: info("gw"), ..HeartbeatRequest::default() };
         let answer = gateway.client.heartbeat(request).await.unwrap().into_inner();
         assert!(answer.acknowledged && !answer.should_reconnect && answer.server_time.is_some());
+    }
+    replica.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_offers_what_it_holds_is_compared_and_others_are_not() {
+    let fleet = Fleet::new();
+    let routes = ["a", "b", "c"].map(|name| route(name, 10, "{}")).to_vec();
+    let replica = Replica::with_routes(&fleet, Options::named("f-0"), routes).await;
+    let mut gateway = Gateway::connect(&fleet, &replica, "gw", "").await;
+    let update = gateway.synchronise().await;
+    let held: Vec<(ObjectKey, Vec<u8>)> = update
+        .snapshot
+        .unwrap()
+        .api_routes
+        .into_iter()
+        .map(|one| (ObjectKey::new(one.namespace, one.name), one.spec_json.to_vec()))
+        .collect();
+    let sums = |held: &[(ObjectKey, Vec<u8>)]| {
+        Sums::of(held.iter().map(|(key, spec)| (Kind::ApiRoute, key, spec.as_slice()))).to_string()
+    };
+    let compared = |result: &str| replica.metrics.gateway_digests.with_label_values(&[result]).get();
+    let offers = [None, Some("of another form".to_owned()), Some(sums(&held)), Some(sums(&held[1..]))];
+    for (offer, expected) in offers.into_iter().zip([(0, 0), (0, 0), (1, 0), (1, 1)]) {
+        let annotations = offer.into_iter().map(|text| (HOLDS.to_owned(), text)).collect();
+        let request = HeartbeatRequest {
+            session_id: gateway.session.clone(),
+            gateway: info("gw").map(|info| GatewayInfo { annotations, ..info }),
+            last_applied_version: update.version.clone(),
+            ..HeartbeatRequest::default()
+        };
+        assert!(gateway.client.heartbeat(request).await.unwrap().into_inner().acknowledged);
+        // The delivery task has had its turn when it answers.
+        replica.delivery.inspect(|_| ()).await.unwrap();
+        assert_eq!((compared("equal"), compared("different")), expected);
     }
     replica.stop().await;
 }

@@ -64,6 +64,13 @@ impl RawClient {
         let _ = self.io.flush().await;
     }
 
+    /// Sends pings that nobody asked for.
+    pub async fn ping(&mut self, times: usize) {
+        for _ in 0..times {
+            self.write(PING, 0, 0, &[7; 8]).await;
+        }
+    }
+
     /// Starts a call and returns its stream.
     pub async fn call(&mut self, method: &str, request: &impl Message) -> u32 {
         let stream = self.next_stream;

@@ -8,6 +8,7 @@
 
 mod bench;
 mod gateway;
+mod holdings;
 mod log;
 mod rejections;
 mod resume;

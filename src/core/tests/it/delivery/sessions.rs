@@ -185,7 +185,10 @@ fn a_drain_spreads_the_ends_and_takes_no_new_streams() {
         counts.push(bench.ended.len());
         bench.pass(SECOND);
     }
-    assert_eq!(counts, [1, 2, 3, 4]);
+    // One in each second, at some moment of it.
+    bench.settle();
+    counts.push(bench.ended.len());
+    assert_eq!(counts, [0, 1, 2, 3, 4]);
     assert!(bench.ended.iter().all(|(_, reason)| *reason == EndReason::Drain));
     bench.connect("late");
     bench.settle();
@@ -202,9 +205,35 @@ fn shedding_ends_as_many_as_asked_and_the_others_go_on() {
     bench.delivery.shed(bench.now, 2, SECOND);
     bench.settle_for(SECOND);
     assert_eq!((bench.ended.len(), bench.delivery.session_count()), (2, 2));
+    assert!(bench.ended.iter().all(|(_, reason)| *reason == EndReason::Balance));
     bench.connect("new");
     bench.settle();
     assert_eq!(bench.delivery.session_count(), 3);
+}
+
+#[test]
+fn those_that_were_to_leave_and_are_spared_stay() {
+    let mut bench = Bench::new(plain());
+    for n in 0..10 {
+        bench.connect(&format!("g{n}"));
+    }
+    bench.settle();
+    bench.delivery.shed(bench.now, 8, SECOND * 8);
+    bench.settle_for(SECOND * 2);
+    assert_eq!(bench.ended.len(), 2);
+    // More than are to leave still.
+    bench.delivery.spare(20);
+    bench.settle_for(SECOND * 2);
+    assert_eq!(bench.ended.len(), 4);
+    // The next one leaves, the others do not.
+    bench.delivery.spare(1);
+    bench.settle_for(SECOND * 10);
+    assert_eq!((bench.ended.len(), bench.delivery.session_count()), (5, 5));
+    // A replica that goes away spares nobody.
+    bench.delivery.drain(bench.now, SECOND);
+    bench.delivery.spare(0);
+    bench.settle_for(SECOND);
+    assert_eq!(bench.delivery.session_count(), 0);
 }
 
 #[test]
