@@ -34,7 +34,7 @@ pub enum Command {
     /// Gateways that come all at once and have nothing.
     Coldsync(Furnished),
     /// A replica dies, and its gateways come back to the others at once.
-    Reconnect(Furnished),
+    Reconnect(Reconnect),
     /// Changes while gateways join and leave.
     Churn(Churn),
     /// Changes while replicas end and come back by a schedule.
@@ -135,7 +135,22 @@ impl Steady {
     }
 }
 
-/// `burst`, `coldsync`, `reconnect`
+/// `reconnect`
+#[derive(Debug, Clone, Args)]
+pub struct Reconnect {
+    /// The changes meanwhile.
+    #[command(flatten)]
+    pub steady: Steady,
+    /// All gateways but so many are served by the replica that dies, and come back
+    /// to one other; by default all replicas have their share.
+    #[arg(long)]
+    pub elsewhere: Option<u32>,
+    /// Who loses its stream loses all that it has, too, as one that is restarted.
+    #[arg(long)]
+    pub forget: bool,
+}
+
+/// `burst`, `coldsync`
 #[derive(Debug, Clone, Args)]
 pub struct Furnished {
     /// What it runs against.

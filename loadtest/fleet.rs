@@ -30,6 +30,9 @@ pub struct Fleet {
     server: ServerName<'static>,
     credentials: Credentials,
     own: Option<started::Fleet>,
+    /// How many gateways start elsewhere than with the first replica; by default
+    /// they start with all in turn.
+    pub elsewhere: Option<usize>,
     /// What processes had used that were ended since, if any was.
     ended: Option<Usage>,
 }
@@ -61,6 +64,7 @@ impl Fleet {
             server,
             credentials: Credentials::Shared(tls::client(&roots, leaf.as_ref())?),
             own: None,
+            elsewhere: None,
             ended: None,
         })
     }
@@ -79,6 +83,7 @@ impl Fleet {
             server,
             credentials: Credentials::Issued(Box::new(own.authority().await)),
             own: Some(own),
+            elsewhere: None,
             ended: None,
         })
     }
@@ -106,7 +111,13 @@ impl Fleet {
             Credentials::Issued(authority) => tls::gateway(authority, GATEWAYS, name)?,
             Credentials::Shared(config) => config.clone(),
         };
-        let target = Target { operators: self.operators.clone(), server: self.server.clone(), tls };
+        let number = crew.len();
+        let first = match self.elsewhere {
+            None => number,
+            Some(few) if number < few => 1 + number % (self.operators.len() - 1).max(1),
+            Some(_) => 0,
+        };
+        let target = Target { operators: self.operators.clone(), first, server: self.server.clone(), tls };
         crew.start(GATEWAYS, name, target, reading);
         Ok(())
     }

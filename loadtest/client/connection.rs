@@ -30,9 +30,11 @@ const MESSAGE_LIMIT: usize = 4 << 20;
 /// Where a gateway connects to, and as whom.
 #[derive(Clone)]
 pub struct Target {
-    /// The replicas; a gateway starts with one by its number and goes on to the
-    /// next whenever it loses one, as it would behind a Service.
+    /// The replicas; a gateway goes on to the next whenever it loses one, as it
+    /// would behind a Service.
     pub operators: Arc<Vec<SocketAddr>>,
+    /// Where among them it starts.
+    pub first: usize,
     /// The name that the server's certificate must have.
     pub server: ServerName<'static>,
     /// The client's certificate and the CA.

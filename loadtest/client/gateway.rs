@@ -1,6 +1,6 @@
 //! One light gateway, and the crew of all of them.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,8 @@ struct Shared {
     board: Arc<Board>,
     counters: Arc<Counters>,
     model: Model,
+    /// Whether who loses its stream loses all that it has, too.
+    forgetful: AtomicBool,
 }
 
 struct Gateway {
@@ -80,21 +82,41 @@ struct Gateway {
 /// All gateways of a run. They end when it is dropped.
 pub struct Crew {
     tasks: JoinSet<()>,
+    onlooker: Onlooker,
+}
+
+/// Sees what a crew does, for as long as it is there.
+#[derive(Clone)]
+pub struct Onlooker {
     holdings: Vec<Arc<Mutex<Holdings>>>,
     shared: Arc<Shared>,
+}
+
+impl std::ops::Deref for Crew {
+    type Target = Onlooker;
+
+    fn deref(&self) -> &Onlooker {
+        &self.onlooker
+    }
 }
 
 impl Crew {
     /// An empty crew.
     pub fn new(board: Arc<Board>, model: Model) -> Self {
-        let shared = Arc::new(Shared { board, counters: Arc::default(), model });
-        Crew { tasks: JoinSet::new(), holdings: Vec::new(), shared }
+        let shared = Shared { board, counters: Arc::default(), model, forgetful: AtomicBool::new(false) };
+        let onlooker = Onlooker { holdings: Vec::new(), shared: Arc::new(shared) };
+        Crew { tasks: JoinSet::new(), onlooker }
+    }
+
+    /// One who sees those that have been started.
+    pub fn onlooker(&self) -> Onlooker {
+        self.onlooker.clone()
     }
 
     /// Starts one more gateway.
     pub fn start(&mut self, namespace: &str, name: &str, target: Target, reading: Reading) {
         let holdings = Arc::new(Mutex::new(Holdings::default()));
-        self.holdings.push(holdings.clone());
+        self.onlooker.holdings.push(holdings.clone());
         let gateway = Gateway {
             number: self.holdings.len() - 1,
             info: Info::new(namespace, name),
@@ -106,6 +128,19 @@ impl Crew {
             sequence: 0,
         };
         self.tasks.spawn(gateway.live());
+    }
+}
+
+impl Onlooker {
+    /// How many gateways there are.
+    pub fn len(&self) -> usize {
+        self.holdings.len()
+    }
+
+    /// From now on a gateway that loses its stream loses all that it has, too, as
+    /// one that is restarted.
+    pub fn let_all_forget(&self) {
+        self.shared.forgetful.store(true, Ordering::Relaxed);
     }
 
     /// What they have counted.
@@ -132,10 +167,15 @@ impl Crew {
 impl Gateway {
     /// Connects, and connects again, for ever.
     async fn live(mut self) {
-        let (mut attempt, mut failures) = (self.number, 0);
+        let (mut attempt, mut failures) = (self.target.first, 0);
         loop {
             if self.session(attempt, &mut failures).await.is_err() {
                 attempt += 1;
+            }
+            if self.shared.forgetful.load(Ordering::Relaxed) {
+                self.holdings.lock().unwrap_or_else(PoisonError::into_inner).restart();
+                self.version.clear();
+                self.sequence = 0;
             }
             sleep(Duration::from_secs(BACKOFF[failures.min(BACKOFF.len() - 1)])).await;
             failures += 1;

@@ -127,6 +127,11 @@ impl Holdings {
         }
     }
 
+    /// Forgets everything but what went wrong, as a process that starts again.
+    pub fn restart(&mut self) {
+        *self = Holdings { violations: self.violations, ..Holdings::default() };
+    }
+
     /// How many resources it holds.
     pub fn len(&self) -> usize {
         self.held.len()

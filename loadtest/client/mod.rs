@@ -13,6 +13,6 @@ mod protobuf;
 
 pub use board::{Board, Tally, Way};
 pub use connection::{Reading, Target};
-pub use gateway::{Crew, Model};
-pub use holdings::{Held, Violations, key};
+pub use gateway::{Counters, Crew, Model, Onlooker};
+pub use holdings::{Held, Holdings, Violations, key};
 pub use messages::{Resource, encode_update};

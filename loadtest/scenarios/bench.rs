@@ -38,10 +38,15 @@ impl Bench {
     /// `statuses`: whether a change ends with its status.
     pub async fn open(args: &cli::Fleet, size: cli::Size, statuses: bool) -> anyhow::Result<Bench> {
         let mut bench = Bench::without_gateways(args, size, statuses).await?;
-        bench.start_gateways()?;
-        all_hold(&bench.crew, size.routes as usize).await?;
-        bench.statuses_rest().await?;
+        bench.fill_gateways().await?;
         Ok(bench)
+    }
+
+    /// Lets all gateways come, and waits until every one has everything.
+    pub async fn fill_gateways(&mut self) -> anyhow::Result<()> {
+        self.start_gateways()?;
+        all_hold(&self.crew, self.size.routes as usize).await?;
+        self.statuses_rest().await
     }
 
     /// The same before the gateways come.

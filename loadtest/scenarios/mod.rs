@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::client::{Crew, Held};
+use crate::client::{Crew, Held, Onlooker};
 use crate::process::wait;
 use crate::report::Outcome;
 use crate::workload::Routes;
@@ -38,7 +38,7 @@ pub async fn all_hold(crew: &Crew, count: usize) -> anyhow::Result<()> {
 }
 
 /// Messages and bytes to all gateways so far.
-pub fn traffic(crew: &Crew) -> (u64, u64) {
+pub fn traffic(crew: &Onlooker) -> (u64, u64) {
     let counters = crew.counters();
     (counters.messages.load(Ordering::Relaxed), counters.bytes.load(Ordering::Relaxed))
 }

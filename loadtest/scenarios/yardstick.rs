@@ -34,7 +34,7 @@ pub async fn yardstick(args: &Steady, routes: &Routes) -> anyhow::Result<Spread>
     for number in 0..args.size.gateways {
         let name = format!("gateway-{number:04}");
         let tls = tls::gateway(&authority, "loadtest", &name)?;
-        let target = Target { operators: operators.clone(), server: server.clone(), tls };
+        let target = Target { operators: operators.clone(), first: 0, server: server.clone(), tls };
         crew.start("loadtest", &name, target, Reading::Freely);
     }
     // A stream that is asked for is not yet one that is served: a first message

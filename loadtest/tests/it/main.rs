@@ -76,8 +76,13 @@ fn a_rolling_restart_loses_nothing() {
 #[test]
 fn gateways_of_a_replica_that_died_come_back_and_get_little() {
     let size = ["reconnect", "--gateways", "6", "--routes", "100", "--namespaces", "5"];
-    let result = result(&[&size[..], &["--start", "replicas=2,api=embedded"]].concat());
-    assert_eq!((&result["lost"], &result["full_syncs"]), (&3.into(), &0.into()), "{result}");
+    let fleet = ["--start", "replicas=2,api=embedded", "--rate", "5", "--seconds", "6"];
+    let found = result(&[&size[..], &fleet[..]].concat());
+    assert_eq!((&found["lost"], &found["full_syncs"]), (&3.into(), &0.into()), "{found}");
+    let all = ["--elsewhere", "1", "--forget"];
+    let found = result(&[&size[..], &fleet[..], &all[..]].concat());
+    assert_eq!((&found["lost"], &found["full_syncs"]), (&5.into(), &5.into()), "{found}");
+    assert_eq!(found["controller"]["changes"], 30, "{found}");
 }
 
 #[test]
