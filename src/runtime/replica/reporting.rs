@@ -232,7 +232,11 @@ impl Reporting {
         let _ = match balancer.look(self.now(), &self.member, gateways.as_ref(), &members) {
             Step::Wait => Ok(()),
             Step::LetGo { count, spread } => {
-                tracing::info!(count, ?spread, "more gateways than this replica's share, ending some streams");
+                tracing::info!(
+                    count,
+                    ?spread,
+                    "more gateways than this replica's share, ending some streams"
+                );
                 self.delivery.shed(count as usize, spread).await
             }
             Step::Spare { but } => self.delivery.spare(but as usize).await,
