@@ -24,3 +24,4 @@ mod resume;
 mod schema_cases;
 mod standalone;
 mod strangers;
+mod told_to_end;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+pub mod forgetful;
 pub mod kubectl;
 pub mod mute;
 mod turn;

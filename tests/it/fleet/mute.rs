@@ -30,40 +30,60 @@ impl Mute {
     /// Registers as a gateway and opens its stream. Once `deaf` is set, nothing
     /// is read any more.
     pub async fn connect(port: u16, authority: &Authority, name: &str, deaf: Arc<AtomicBool>) -> Mute {
-        let identity = Identity::gateway(TRUST_DOMAIN, GATEWAYS, name).unwrap();
-        let leaf = authority.issue_leaf(&LeafRequest::gateway(identity), SystemTime::now()).unwrap();
-        let tls = ClientTls::new(Some(&leaf), authority.roots(), ServerCheck::Name, Alpn::H2).unwrap();
-        let connector = tower::service_fn(move |_: Uri| {
-            let (tls, deaf) = (tls.clone(), deaf.clone());
-            async move {
-                let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-                let name = "127.0.0.1".try_into().map_err(io::Error::other)?;
-                let stream = TlsConnector::from(tls.config()).connect(name, Deaf { stream, deaf }).await?;
-                io::Result::Ok(TokioIo::new(stream))
-            }
-        });
-        let channel =
-            Endpoint::from_static("http://operator").connect_with_connector(connector).await.unwrap();
-        let mut client = ConfigurationServiceClient::new(channel);
-        let gateway = proto::GatewayInfo {
-            name: name.to_owned(),
-            namespace: GATEWAYS.to_owned(),
-            ..proto::GatewayInfo::default()
-        };
-        let register = proto::RegisterGatewayRequest {
-            gateway: Some(gateway.clone()),
-            ..proto::RegisterGatewayRequest::default()
-        };
-        let session = client.register_gateway(register).await.unwrap().into_inner();
-        assert!(session.success, "{}", session.error_message);
-        let stream = proto::StreamConfigurationRequest {
-            session_id: session.session_id,
-            gateway: Some(gateway),
-            ..proto::StreamConfigurationRequest::default()
-        };
-        let updates = client.stream_configuration(stream).await.unwrap().into_inner();
+        let mut client = dial(port, authority, name, deaf).await;
+        let (_, updates) = open(&mut client, &info(name)).await;
         Mute { _client: client, _updates: updates }
     }
+}
+
+/// A client with a gateway's certificate. Once `deaf` is set, it reads nothing any
+/// more.
+pub(super) async fn dial(
+    port: u16,
+    authority: &Authority,
+    name: &str,
+    deaf: Arc<AtomicBool>,
+) -> ConfigurationServiceClient<Channel> {
+    let identity = Identity::gateway(TRUST_DOMAIN, GATEWAYS, name).unwrap();
+    let leaf = authority.issue_leaf(&LeafRequest::gateway(identity), SystemTime::now()).unwrap();
+    let tls = ClientTls::new(Some(&leaf), authority.roots(), ServerCheck::Name, Alpn::H2).unwrap();
+    let connector = tower::service_fn(move |_: Uri| {
+        let (tls, deaf) = (tls.clone(), deaf.clone());
+        async move {
+            let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            let name = "127.0.0.1".try_into().map_err(io::Error::other)?;
+            let stream = TlsConnector::from(tls.config()).connect(name, Deaf { stream, deaf }).await?;
+            io::Result::Ok(TokioIo::new(stream))
+        }
+    });
+    let channel = Endpoint::from_static("http://operator").connect_with_connector(connector).await.unwrap();
+    ConfigurationServiceClient::new(channel)
+}
+
+/// What a gateway of this name says of itself.
+pub(super) fn info(name: &str) -> proto::GatewayInfo {
+    proto::GatewayInfo {
+        name: name.to_owned(),
+        namespace: GATEWAYS.to_owned(),
+        ..proto::GatewayInfo::default()
+    }
+}
+
+/// Registers and opens the stream; the session comes first.
+pub(super) async fn open(
+    client: &mut ConfigurationServiceClient<Channel>,
+    info: &proto::GatewayInfo,
+) -> (String, Streaming<proto::ConfigurationUpdate>) {
+    let gateway = Some(info.clone());
+    let register = proto::RegisterGatewayRequest { gateway, ..proto::RegisterGatewayRequest::default() };
+    let answer = client.register_gateway(register).await.unwrap().into_inner();
+    assert!(answer.success, "{}", answer.error_message);
+    let stream = proto::StreamConfigurationRequest {
+        session_id: answer.session_id.clone(),
+        gateway: Some(info.clone()),
+        ..proto::StreamConfigurationRequest::default()
+    };
+    (answer.session_id, client.stream_configuration(stream).await.unwrap().into_inner())
 }
 
 /// A connection that stops reading when it is told to.
