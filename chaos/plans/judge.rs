@@ -7,6 +7,7 @@ use std::time::Duration;
 use flotilla_apiserver::Verb;
 use flotilla_core::object::RawObject;
 use flotilla_testing::fleet::Fleet;
+use flotilla_testing::fleet::waiting::{SOON, attempt};
 use serde_json::{Value, json};
 
 use crate::plan::Object;
@@ -33,12 +34,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Reads what a settled world has come to.
+    /// Reads what a settled world has come to. It may be unsettled for a moment
+    /// again: a fresh start writes statuses anew after a while.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When it does not answer, or does not settle.
     pub async fn of(fleet: &Fleet, tape: &Tape, logs: &[PathBuf]) -> anyhow::Result<Outcome> {
-        let objects = fleet.is_settled().await.map_err(anyhow::Error::msg)?;
+        let objects = attempt(SOON, "everything is equal still", async || fleet.is_settled().await);
+        let objects = objects.await.map_err(anyhow::Error::msg)?;
         let mut outcome = Outcome { written: tape.lives(), ..Outcome::default() };
         for object in &objects {
             let key = format!("{} {}", object.kind, object.key);
