@@ -142,7 +142,9 @@ impl World<'_> {
         }
         watch.opened = now;
         watch.told = 0;
-        if let Err(refusal) = answer {
+        // What it was to start from may have been forgotten since the server said yes.
+        let forgotten = revision < self.api.compacted;
+        if let Err(refusal) = answer.and_then(|_| if forgotten { Err(Refusal::Gone) } else { Ok(()) }) {
             return self.watch_ended(slot, lane, Ended::Broken(refusal));
         }
         watch.streaming = true;
