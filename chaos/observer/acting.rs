@@ -228,8 +228,12 @@ impl Acting {
                 Ok(())
             }
             Event::StatusWritten { instance, object, .. } => self.wrote(at, names, instance, object),
-            Event::Deleted { object, .. } => {
+            Event::Deleted { object, .. } | Event::Restored { object, .. } => {
                 self.forget(object);
+                Ok(())
+            }
+            Event::HistoryReplaced => {
+                self.instances.iter_mut().for_each(|known| known.untrusted = true);
                 Ok(())
             }
             _ => Ok(()),

@@ -23,6 +23,21 @@ pub enum Event<'a> {
         revision: u64,
     },
 
+    /// The API server's log is replaced by that of a backup, or by nothing. Instances
+    /// that are there may act on what is no more until they notice: they are held to
+    /// nothing but what they write. Epochs and maps begin again where the backup is.
+    /// What becomes of each object follows as [`Event::Restored`].
+    HistoryReplaced,
+    /// By that, an object is what it was once, or is not there.
+    Restored {
+        /// Which object.
+        object: ObjectId,
+        /// Its `metadata.resourceVersion`, or the end of the log.
+        revision: u64,
+        /// What it is; `None`: it is not there, or is being deleted.
+        past: Option<Past>,
+    },
+
     /// An instance believes from now on that it may act on a namespace, as long as
     /// its time lasts ([`Event::ActingUntil`]).
     ActingStarted {
@@ -174,6 +189,21 @@ pub struct Write<'a> {
     pub created: u64,
 }
 
+/// What an object has become again.
+#[derive(Debug, Clone, Copy)]
+pub struct Past {
+    /// What it holds: as it was written once.
+    pub content: Content,
+    /// A number for `metadata.uid`.
+    pub uid: u32,
+    /// `metadata.generation`
+    pub generation: u32,
+    /// What its status says.
+    pub says: Option<Claim>,
+    /// Whether it is what it was until now, its status apart.
+    pub same: bool,
+}
+
 /// Which gateways refuse a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused<'a> {
@@ -181,6 +211,9 @@ pub enum Refused<'a> {
     Nowhere,
     /// All.
     Everywhere,
+    /// All, but those that get it in a full synchronisation leave it out and say
+    /// nothing: a status may then count them among those that have it.
+    Silently,
     /// These.
     By(&'a [GatewayId]),
 }

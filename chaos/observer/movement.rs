@@ -37,6 +37,11 @@ impl Movement {
         verdict
     }
 
+    /// The next map is compared with none: what it was made from is no more.
+    pub(crate) fn begin_again(&mut self) {
+        *self = Movement { judged: self.judged, ..Movement::default() };
+    }
+
     fn judge(&self, bounds: &Bounds, map: &Map<'_>) -> Result<(), Fault> {
         if self.members.is_empty() || map.members.is_empty() {
             return Ok(());

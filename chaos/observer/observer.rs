@@ -117,6 +117,12 @@ impl Observer {
                 self.truth.deleted(object, revision, &mut self.changes);
                 self.changed(at, object);
             }
+            Event::HistoryReplaced => self.movement.begin_again(),
+            Event::Restored { object, revision, past } => {
+                self.changes.clear();
+                self.truth.restored(object, revision, past, &mut self.changes);
+                self.changed(at, object);
+            }
             Event::StatusWritten { instance, object, says, .. } => {
                 self.tally.statuses += 1;
                 if let Some(live) = &mut self.truth.place_mut(object).live {

@@ -6,7 +6,7 @@ use crate::bounds::Bounds;
 use crate::event::{Claim, Ready};
 use crate::gateways::{Gateway, Gateways, Slot, Stream};
 use crate::ids::{At, GatewayId, InstanceId, Names, ObjectId};
-use crate::truth::{Live, Truth, What};
+use crate::truth::{Live, Refusal, Truth, What};
 use crate::violation::{About, Fault, Invariant};
 
 fn about(names: &Names, object: ObjectId) -> About {
@@ -88,13 +88,22 @@ fn owed(names: &Names, truth: &Truth, gateways: &Gateways, object: ObjectId, liv
     }
 }
 
+/// Whether a status says what can be known of a content that is left out in silence:
+/// how many are to have it.
+fn says_as_much(says: Claim, owed: Claim) -> bool {
+    let Ready::Rejected { gateways: asked, .. } = owed.ready else { return false };
+    let known = matches!(says.ready, Ready::True { gateways } | Ready::Rejected { gateways, .. } if gateways == asked);
+    says.generation == owed.generation && known
+}
+
 /// Whether every status says what is true.
 pub(crate) fn statuses(names: &Names, truth: &Truth, gateways: &Gateways) -> Result<(), Fault> {
     for (index, place) in truth.places.iter().enumerate() {
         let Some(live) = &place.live else { continue };
         let object = ObjectId(u32::try_from(index).unwrap_or(u32::MAX));
         let owed = Claim { generation: live.generation, ready: owed(names, truth, gateways, object, live) };
-        if live.status != Some(owed) {
+        let silent = truth.content(live.content).is_some_and(|written| written.refused == Refusal::Silently);
+        if !live.status.is_some_and(|says| says == owed || silent && says_as_much(says, owed)) {
             let says = live.status.map_or("nothing".to_owned(), |says| format!("{says:?}"));
             let text =
                 format!("the status of {} says {says} and is to say {owed:?}", names.of_object(object));
@@ -133,6 +142,9 @@ pub(crate) fn truthful(
         ));
     };
     let mut judged = false;
+    if written.refused == Refusal::Silently {
+        return Ok(judged);
+    }
     for (id, gateway, stream) in gateways.connected() {
         let known =
             gateways.sound_since(gateway, stream).is_some_and(|since| since.plus(bounds.hearsay) <= at);

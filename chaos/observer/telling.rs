@@ -28,7 +28,9 @@ impl Names {
         let of_gateway = |gateway| About { gateway: Some(gateway), ..About::default() };
         match *event {
             Event::Written(write) => of_object(write.object),
-            Event::Deleted { object, .. } | Event::Admission { object, .. } => of_object(object),
+            Event::Deleted { object, .. }
+            | Event::Restored { object, .. }
+            | Event::Admission { object, .. } => of_object(object),
             Event::ActingStarted { instance, namespace, .. }
             | Event::ActingStopped { instance, namespace } => {
                 About { namespace: Some(namespace), ..of_instance(instance) }
@@ -54,6 +56,7 @@ impl Names {
             Event::Memory(memory) => of_instance(memory.instance),
             Event::MapPublished(_)
             | Event::Quiet
+            | Event::HistoryReplaced
             | Event::Impaired(Subject::ApiServer | Subject::Network)
             | Event::Recovered(Subject::ApiServer | Subject::Network) => About::default(),
         }
@@ -96,6 +99,14 @@ impl fmt::Display for Told<'_> {
             Event::Deleted { object: id, revision } => {
                 write!(f, "tenant deleted {}: revision {revision}", object(id))
             }
+            Event::HistoryReplaced => f.write_str("the log is replaced by a backup"),
+            Event::Restored { object: id, revision, past } => match past {
+                Some(past) => {
+                    let (content, same) = (past.content.0, if past.same { ", as it was" } else { "" });
+                    write!(f, "{} is content {content} again: revision {revision}{same}", object(id))
+                }
+                None => write!(f, "{} is not there any more: revision {revision}", object(id)),
+            },
             Event::ActingStarted { instance: id, namespace, epoch } => {
                 write!(f, "{} acts on {} by epoch {epoch}", instance(id), self.names.of_namespace(namespace))
             }

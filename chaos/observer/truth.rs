@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{Claim, Refused, Write};
+use crate::event::{Claim, Past, Refused, Write};
 use crate::ids::{Content, GatewayId, Names, ObjectId};
 
 /// What gateways are to have of an object.
@@ -41,6 +41,7 @@ pub(crate) struct Step {
 pub(crate) enum Refusal {
     Nowhere,
     Everywhere,
+    Silently,
     By(Box<[GatewayId]>),
 }
 
@@ -48,7 +49,7 @@ impl Refusal {
     pub(crate) fn by(&self, gateway: GatewayId) -> bool {
         match self {
             Refusal::Nowhere => false,
-            Refusal::Everywhere => true,
+            Refusal::Everywhere | Refusal::Silently => true,
             Refusal::By(gateways) => gateways.contains(&gateway),
         }
     }
@@ -59,6 +60,7 @@ impl Refusal {
 pub(crate) struct Written {
     pub(crate) object: ObjectId,
     pub(crate) generation: u32,
+    pub(crate) valid: bool,
     pub(crate) refused: Refusal,
     pub(crate) references: Box<[ObjectId]>,
     /// Where it stands in the object's history for the first and the last time;
@@ -152,11 +154,13 @@ impl Truth {
         let refused = match write.refused {
             Refused::Nowhere => Refusal::Nowhere,
             Refused::Everywhere => Refusal::Everywhere,
+            Refused::Silently => Refusal::Silently,
             Refused::By(gateways) => Refusal::By(gateways.into()),
         };
         self.contents[index] = Some(Written {
             object: write.object,
             generation: write.generation,
+            valid: write.valid,
             refused,
             references: write.references.into(),
             first: u32::MAX,
@@ -199,6 +203,37 @@ impl Truth {
         self.step(object, revision, changes);
         if let Some(claim) = live.claim {
             self.settle_claim(claim, revision, changes);
+        }
+    }
+
+    /// An object is what it was once; what it claimed is not taken up again. `changes`
+    /// gets what that changes for gateways.
+    pub(crate) fn restored(
+        &mut self,
+        object: ObjectId,
+        revision: u64,
+        past: Option<Past>,
+        changes: &mut Vec<Changed>,
+    ) {
+        let known = past.and_then(|past| Some((past, self.content(past.content)?.valid)));
+        let place = self.place_mut(object);
+        let Some((past, valid)) = known else {
+            if place.live.take().is_some() {
+                self.step(object, revision, changes);
+            }
+            return;
+        };
+        place.live = Some(Live {
+            content: past.content,
+            generation: past.generation,
+            uid: past.uid,
+            valid,
+            claim: None,
+            status: past.says,
+            admitted: false,
+        });
+        if !past.same {
+            self.step(object, revision, changes);
         }
     }
 

@@ -63,6 +63,7 @@ pub fn draw(seed: u64, size: Size) -> Scenario {
     tenants(&mut dice, &shape, size, sloppy, &mut plan);
     operators(&mut dice, &shape, &mut plan);
     faults(&mut dice, &shape, &mut plan);
+    restores(&mut dice, &shape, &mut plan);
     plan.sort_by_key(|planned| planned.at);
     Scenario { seed, shape, weather, plan }
 }
@@ -105,6 +106,7 @@ pub fn draw_bench(seed: u64, minutes: u32) -> Scenario {
         message_limit: 4 * 1024 * 1024,
         tombstones: 100_000,
         history_s: 300,
+        page: 500,
     };
     let mut plan = Vec::new();
     for number in 0..u64::from(minutes) * 60 * 20 {
@@ -159,6 +161,7 @@ fn weather(dice: &mut Dice) -> Weather {
         message_limit: if cramped { dice.between(1_500, 6_000) } else { 4 * 1024 * 1024 },
         tombstones: if dice.one_in(4) { dice.between(1, 20) as u32 } else { 100_000 },
         history_s: if dice.one_in(3) { dice.between(5, 60) as u32 } else { 300 },
+        page: if dice.one_in(2) { dice.between(1, 20) as u32 } else { 0 },
     }
 }
 
@@ -194,9 +197,8 @@ fn tenants(dice: &mut Dice, shape: &Shape, size: Size, sloppy: bool, plan: &mut 
     while at < shape.active {
         let flavour = match dice.below(40) {
             0 if sloppy => Flavour::Poison,
-            // Not `Undecodable`: what a gateway drops in silence, with success, no
-            // controller can know, so nothing true can be asked of its status.
             1..=3 if sloppy => Flavour::Disputed,
+            6 if sloppy => Flavour::Undecodable,
             4 | 5 => Flavour::Invalid,
             _ => Flavour::Good,
         };
@@ -304,10 +306,37 @@ fn operators(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
     }
 }
 
+/// A restore takes from a backup at least so old, in milliseconds: one that is a few
+/// seconds old nobody has, and replicas name no history anew that they cannot tell
+/// from their own.
+const BACKUP_AGE: u64 = 90_000;
+
+fn restores(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
+    if !dice.one_in(6) || shape.active < 2 * BACKUP_AGE {
+        return;
+    }
+    let mut act = |at, fault| plan.push(Planned { at, what: What::Fault(fault) });
+    let at = dice.between(BACKUP_AGE, shape.active - 1);
+    if !dice.one_in(4) {
+        act(dice.below(at - BACKUP_AGE + 1), Fault::Backup);
+    }
+    act(at, Fault::Restore(dice.between(100, 30_000) as u32));
+    if dice.one_in(3) {
+        // It was not the only time.
+        act(
+            dice.between(at, shape.active - 1).max(at + BACKUP_AGE),
+            Fault::Restore(dice.between(100, 30_000) as u32),
+        );
+    }
+}
+
+/// In seconds.
+const DAY: u64 = 86_400;
+
 fn faults(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
     // Each sort of fault occurs in about every other run; a run without any is
     // worth having, too.
-    let sorts: Vec<u64> = (0..17).filter(|_| dice.one_in(2)).collect();
+    let sorts: Vec<u64> = (0..18).filter(|_| dice.one_in(2)).collect();
     if sorts.is_empty() || dice.one_in(12) {
         return;
     }
@@ -346,6 +375,7 @@ fn faults(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
             13 => Fault::GatewayRestart(gateway),
             14 => Fault::GatewayHop(gateway),
             15 => Fault::GatewayStalls(gateway, time),
+            16 => Fault::WallClock(member, i32::try_from(dice.below(2 * DAY)).unwrap_or(0) - DAY as i32),
             _ => Fault::AcksElsewhere(gateway, time),
         };
         plan.push(Planned { at, what: What::Fault(fault) });

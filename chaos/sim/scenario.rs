@@ -99,6 +99,9 @@ pub struct Weather {
     pub tombstones: u32,
     /// Seconds after which the API server forgets history.
     pub history_s: u32,
+    /// Objects that one page of a list has at most; 0: all. The product asks for 500.
+    #[serde(default)]
+    pub page: u32,
 }
 
 /// Something that is done at a time.
@@ -196,6 +199,9 @@ pub enum Fault {
     ClockJump(u8, u32),
     /// Its clock drifts by so many millionths from now on.
     ClockDrift(u8, i32),
+    /// Its machine's wall clock is set: from now on it is so many seconds ahead of
+    /// true time, or behind, at most a day.
+    WallClock(u8, i32),
     /// Nothing gets from one end to the other for so many milliseconds; the other
     /// direction works.
     Cut(End, End, u32),
@@ -215,6 +221,12 @@ pub enum Fault {
     WatchBreaks(u8, u8),
     /// The API server forgets its history now.
     Compact,
+    /// A backup of etcd is made.
+    Backup,
+    /// etcd is replaced by the last backup, or is empty when there is none (a
+    /// standalone server whose disk forgot), and the API servers are away for so many
+    /// milliseconds: revisions go back and are used again.
+    Restore(u32),
     /// A gateway's process starts again.
     GatewayRestart(u16),
     /// A gateway's connection breaks.
@@ -236,6 +248,7 @@ impl Fault {
             Fault::Pause(..) => "pause",
             Fault::ClockJump(..) => "clock jump",
             Fault::ClockDrift(..) => "clock drift",
+            Fault::WallClock(..) => "wall clock set",
             Fault::Cut(..) => "one-way cut",
             Fault::LateRequests(..) => "late requests",
             Fault::ApiDown(..) => "API server down",
@@ -244,6 +257,8 @@ impl Fault {
             Fault::StaleLists(..) => "stale lists",
             Fault::WatchBreaks(..) => "watch breaks",
             Fault::Compact => "compaction",
+            Fault::Backup => "backup of etcd",
+            Fault::Restore(_) => "etcd restored",
             Fault::GatewayRestart(..) => "gateway restart",
             Fault::GatewayHop(..) => "gateway hop",
             Fault::GatewayStalls(..) => "gateway stalls",

@@ -195,7 +195,7 @@ impl Search<'_> {
 }
 
 /// Each takes one trouble out of the weather.
-const CALM: [fn(&mut Weather); 15] = [
+const CALM: [fn(&mut Weather); 16] = [
     |weather| weather.latency_us = (500, 500),
     |weather| (weather.late, weather.late_ms) = (0, 0),
     |weather| weather.cache_lag_ms = 0,
@@ -211,6 +211,7 @@ const CALM: [fn(&mut Weather); 15] = [
     |weather| weather.message_limit = 4 * 1024 * 1024,
     |weather| weather.tombstones = 100_000,
     |weather| weather.history_s = 300,
+    |weather| weather.page = 0,
 ];
 
 /// Acts of one sort are left out together.
@@ -233,12 +234,13 @@ fn sort(what: &What) -> u8 {
         What::Fault(fault) => match fault {
             Fault::Crash(..) | Fault::CrashAtWrite(..) => 10,
             Fault::Pause(..) => 11,
-            Fault::ClockJump(..) | Fault::ClockDrift(..) => 12,
+            Fault::ClockJump(..) | Fault::ClockDrift(..) | Fault::WallClock(..) => 12,
             Fault::Cut(..) => 13,
             Fault::LateRequests(..) => 14,
             Fault::ApiDown(..) | Fault::ApiFails(..) => 15,
             Fault::CacheFrozen(..) | Fault::StaleLists(..) => 16,
             Fault::WatchBreaks(..) | Fault::Compact => 17,
+            Fault::Backup | Fault::Restore(_) => 20,
             Fault::GatewayRestart(..) | Fault::GatewayHop(..) => 18,
             Fault::GatewayStalls(..) | Fault::AcksElsewhere(..) => 19,
         },
@@ -263,6 +265,7 @@ fn mentions_replica(what: &What, replica: u8) -> bool {
             | Fault::Pause(of, _)
             | Fault::ClockJump(of, _)
             | Fault::ClockDrift(of, _)
+            | Fault::WallClock(of, _)
             | Fault::LateRequests(of, _)
             | Fault::WatchBreaks(of, _) => of == replica,
             Fault::Cut(one, other, _) => [one, other].contains(&End::Replica(replica)),

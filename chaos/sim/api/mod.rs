@@ -22,6 +22,7 @@ use flotilla_core::time::Mono;
 use flotilla_observer::Claim;
 
 use crate::clock::SECONDS;
+use crate::replica::lineage::History;
 use crate::universe::Universe;
 
 /// The watch of Leases, after those of the kinds.
@@ -40,6 +41,8 @@ pub enum Refusal {
     NotFound,
     /// 410.
     Gone,
+    /// The answer is older than this, which was seen.
+    Behind(u64),
     /// 500.
     Failed,
     /// 429, with the seconds to wait.
@@ -133,7 +136,7 @@ pub struct Written {
 }
 
 /// What a status patch did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Patched {
     /// The object's revision after it.
     pub revision: u64,
@@ -141,6 +144,19 @@ pub struct Patched {
     pub changed: bool,
     /// What the patch says.
     pub claim: Option<Claim>,
+    /// What is wrong with its times.
+    pub misdated: Option<String>,
+}
+
+/// What a backup holds.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    revision: u64,
+    live: Vec<Option<RawObject>>,
+    created: Vec<u64>,
+    leases: BTreeMap<LeaseName, LeaseRecord>,
+    map: Option<MapRecord>,
+    history: Option<History>,
 }
 
 /// See the module's description.
@@ -164,6 +180,9 @@ pub struct Api {
     leases: BTreeMap<LeaseName, LeaseRecord>,
     map: Option<MapRecord>,
     highest: Epoch,
+    /// The Lease that names the history, and how many names there were.
+    history: Option<History>,
+    histories: u32,
 }
 
 impl Api {
@@ -181,7 +200,62 @@ impl Api {
             leases: BTreeMap::new(),
             map: None,
             highest: Epoch(0),
+            history: None,
+            histories: 0,
         }
+    }
+
+    /// Makes a backup.
+    pub fn backup(&self) -> Backup {
+        Backup {
+            revision: self.revision,
+            live: self.live.clone(),
+            created: self.created.clone(),
+            leases: self.leases.clone(),
+            map: self.map.clone(),
+            history: self.history,
+        }
+    }
+
+    /// Replaces everything by a backup. Uids are random in truth, so they do not come
+    /// again; revisions do.
+    pub fn restore(&mut self, backup: Backup) {
+        let Backup { revision, live, created, leases, map, history } = backup;
+        self.highest = map.as_ref().and_then(|map| Some(map.published.as_ref()?.epoch)).unwrap_or(Epoch(0));
+        (self.revision, self.compacted) = (revision, revision);
+        (self.past, self.live, self.created) = (live.clone(), live, created);
+        (self.leases, self.map, self.history) = (leases, map, history);
+        for lane in &mut self.lanes {
+            lane.forgotten += lane.entries.len() as u64;
+            lane.entries.clear();
+        }
+    }
+
+    /// The Lease that names the history.
+    pub fn history(&self) -> Option<History> {
+        self.history
+    }
+
+    /// Renews it, or creates it with a new name.
+    pub fn confirm_history(&mut self) -> History {
+        let revision = self.next().0;
+        let id = self.history.map(|known| known.id).unwrap_or_else(|| self.new_history());
+        *self.history.insert(History { id, revision })
+    }
+
+    /// Names the history anew, if the Lease is still at this revision.
+    pub fn begin_history(&mut self, at: u64) -> Result<History, Refusal> {
+        if self.history.is_none_or(|known| known.revision != at) {
+            return Err(Refusal::Conflict);
+        }
+        let revision = self.next().0;
+        let id = self.new_history();
+        Ok(*self.history.insert(History { id, revision }))
+    }
+
+    fn new_history(&mut self) -> u32 {
+        self.histories += 1;
+        self.histories
     }
 
     fn next(&mut self) -> Revision {
@@ -223,7 +297,7 @@ impl Api {
                     uid: format!("{:08x}", self.uids).into(),
                     revision: self.next(),
                     generation: 1,
-                    created: wall(now).into(),
+                    created: wall(now, 0).into(),
                     deleting: false,
                     spec,
                     status: Bytes::new(),
@@ -282,12 +356,13 @@ impl Api {
         }
         let claim = patch.claim();
         let Some(status) = patch.apply(&known.status) else {
-            return Ok(Patched { revision: known.revision.0, changed: false, claim });
+            return Ok(Patched { revision: known.revision.0, changed: false, claim, misdated: None });
         };
+        let misdated = patch.misdated(&known.status);
         let known = known.clone();
         let revision = self.next();
         self.store(now, place, RawObject { revision, status, ..known });
-        Ok(Patched { revision: revision.0, changed: true, claim })
+        Ok(Patched { revision: revision.0, changed: true, claim, misdated })
     }
 
     /// All objects of a kind, at the end of the log or as they were at a revision
@@ -465,9 +540,10 @@ impl Api {
     }
 }
 
-/// A time for people, RFC 3339.
-pub fn wall(now: u64) -> String {
-    let seconds = now / SECONDS;
-    let (day, hour) = (21 + seconds / 86_400, seconds / 3_600 % 24);
+/// What a wall clock shows that is so many seconds ahead of true time, at most a day:
+/// RFC 3339, for people.
+pub fn wall(now: u64, ahead: i64) -> String {
+    let seconds = (now / SECONDS + 86_400).saturating_add_signed(ahead);
+    let (day, hour) = (20 + seconds / 86_400, seconds / 3_600 % 24);
     format!("2026-11-{day:02}T{hour:02}:{:02}:{:02}Z", seconds / 60 % 60, seconds % 60)
 }

@@ -16,8 +16,11 @@ pub struct Patch<'a> {
     #[serde(borrow, default)]
     metadata: Metadata<'a>,
     #[serde(borrow)]
-    status: BTreeMap<&'a str, &'a RawValue>,
+    status: Fields<'a>,
 }
+
+/// A status by its fields.
+type Fields<'a> = BTreeMap<&'a str, &'a RawValue>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +30,7 @@ struct Metadata<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Condition<'a> {
     #[serde(borrow, rename = "type")]
     type_: Cow<'a, str>,
@@ -36,6 +40,14 @@ struct Condition<'a> {
     reason: Cow<'a, str>,
     #[serde(borrow)]
     message: Cow<'a, str>,
+    #[serde(borrow)]
+    last_transition_time: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Listed<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
 }
 
 impl<'a> Patch<'a> {
@@ -58,6 +70,36 @@ impl<'a> Patch<'a> {
         (*status != applied).then(|| applied.into())
     }
 
+    /// What is wrong with its times, given the status that it replaces: a condition
+    /// is dated anew only when its status is another one, and nothing is written
+    /// because the clock says something else.
+    pub fn misdated(&self, before: &[u8]) -> Option<String> {
+        let before: Fields<'_> = serde_json::from_slice(before).ok()?;
+        let (old, new) = (conditions(&before)?, conditions(&self.status)?);
+        let mut same = old.len() == new.len() && same_but_times(&before, &self.status);
+        for condition in &new {
+            let Some(known) = old.iter().find(|known| known.type_ == condition.type_) else {
+                same = false;
+                continue;
+            };
+            if known.status == condition.status
+                && known.last_transition_time != condition.last_transition_time
+            {
+                return Some(format!(
+                    "{} is {} since {} and is dated {}",
+                    condition.type_,
+                    condition.status,
+                    known.last_transition_time,
+                    condition.last_transition_time
+                ));
+            }
+            same &= known.status == condition.status
+                && known.reason == condition.reason
+                && known.message == condition.message;
+        }
+        same.then(|| "it is written again and says nothing new".to_owned())
+    }
+
     /// What it says of delivery.
     pub fn claim(&self) -> Option<Claim> {
         claim(&self.status)
@@ -69,9 +111,24 @@ pub fn claim_of(status: &[u8]) -> Option<Claim> {
     claim(&serde_json::from_slice(status).ok()?)
 }
 
-fn claim(status: &BTreeMap<&str, &RawValue>) -> Option<Claim> {
+fn conditions<'a>(status: &Fields<'a>) -> Option<Vec<Condition<'a>>> {
+    serde_json::from_str(status.get("conditions")?.get()).ok()
+}
+
+/// Whether two statuses agree in everything but conditions, times and the epoch.
+fn same_but_times(one: &Fields<'_>, other: &Fields<'_>) -> bool {
+    let equal = |field: &str| one.get(field).map(|raw| raw.get()) == other.get(field).map(|raw| raw.get());
+    let names = |status: &Fields<'_>| -> Vec<String> {
+        let listed =
+            status.get("appliedGateways").map(|raw| serde_json::from_str::<Vec<Listed<'_>>>(raw.get()));
+        listed.and_then(Result::ok).into_iter().flatten().map(|one| one.name.into_owned()).collect()
+    };
+    equal("observedGeneration") && equal("totalHosts") && names(one) == names(other)
+}
+
+fn claim(status: &Fields<'_>) -> Option<Claim> {
     let generation = status.get("observedGeneration")?.get().parse().ok()?;
-    let conditions: Vec<Condition<'_>> = serde_json::from_str(status.get("conditions")?.get()).ok()?;
+    let conditions = conditions(status)?;
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
     let mut numbers = ready.message.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
     let mut number = || numbers.next().unwrap_or(0);

@@ -502,13 +502,18 @@ impl World<'_> {
     /// configuration that does not fit into one message replaces what is not known in
     /// parts. It is looked at again when the gateway's version says that it has all.
     fn is_passing(&mut self, gateway: usize, effect: Effect) -> bool {
+        // What is there now is never for a while only.
+        let now = |object: u32, content: u32| {
+            self.written[object as usize].is_some_and(|(written, _)| written == content)
+        };
+        let present = matches!(effect, Effect::Holds { object, content, .. } if now(object, content));
         let cramped = self.scenario.weather.message_limit < 1024 * 1024;
         let client = &mut self.clients[gateway];
         let in_the_dark = client.model.troubled && client.model.mute;
         match effect {
             Effect::Holds { object, content, .. } => {
                 client.hidden.remove(&object);
-                client.model.has_held_newer(object, content) && in_the_dark
+                client.model.has_held_newer(object, content) && in_the_dark && !present
             }
             Effect::Dropped(object, by) => {
                 let passing = in_the_dark || (cramped && by == Removal::Snapshot);

@@ -119,6 +119,11 @@ impl Gateway {
         newer
     }
 
+    /// What is older may come again: the log was replaced.
+    pub fn forget_newest(&mut self) {
+        self.newest.fill(0);
+    }
+
     /// Takes one message.
     pub fn take(&mut self, now: u64, universe: &Universe, message: &Message, sequence: i64) -> Answer {
         let mut touched = None;

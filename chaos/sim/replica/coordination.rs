@@ -174,8 +174,10 @@ impl World<'_> {
                 acts.tenure = key.2.as_ref().map(|tenure| self.witness.instance(tenure.as_str()));
                 acts.until = 0;
                 self.stats.count(Count::Tenures);
+                // Who began before the log was replaced cannot know better.
+                let of_old = process.life <= self.old_lives;
                 if let Some(instance) = acts.tenure
-                    && self.slots_untrusted[slot]
+                    && (of_old || self.slots_untrusted[slot])
                 {
                     self.witness.see(now, &Seen::ClockUntrusted { instance });
                 }

@@ -3,10 +3,12 @@
 //!
 //! What the product decides in adapters is modelled beside it, file by file:
 //! `coordination` and `watches` what `src/k8s` does, `serving` and `peers` what
-//! `src/grpc` does, `reporting` and `history` what `src/runtime/replica` does.
+//! `src/grpc` does, `reporting`, `history` and `lineage` what `src/runtime/replica`
+//! does.
 
 pub mod coordination;
 pub mod history;
+pub mod lineage;
 pub mod peers;
 pub mod reporting;
 pub mod requests;
@@ -30,6 +32,7 @@ use crate::api::LANES;
 use crate::clock::{Clock, MILLIS};
 use crate::compiler::SharedCompiler;
 use crate::gateway::wire::Wire;
+use lineage::Lineage;
 use peers::{Heard, Line, Outbox};
 use reporting::Report;
 use watches::Watch;
@@ -66,6 +69,8 @@ pub struct Process {
     pub engine: Delivery<SharedCompiler>,
     /// Rates of delivery.
     pub limits: Throttle,
+    /// Which history it reads, where the log may be replaced.
+    pub lineage: Option<Lineage>,
     /// Lists and watches.
     pub watches: [Watch; LANES],
     /// Open streams: gateway and number of its stream.

@@ -95,6 +95,7 @@ impl World<'_> {
             process.report.balance_at = now + BALANCE_EVERY;
             self.balance(slot);
         }
+        let ahead = self.slots[slot].wall_ahead;
         let Some(process) = &mut self.slots[slot].process else { return };
         let local = process.local(now);
         let woken = process.reporter.next_deadline().is_some_and(|due| due <= local);
@@ -110,8 +111,9 @@ impl World<'_> {
             .unwrap_or_default();
         process.applied.members(local, &members);
         let coordinator = &process.coordinator;
-        // Only tells people the time, and the product compares it with nothing.
-        let wall = wall(now);
+        // Only tells people the time: what else would follow from it, `statuses`
+        // finds.
+        let wall = wall(now, ahead);
         let round = Round {
             now: local,
             wall: &wall,
@@ -163,6 +165,10 @@ impl World<'_> {
         if self.witness.telling() {
             let words = format!("r{slot} writes the status of {} {}: {patched:?}", patch.kind, patch.key);
             self.witness.tell(now, || words);
+        }
+        if let Some(wrong) = patched.as_ref().ok().and_then(|patched| patched.misdated.as_ref()) {
+            let text = format!("r{slot} writes the status of {} {}: {wrong}", patch.kind, patch.key);
+            self.witness.broken(now, text);
         }
         let landed = patched.as_ref().ok().filter(|patched| patched.changed);
         self.stats.count(if landed.is_some() { Count::Statuses } else { Count::StatusesRefused });

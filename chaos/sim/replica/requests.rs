@@ -13,6 +13,7 @@ use flotilla_core::report::StatusPatch;
 use flotilla_core::time::Mono;
 use flotilla_observer::InstanceId;
 
+use super::lineage::{History, Question};
 use crate::api::{LEASES, MAP, Refusal};
 use crate::clock::{MILLIS, SECONDS};
 use crate::scenario::{End, Fault};
@@ -34,12 +35,16 @@ pub enum Ask {
     ReadMap,
     /// Write the map.
     WriteMap(MapWrite),
-    /// List what one watch is about; the number is the watch's.
+    /// List what one watch is about, or its first page; the number is the watch's.
     List(usize, u32),
+    /// The next page of a list: as of which revision, and how many objects came before.
+    Page(usize, u32, u64, usize),
     /// Open a watch from a revision.
     Watch(usize, u32, u64),
     /// Write a status: the reporter's round of giving up, who writes, and what.
     Patch(u32, Option<InstanceId>, Box<StatusPatch>),
+    /// About the history of the cluster.
+    History(Question),
     /// Replay deletions of a kind in (since, until].
     Replay(Kind, u64, u64),
 }
@@ -55,10 +60,12 @@ pub enum Found {
     Map(Option<Box<MapRecord>>, u64),
     /// The map that was written.
     MapWritten(Box<MapRecord>),
-    /// All objects of a kind.
-    Objects(Revision, Vec<RawObject>),
+    /// All objects of a kind, or the next of them; whether there are more.
+    Objects(Revision, Vec<RawObject>, bool),
     /// Deletions.
     Deletions(Vec<Tombstone>),
+    /// The Lease that names the history.
+    History(Option<History>),
     /// It is done.
     Done,
 }
@@ -99,9 +106,10 @@ impl Ask {
             | Ask::ListLeases
             | Ask::DeleteLease(..)
             | Ask::ReadMap
-            | Ask::WriteMap(_) => SECONDS,
+            | Ask::WriteMap(_)
+            | Ask::History(_) => SECONDS,
             Ask::List(lane, _) | Ask::Watch(lane, ..) if *lane >= LEASES => 5 * SECONDS,
-            Ask::List(..) | Ask::Watch(..) => 60 * SECONDS,
+            Ask::List(..) | Ask::Page(..) | Ask::Watch(..) => 60 * SECONDS,
             Ask::Patch(..) => 10 * SECONDS,
             Ask::Replay(..) => 12 * SECONDS,
         }
@@ -255,17 +263,32 @@ impl World<'_> {
                 let server = self.caches[cache];
                 let at =
                     (server.stale_until > now).then(|| self.revision_at(now.saturating_sub(server.stale_by)));
-                let (revision, objects) = self.api.list(Kind::ALL[*lane], &self.universe, at);
-                Ok(Found::Objects(revision, objects))
+                Ok(self.page(*lane, at, 0))
             }
-            Ask::Watch(_, _, revision) => {
-                if *revision < self.api.compacted {
+            // What a token goes on with must not be forgotten.
+            Ask::Page(_, _, revision, _)
+                if *revision < self.api.compacted || *revision > self.api.revision =>
+            {
+                Err(Refusal::Gone)
+            }
+            Ask::Page(lane, _, revision, from) => Ok(self.page(*lane, Some(*revision), *from)),
+            Ask::Watch(lane, _, revision) => {
+                if *lane < LEASES && *revision > self.api.revision {
+                    // The product asks for the newest before it watches: what is not
+                    // there yet it would wait for in silence.
+                    Err(Refusal::Behind(*revision))
+                } else if *revision < self.api.compacted {
                     Err(Refusal::Gone)
                 } else {
                     Ok(Found::Done)
                 }
             }
             Ask::Patch(_, writer, patch) => self.patch(slot, *writer, patch),
+            Ask::History(question) => Ok(Found::History(match question {
+                Question::Read => self.api.history(),
+                Question::Confirm(_) => Some(self.api.confirm_history()),
+                Question::Begin(at) => Some(self.api.begin_history(*at)?),
+            })),
             Ask::Replay(kind, since, until) => {
                 let server = self.caches[cache];
                 let shown = server.frozen_until <= now;
@@ -278,6 +301,19 @@ impl World<'_> {
         }
     }
 
+    /// A page of a list, as of the end of the log or of a revision.
+    fn page(&self, lane: usize, at: Option<u64>, from: usize) -> Found {
+        let (revision, mut objects) = self.api.list(Kind::ALL[lane], &self.universe, at);
+        let most = match self.weather().page {
+            0 => usize::MAX,
+            page => page as usize,
+        };
+        objects.drain(..from.min(objects.len()));
+        let more = objects.len() > most;
+        objects.truncate(most);
+        Found::Objects(revision, objects, more)
+    }
+
     /// A process gets an answer.
     pub(crate) fn replied(&mut self, slot: usize, reply: Reply) {
         let Reply { ask, sent_at, answer } = reply;
@@ -288,8 +324,11 @@ impl World<'_> {
             | Ask::DeleteLease(..)
             | Ask::ReadMap
             | Ask::WriteMap(_) => self.coordination_replied(slot, ask, sent_at, answer),
-            Ask::List(lane, number) => self.listed(slot, lane, number, sent_at, answer),
+            Ask::List(lane, number) | Ask::Page(lane, number, ..) => {
+                self.listed(slot, lane, number, sent_at, answer);
+            }
             Ask::Watch(lane, number, revision) => self.watch_opened(slot, lane, number, revision, answer),
+            Ask::History(question) => self.history_answered(slot, question, sent_at, answer),
             Ask::Patch(round, _, patch) => self.patch_replied(slot, round, &patch, answer),
             Ask::Replay(kind, since, until) => self.replayed(slot, kind, since, until, answer),
         }

@@ -133,7 +133,7 @@ impl World<'_> {
                     self.ask_peers(slot);
                 }
             }
-            Action::Notice(_) => {}
+            Action::Notice(notice) => self.noticed(slot, notice),
         }
     }
 

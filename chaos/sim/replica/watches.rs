@@ -5,9 +5,11 @@
 
 use flotilla_core::coordination::Event;
 use flotilla_core::ids::{Kind, Revision};
+use flotilla_core::object::RawObject;
 use flotilla_core::time::Mono;
 
 use super::coordination::{event_of, list_event};
+use super::lineage::Doubt;
 use super::requests::{Ask, Found};
 use crate::api::{Change, LANES, Refusal};
 use crate::clock::{MILLIS, SECONDS};
@@ -38,6 +40,10 @@ pub struct Watch {
     last: u64,
     /// Since the last list or opening.
     told: u64,
+    /// The highest revision that was told.
+    highest: u64,
+    /// The pages of a list that have come.
+    pages: Vec<RawObject>,
     failures: u32,
 }
 
@@ -66,6 +72,7 @@ impl World<'_> {
         watch.number += 1;
         watch.streaming = false;
         watch.pumping = false;
+        watch.pages.clear();
         let (number, resume) = (watch.number, watch.resume);
         // Connections are kept; rarely one goes to another API server.
         if self.slots[slot].dice.one_in(8) {
@@ -106,8 +113,21 @@ impl World<'_> {
         watch.told = 0;
         let revision = match answer {
             Err(refusal) => return self.watch_ended(slot, lane, Ended::Broken(refusal)),
-            Ok(Found::Objects(revision, objects)) => {
+            // The product looks before each round whether the server knows as much as
+            // was seen of it.
+            Ok(Found::Objects(revision, ..)) if process.lineage.is_some() && revision.0 < watch.highest => {
+                let seen = watch.highest;
+                return self.watch_ended(slot, lane, Ended::Broken(Refusal::Behind(seen)));
+            }
+            Ok(Found::Objects(revision, objects, more)) => {
+                watch.pages.extend(objects);
+                if more {
+                    let page = Ask::Page(lane, number, revision.0, watch.pages.len());
+                    return self.ask(slot, page);
+                }
                 watch.resume = Some(revision.0);
+                watch.highest = watch.highest.max(revision.0);
+                let objects = std::mem::take(&mut watch.pages);
                 process.engine.listed(Kind::ALL[lane], revision, objects);
                 self.set_timer(slot);
                 revision.0
@@ -231,6 +251,7 @@ impl World<'_> {
             }
             watch.position += 1;
             watch.resume = Some(entry.revision);
+            watch.highest = watch.highest.max(entry.revision);
             let revision = Revision(entry.revision);
             match &entry.change {
                 Change::Object(object) => process.engine.changed(object.clone()),
@@ -338,6 +359,9 @@ impl World<'_> {
         let pause = (first << watch.failures.min(10)).min(longest);
         let pause = self.slots[slot].dice.between(pause / 2, pause).max(if kinds { asked } else { 0 });
         self.queue.push(now + pause, Occurrence::Follow { slot, life, lane, number });
+        if let Ended::Broken(Refusal::Behind(seen)) = ended {
+            self.doubt(slot, Doubt::Behind(seen));
+        }
     }
 
     /// A tick of a replica's coordinator, when it is due.

@@ -80,7 +80,8 @@ impl World<'_> {
             .collect();
         let refused = match spec.flavour {
             Flavour::Good | Flavour::Invalid => Refused::Nowhere,
-            Flavour::Poison | Flavour::Undecodable => Refused::Everywhere,
+            Flavour::Poison => Refused::Everywhere,
+            Flavour::Undecodable => Refused::Silently,
             Flavour::Disputed => Refused::By(&picky),
         };
         let references: Vec<ObjectId> =

@@ -7,6 +7,9 @@ use crate::scenario::{End, Fault};
 
 use super::{Occurrence, World};
 
+/// In seconds.
+const DAY: i32 = 86_400;
+
 impl World<'_> {
     pub(super) fn fault(&mut self, fault: Fault) {
         let now = self.now;
@@ -48,6 +51,9 @@ impl World<'_> {
                 }
                 self.clock_changed(at);
             }
+            Fault::WallClock(at, ahead) => {
+                self.slots[slot(at)].wall_ahead = i64::from(ahead.clamp(-DAY, DAY));
+            }
             Fault::Cut(from, to, time) => self.cut(from, to, until(time)),
             Fault::LateRequests(at, time) => {
                 let late = &mut self.slots[slot(at)];
@@ -80,6 +86,8 @@ impl World<'_> {
                 let revision = self.api.revision;
                 self.api.compact(revision, &self.universe);
             }
+            Fault::Backup => self.backup = Some((self.api.backup(), self.written.clone())),
+            Fault::Restore(away) => self.restore(until(away)),
             Fault::GatewayRestart(at) if gateways > 0 => self.hop(gateway(at), true),
             Fault::GatewayHop(at) if gateways > 0 => self.hop(gateway(at), false),
             Fault::GatewayStalls(at, time) if gateways > 0 => self.stall(gateway(at), until(time)),

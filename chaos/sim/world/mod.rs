@@ -3,6 +3,7 @@
 mod acts;
 mod ending;
 mod faults;
+mod restore;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use flotilla_core::applied::AppliedView;
 use flotilla_core::breakage::Breakages;
 use flotilla_core::coordination::Identity;
 use flotilla_core::delivery::{Delivery, DeliveryConfig};
-use flotilla_core::ids::{GatewayId, Instance, MemberName, SessionId};
+use flotilla_core::ids::{Frontier, GatewayId, Instance, MemberName, SessionId};
 use flotilla_core::report::{Reporter, StatusPatch};
 use flotilla_observer::{Bounds, Event as Seen, Subject};
 
-use crate::api::Api;
 use crate::api::cache::Cache;
+use crate::api::{Api, Backup};
 use crate::clock::{Clock, MILLIS, SECONDS};
 use crate::compiler::SharedCompiler;
 use crate::dice::{Dice, Stream};
@@ -30,7 +31,7 @@ use crate::replica::requests::{Reply, Request};
 use crate::replica::serving::Acks;
 use crate::replica::weighing::Weighing;
 use crate::replica::{Acts, Process, Shown, Throttle, View, coordination, reporting};
-use crate::scenario::{Scenario, Weather};
+use crate::scenario::{Fault, Scenario, Weather, What};
 use crate::statistics::{Count, Statistics};
 use crate::universe::{Spec, Universe};
 use crate::witness::{Broken, Story, Witness};
@@ -71,6 +72,10 @@ pub(crate) enum Occurrence {
     Drained { slot: usize, life: u32 },
     /// A process measures what its namespaces weigh.
     Weigh { slot: usize, life: u32 },
+    /// It is time to look at the history.
+    LookAtHistory { slot: usize, life: u32 },
+    /// A gateway was ahead of a process a while ago.
+    Ahead { slot: usize, life: u32, ahead: Box<(GatewayId, Frontier)> },
     /// The peers have answered a question for history.
     PeersAnswered { slot: usize, life: u32 },
     /// A replica dials another one.
@@ -138,6 +143,8 @@ pub(crate) struct Slot {
     pub starting: bool,
     /// When its clock last jumped.
     pub jumped: u64,
+    /// Seconds that its machine's wall clock is ahead of true time.
+    pub wall_ahead: i64,
 }
 
 /// How a run went.
@@ -169,6 +176,12 @@ pub struct World<'a> {
     /// Faults have ended.
     pub(crate) calm: bool,
     pub(crate) sessions: u64,
+    /// Whether the log may be replaced in this world, and up to which process those
+    /// are that began before it last was.
+    replaceable: bool,
+    pub(crate) old_lives: u32,
+    /// The last backup, with what tenants had written by then.
+    backup: Option<(Backup, Vec<Option<(u32, Spec)>>)>,
     compiler: SharedCompiler,
     breakage: Breakages,
     lives: u32,
@@ -176,7 +189,7 @@ pub struct World<'a> {
     impaired: BTreeMap<SubjectKey, u32>,
     healings: u32,
     /// By place: what tenants last wrote.
-    written: Vec<Option<(u32, Spec)>>,
+    pub(crate) written: Vec<Option<(u32, Spec)>>,
     ended: bool,
     /// Looks in a row that found everything equal.
     equal: u32,
@@ -218,6 +231,7 @@ impl<'a> World<'a> {
             crash_at_write: None,
             starting: true,
             jumped: 0,
+            wall_ahead: 0,
         };
         let slots: Vec<Slot> = (0..usize::from(shape.replicas.clamp(1, 32))).map(slot).collect();
         let clients: Vec<Client> = shape
@@ -246,6 +260,12 @@ impl<'a> World<'a> {
             stats: Statistics::of_one_run(),
             calm: false,
             sessions: 0,
+            replaceable: scenario
+                .plan
+                .iter()
+                .any(|planned| matches!(planned.what, What::Fault(Fault::Restore(_)))),
+            old_lives: 0,
+            backup: None,
             compiler: SharedCompiler::default(),
             breakage: Breakages::default(),
             lives: 0,
@@ -368,6 +388,10 @@ impl<'a> World<'a> {
         if self.slots[slot].process.is_some() {
             return;
         }
+        let lineage = if self.replaceable { self.begin_lineage(slot) } else { None };
+        if self.replaceable && lineage.is_none() {
+            return self.start_later(slot, SECONDS);
+        }
         self.lives += 1;
         let life = self.lives;
         let member = MemberName::from(format!("r{slot}"));
@@ -393,6 +417,11 @@ impl<'a> World<'a> {
             breakage: self.breakage,
             ..DeliveryConfig::avapigw("0badcafe")
         };
+        let config = match &lineage {
+            Some(lineage) => DeliveryConfig { incarnation: lineage.name().into(), ..config },
+            None => config,
+        };
+        let looks = lineage.is_some();
         let replicas = self.slots.len();
         let process = Process {
             life,
@@ -408,6 +437,7 @@ impl<'a> World<'a> {
             acts: Acts { on: vec![false; self.universe.namespaces().len()], ..Acts::default() },
             engine: Delivery::new(config, self.compiler.clone()),
             limits: Throttle::new(weather.batch_every_ms, self.clients.len()),
+            lineage,
             watches: Default::default(),
             streams: BTreeMap::new(),
             wires: VecDeque::new(),
@@ -425,6 +455,9 @@ impl<'a> World<'a> {
         self.witness.tell(now, || format!("r{slot}/{life} starts"));
         self.follow_all(slot);
         self.queue.push(now, Occurrence::Weigh { slot, life });
+        if looks {
+            self.queue.push(now + SECONDS, Occurrence::LookAtHistory { slot, life });
+        }
         self.coordinate(slot, flotilla_core::coordination::Event::Tick);
     }
 
@@ -436,7 +469,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn end_process(&mut self, slot: usize, back: u32) {
+    pub(crate) fn end_process(&mut self, slot: usize, back: u32) {
         let now = self.now;
         let Some(process) = self.slots[slot].process.take() else { return };
         self.witness.tell(now, || format!("{} ends", process.instance));
@@ -513,6 +546,11 @@ impl<'a> World<'a> {
             Occurrence::Patch { slot, round, patch, .. } => self.start_patch(slot, round, patch),
             Occurrence::Drained { slot, .. } => self.finished(slot),
             Occurrence::Weigh { slot, .. } => self.weigh(slot),
+            Occurrence::LookAtHistory { slot, .. } => self.look_at_history(slot),
+            Occurrence::Ahead { slot, ahead, .. } => {
+                let (gateway, high) = *ahead;
+                self.still_ahead(slot, gateway, high);
+            }
             Occurrence::PeersAnswered { slot, .. } => self.peers_answered(slot),
             Occurrence::Dial { slot, other, number, .. } => self.dial_now(slot, other, number),
             Occurrence::Dialled { slot, other, number, .. } => self.dialled(slot, other, number),
@@ -613,6 +651,8 @@ impl Occurrence {
             | Occurrence::Drained { slot, life }
             | Occurrence::Weigh { slot, life }
             | Occurrence::PeersAnswered { slot, life }
+            | Occurrence::LookAtHistory { slot, life }
+            | Occurrence::Ahead { slot, life, .. }
             | Occurrence::Dial { slot, life, .. }
             | Occurrence::Dialled { slot, life, .. }
             | Occurrence::Speak { slot, life, .. }
@@ -666,6 +706,8 @@ impl Occurrence {
             Occurrence::Beats { slot, life, .. } => number(197, *slot, *life),
             Occurrence::Recovered(subject, n) => number(198, key(*subject).1 as usize, *n),
             Occurrence::Weigh { slot, life } => number(201, *slot, *life),
+            Occurrence::LookAtHistory { slot, life } => number(202, *slot, *life),
+            Occurrence::Ahead { slot, life, .. } => number(203, *slot, *life),
             Occurrence::Heal => number(199, 0, 0),
             Occurrence::Look => number(200, 0, 0),
         }

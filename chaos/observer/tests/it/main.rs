@@ -4,4 +4,5 @@ mod acting;
 mod fleet;
 mod gateways;
 mod limits;
+mod restored;
 mod settled;

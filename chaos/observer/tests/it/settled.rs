@@ -133,6 +133,19 @@ fn statuses_say_what_is_true() {
 }
 
 #[test]
+fn what_is_left_out_in_silence_may_be_counted_and_is_not_overlooked() {
+    let silent = Spec { refused: Refused::Silently, ..PLAIN };
+    check(silent, false, Some((1, Ready::True { gateways: 1 })), true);
+    check(silent, false, Some((1, Ready::Rejected { applied: 0, gateways: 1 })), true);
+    check(silent, false, Some((1, Ready::True { gateways: 2 })), false);
+    check(silent, false, Some((1, Ready::Progress { applied: 0, gateways: 1 })), false);
+    check(Spec { generation: 2, ..silent }, false, Some((1, Ready::True { gateways: 1 })), false);
+    check(silent, false, None, false);
+    let loud = Spec { refused: Refused::Everywhere, ..PLAIN };
+    check(loud, false, Some((1, Ready::True { gateways: 1 })), false);
+}
+
+#[test]
 fn the_status_of_an_object_does_not_speak_for_the_next_one() {
     let mut fleet = settled();
     let route = fleet.route("web");
