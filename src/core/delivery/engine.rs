@@ -111,6 +111,8 @@ pub(super) struct Engine {
     /// When the last question was asked whose answer said that our history is
     /// still the cluster's.
     pub confirmed: Option<Mono>,
+    /// When it is to be asked again for sessions that wait for that.
+    pub doubt_at: Mono,
     pub slots: Slot,
     pub batch_ids: u64,
 }
@@ -139,6 +141,7 @@ impl Engine {
             untidy: false,
             draining: false,
             confirmed: None,
+            doubt_at: Mono::default(),
             slots: 0,
             batch_ids: 0,
             config,

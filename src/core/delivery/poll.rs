@@ -20,11 +20,14 @@ use crate::ids::{Frontier, Kind, ObjectKey};
 use crate::object::Resource;
 use crate::store::{Mark, Totals};
 use crate::time::Mono;
+use crate::version::Version;
 
 /// How often it is said again that a gateway is ahead of us.
 const WARN_AGAIN: Duration = Duration::from_secs(60);
 /// When history is asked for again that was never answered.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// When it is asked again whether our history is still the cluster's.
+pub(super) const DOUBT_AGAIN: Duration = Duration::from_secs(5);
 /// Empty messages whose late acknowledgements are still recognised.
 const HEARTBEATS: usize = 4;
 
@@ -121,7 +124,7 @@ impl Engine {
         }
         if let Some(asked) = session.doubted {
             if self.confirmed.is_none_or(|confirmed| confirmed <= asked) {
-                return Verdict::Watch(None);
+                return Verdict::Watch(Some(self.doubt_again(now, session)));
             }
             session.doubted = None;
         }
@@ -164,6 +167,18 @@ impl Engine {
             && session.sequence > 0
             && session.behind_since.is_none()
             && !session.full_required
+    }
+
+    /// Whoever was to find out which history it is now may have had no answer: that
+    /// is asked again, once for all who wait.
+    fn doubt_again(&mut self, now: Mono, session: &Session) -> Mono {
+        if now >= self.doubt_at {
+            self.doubt_at = now + DOUBT_AGAIN;
+            if let Ok(Version { incarnation, .. }) = session.told.parse() {
+                self.notice(Notice::OtherHistory { gateway: session.gateway.clone(), incarnation });
+            }
+        }
+        self.doubt_at
     }
 
     fn warn_ahead(&mut self, now: Mono, session: &mut Session) -> Mono {

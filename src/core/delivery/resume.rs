@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::engine::{Engine, Registration};
+use super::poll::DOUBT_AGAIN;
 use super::position::{Base, Position, ScopeInfo};
 use super::session::{Origin, Rejected, Session};
 use super::{Connect, EndReason, Notice, Tombstone};
@@ -49,6 +50,7 @@ impl Engine {
         if let Some(Version { incarnation, .. }) = &other {
             let (gateway, incarnation) = (gateway.clone(), incarnation.clone());
             self.notice(Notice::OtherHistory { gateway, incarnation });
+            self.doubt_at = self.doubt_at.max(now + DOUBT_AGAIN);
         }
         if let Some(reason) = doubt {
             self.notice(Notice::NotResumable { gateway: gateway.clone(), reason });

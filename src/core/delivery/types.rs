@@ -165,7 +165,8 @@ pub enum Notice {
         high: Frontier,
     },
     /// A gateway's version is of another history: nothing is sent to it until
-    /// this replica's is confirmed (see [`super::Delivery::confirmed`]).
+    /// this replica's is confirmed (see [`super::Delivery::confirmed`]). Said
+    /// again every few seconds for as long as one waits.
     OtherHistory {
         /// The gateway.
         gateway: GatewayId,

@@ -266,6 +266,29 @@ fn a_version_of_another_history_waits_until_ours_is_confirmed() {
 }
 
 #[test]
+fn an_unanswered_question_about_the_history_is_asked_again_once_for_all_who_wait() {
+    let mut bench = away();
+    for gateway in ["g", "h"] {
+        bench.gateway(gateway).version = other_history(&bench);
+        bench.connect(gateway);
+    }
+    let asked = |bench: &mut Bench| {
+        let told = std::mem::take(&mut bench.notices).into_iter();
+        told.filter(|one| matches!(one, Notice::OtherHistory { .. })).count()
+    };
+    bench.settle();
+    assert_eq!(asked(&mut bench), 2);
+    // Its answer was lost. They live on, and are not forgotten.
+    assert!(bench.settle_for(Duration::from_secs(21)).is_empty());
+    assert_eq!(asked(&mut bench), 4);
+    bench.delivery.confirmed(bench.now);
+    bench.settle_for(GUARD);
+    bench.assert_equal("g");
+    bench.assert_equal("h");
+    assert_eq!(asked(&mut bench), 0);
+}
+
+#[test]
 fn whoever_is_proven_to_be_beyond_the_log_is_synchronised_fully() {
     let mut bench = away();
     let mut beyond = version_of(&bench);
