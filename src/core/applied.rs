@@ -70,13 +70,15 @@ impl Census {
 struct Told {
     table: Arc<AppliedTable>,
     census: Census,
+    /// A map has listed its member.
+    listed: bool,
 }
 
 /// The tables of all replicas, keyed by member. A member tells its table once
 /// and then only when it changes, so one that comes before the ShardMap lists
-/// the member is kept, and so is one of a member that has just left: its stream
-/// may still be there when it is back. It counts while the map lists its
-/// member, and goes when the connection is lost.
+/// the member is kept. It counts from the map that lists its member until the
+/// connection is lost: whoever was told to end leaves the map at once and serves
+/// its gateways for seconds more, and they may still lack what others have.
 #[derive(Debug, Default)]
 pub struct AppliedView {
     /// Moves with every change of what counts.
@@ -98,7 +100,9 @@ impl AppliedView {
         if self.tables.get(member).is_none_or(|told| told.table != table) {
             self.version += 1;
             let census = Census::of(&table);
-            self.tables.insert(member.clone(), Told { table, census });
+            let before = self.tables.get(member).is_some_and(|told| told.listed);
+            let listed = before || self.members.contains(member);
+            self.tables.insert(member.clone(), Told { table, census, listed });
         }
     }
 
@@ -119,8 +123,9 @@ impl AppliedView {
         }
     }
 
-    /// The members of the newest map: tables of others do not count, tables
-    /// that are not here yet are waited for.
+    /// The members of the newest map: tables that are not here yet are waited for,
+    /// those of members that are not listed any more only count as long as they
+    /// come.
     pub fn members(&mut self, now: Mono, members: &[MemberName]) {
         let members_now: BTreeSet<MemberName> = members.iter().cloned().collect();
         if self.members != members_now {
@@ -137,8 +142,11 @@ impl AppliedView {
             keep
         });
         for member in members {
-            if !self.tables.contains_key(member) {
-                self.missing.entry(member.clone()).or_insert(now);
+            match self.tables.get_mut(member) {
+                Some(told) => told.listed = true,
+                None => {
+                    self.missing.entry(member.clone()).or_insert(now);
+                }
             }
         }
     }
@@ -155,7 +163,7 @@ impl AppliedView {
 
     /// The tables that count.
     fn counted(&self) -> impl Iterator<Item = (&MemberName, &Told)> {
-        self.tables.iter().filter(|(member, _)| self.members.is_empty() || self.members.contains(*member))
+        self.tables.iter().filter(|(_, told)| self.members.is_empty() || told.listed)
     }
 
     /// When the tables count as complete: `Some(now)` or earlier when no
@@ -408,10 +416,26 @@ mod tests {
         assert!(view.is_complete());
         assert_eq!(reach(&view, 10), (5, 5));
         view.members(now, &["a".into()]);
-        assert_eq!(reach(&view, 10), (3, 3));
         view.lost(now, &"b".into());
+        assert_eq!(reach(&view, 10), (3, 3));
         view.members(now, &["a".into(), "b".into()]);
         assert!(!view.is_complete(), "what was lost has to be told again");
+        assert_eq!(reach(&view, 10), (3, 3));
+    }
+
+    #[test]
+    fn a_member_that_has_left_the_map_counts_until_its_connection_is_lost() {
+        let mut view = AppliedView::default();
+        let now = Mono(1_000_000_000);
+        view.members(now, &["a".into(), "b".into()]);
+        view.set(&"a".into(), table(vec![row(10, 3)]));
+        view.set(&"b".into(), table(vec![row(9, 2)]));
+        view.members(now, &["a".into()]);
+        assert_eq!(reach(&view, 10), (3, 5), "its gateways are still there");
+        view.set(&"b".into(), table(vec![row(10, 1)]));
+        assert_eq!(reach(&view, 10), (4, 4), "and go on, and go away");
+        assert!(view.is_complete());
+        view.lost(now, &"b".into());
         assert_eq!(reach(&view, 10), (3, 3));
     }
 

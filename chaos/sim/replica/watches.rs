@@ -164,7 +164,7 @@ impl World<'_> {
         watch.told = 0;
         // What it was to start from may have been forgotten since the server said yes.
         let forgotten = revision < self.api.compacted;
-        if let Err(refusal) = answer.and_then(|_| if forgotten { Err(Refusal::Gone) } else { Ok(()) }) {
+        if let Err(refusal) = answer.and(if forgotten { Err(Refusal::Gone) } else { Ok(()) }) {
             return self.watch_ended(slot, lane, Ended::Broken(refusal));
         }
         watch.streaming = true;

@@ -181,7 +181,7 @@ pub struct World<'a> {
     replaceable: bool,
     pub(crate) old_lives: u32,
     /// The last backup, with what tenants had written by then.
-    backup: Option<(Backup, Vec<Option<(u32, Spec)>>)>,
+    backup: Option<(Backup, Contents)>,
     compiler: SharedCompiler,
     breakage: Breakages,
     lives: u32,
@@ -189,11 +189,14 @@ pub struct World<'a> {
     impaired: BTreeMap<SubjectKey, u32>,
     healings: u32,
     /// By place: what tenants last wrote.
-    pub(crate) written: Vec<Option<(u32, Spec)>>,
+    pub(crate) written: Contents,
     ended: bool,
     /// Looks in a row that found everything equal.
     equal: u32,
 }
+
+/// By place: the content that tenants last wrote, and what was special about it.
+type Contents = Vec<Option<(u32, Spec)>>;
 
 /// [`Subject`] as a key.
 type SubjectKey = (u8, u32);
