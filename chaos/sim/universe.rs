@@ -210,7 +210,7 @@ mod tests {
             spec: universe.spec(place, content, spec),
             status: Bytes::new(),
         };
-        let compiled = AvapigwCompiler.compile(&object, &|_, _| exists).outcome.ok()?;
+        let compiled = AvapigwCompiler::default().compile(&object, &|_, _| exists).outcome.ok()?;
         universe.read(object.kind, &object.key, &compiled.spec_json)
     }
 

@@ -59,7 +59,7 @@ pub async fn run(
     let config = PeersConfig { dial: dial(), ..PeersConfig::new(identity, instance.clone(), client_tls) };
     let PeersParts { peers, task: peers_task, service: peer_service, events } =
         Peers::parts(config, listed, delivery.history_source(), metrics.clone(), cancel.clone());
-    let engine = Engine::new(config_of(&cluster), AvapigwCompiler);
+    let engine = Engine::new(config_of(&cluster), AvapigwCompiler::default());
     let (delivery_task, outputs) =
         DeliveryTask::new(engine, Box::new(Unlimited), inbox, clock, Some(peers.clone()), metrics.clone());
     tokio::spawn(delivery_task.run(cancel.clone()));

@@ -201,7 +201,7 @@ impl World {
         // A fleet that is applied at once: what is measured is not its pace.
         let config = DeliveryConfig { duty_cycle: 1.0, ..DeliveryConfig::avapigw("0000c1a5") };
         for number in 0..count {
-            let mut engine = Delivery::new(config.clone(), AvapigwCompiler);
+            let mut engine = Delivery::new(config.clone(), AvapigwCompiler::default());
             for kind in Kind::ALL {
                 let objects = if kind == Kind::ApiRoute { self.objects.clone() } else { Vec::new() };
                 engine.listed(kind, Revision(self.revision), objects);

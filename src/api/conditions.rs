@@ -83,6 +83,8 @@ pub enum Reason {
     DeleteFailed,
     /// No gateway asks for this namespace or kind (Ready).
     NotServed,
+    /// Another object claims the same and comes first (Valid, Ready).
+    Conflict,
 }
 
 macro_rules! named {
@@ -109,7 +111,7 @@ named!(ConditionType: Ready, Valid, Healthy);
 named!(ConditionStatus: True, False, Unknown);
 named!(
     Reason: Reconciled, ReconcileFailed, ValidationPassed, ValidationFailed, HealthCheckOK, HealthCheckFailed,
-    Applied, ApplyFailed, Applying, NoGateways, Deleted, DeleteFailed, NotServed,
+    Applied, ApplyFailed, Applying, NoGateways, Deleted, DeleteFailed, NotServed, Conflict,
 );
 
 /// What is to be said in one condition.
@@ -227,7 +229,7 @@ mod tests {
         assert_eq!(
             words.join(" "),
             "Reconciled ReconcileFailed ValidationPassed ValidationFailed HealthCheckOK HealthCheckFailed Applied \
-             ApplyFailed Applying NoGateways Deleted DeleteFailed NotServed"
+             ApplyFailed Applying NoGateways Deleted DeleteFailed NotServed Conflict"
         );
         assert_eq!(ConditionType::ALL.len() + ConditionStatus::ALL.len(), 6);
     }

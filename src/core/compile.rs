@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::claims::Claim;
 use crate::ids::{Kind, ObjectKey};
 use crate::object::RawObject;
 
@@ -15,6 +16,12 @@ pub trait Compiler: Send {
     /// of that kind and key is in the store; every question asked of it must
     /// be listed in [`Compilation::references`].
     fn compile(&self, object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation;
+
+    /// Whether an object's status says that another one keeps it from being
+    /// delivered ([`Fault::Conflict`]): what was said before we began to read.
+    fn was_withheld(&self, _object: &RawObject) -> bool {
+        false
+    }
 }
 
 /// What an object compiles to.
@@ -24,6 +31,12 @@ pub struct Compilation {
     pub outcome: Result<Compiled, Invalid>,
     /// Objects whose existence the outcome depends on, found or not.
     pub references: Vec<(Kind, ObjectKey)>,
+    /// What the object claims for itself: it is delivered only while nobody who
+    /// comes before it claims the same. Must follow from the object alone, and
+    /// counts only while there is something to deliver. Claims of different kinds
+    /// should not meet: kinds are read at their own pace, so an object might be
+    /// taken away for a conflict that there was at no time.
+    pub claims: Vec<Claim>,
 }
 
 /// A successful compilation.
@@ -35,11 +48,22 @@ pub struct Compiled {
     pub rank: u8,
 }
 
+/// Whose fault it is that an object is not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its own: the spec cannot be used.
+    Spec,
+    /// That of another object, which claims the same and comes first.
+    Conflict,
+}
+
 /// Why an object that passed the schema cannot be delivered: shown in its
 /// status.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}; {remedy}")]
 pub struct Invalid {
+    /// Whose fault it is.
+    pub fault: Fault,
     /// Path of the field, for example `spec.match[0].uri.regex`.
     pub field: String,
     /// What is wrong with it.

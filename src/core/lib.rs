@@ -10,6 +10,7 @@ pub mod applied;
 pub mod backoff;
 pub mod balance;
 pub mod breakage;
+pub mod claims;
 pub mod compile;
 pub mod coordination;
 pub mod delivery;

@@ -8,6 +8,7 @@ mod api_errors;
 mod chart;
 mod cli;
 mod cold_start;
+mod conflict;
 mod demo;
 mod fencing;
 mod fleet;

@@ -21,7 +21,7 @@ pub struct Verbatim;
 impl Compiler for Verbatim {
     fn compile(&self, object: &RawObject, _exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation {
         let compiled = Compiled { spec_json: object.spec.clone(), rank: 0 };
-        Compilation { outcome: Ok(compiled), references: Vec::new() }
+        Compilation { outcome: Ok(compiled), references: Vec::new(), claims: Vec::new() }
     }
 }
 

@@ -11,24 +11,35 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_api::avapigw::Kind as ApiKind;
 use flotilla_api::validation::{DestinationHost, inspect};
-use flotilla_core::compile::{Compilation, Compiled, Compiler, Invalid};
+use flotilla_core::compile::{Compilation, Compiled, Compiler, Fault, Invalid};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
+
+use crate::conflicts::{Scope, claims};
+use crate::status::withheld;
 
 /// Rank of a route that catches everything: after all others.
 const LAST: u8 = 1;
 
 /// The compiler of this family.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct AvapigwCompiler;
+pub struct AvapigwCompiler {
+    /// Whose claims meet.
+    pub scope: Scope,
+}
 
 impl Compiler for AvapigwCompiler {
     fn compile(&self, object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation {
         let inspected = match inspect(api_kind(object.kind), &object.spec) {
             Ok(inspected) => inspected,
             Err(error) => {
-                let invalid = Invalid { field: error.field, problem: error.problem, remedy: error.remedy };
-                return Compilation { outcome: Err(invalid), references: Vec::new() };
+                let invalid = Invalid {
+                    fault: Fault::Spec,
+                    field: error.field,
+                    problem: error.problem,
+                    remedy: error.remedy,
+                };
+                return Compilation { outcome: Err(invalid), references: Vec::new(), claims: Vec::new() };
             }
         };
         let mut references = Vec::new();
@@ -45,7 +56,14 @@ impl Compiler for AvapigwCompiler {
         }
         let outcome = splice(object, &replacements)
             .map(|spec_json| Compiled { spec_json, rank: if inspected.catch_all { LAST } else { 0 } });
-        Compilation { outcome, references }
+        // Backends are not taken from each other: routes lead to them, and one endpoint
+        // under two kinds works.
+        let claims = if object.kind.is_route() { claims(object, self.scope) } else { Vec::new() };
+        Compilation { outcome, references, claims }
+    }
+
+    fn was_withheld(&self, object: &RawObject) -> bool {
+        withheld(&object.status)
     }
 }
 
@@ -78,6 +96,7 @@ fn backend_key(object: &RawObject, destination: &DestinationHost<'_>) -> Option<
 fn splice(object: &RawObject, replacements: &[(std::ops::Range<usize>, String)]) -> Result<Bytes, Invalid> {
     let spec = &object.spec;
     let not_an_object = || Invalid {
+        fault: Fault::Spec,
         field: "spec".to_owned(),
         problem: "is no JSON object".to_owned(),
         remedy: "give the spec as a map of fields".to_owned(),
@@ -133,7 +152,7 @@ mod tests {
 
     fn compile(kind: Kind, spec: &str, existing: &[&str]) -> Compilation {
         let exists = |_: Kind, key: &ObjectKey| existing.contains(&key.to_string().as_str());
-        AvapigwCompiler.compile(&object(kind, spec), &exists)
+        AvapigwCompiler::default().compile(&object(kind, spec), &exists)
     }
 
     fn text(compilation: &Compilation) -> &str {
@@ -192,6 +211,19 @@ mod tests {
         let invalid = compile(Kind::ApiRoute, spec, &[]).outcome.unwrap_err();
         assert_eq!(invalid.field, "spec.match[0].uri.regex");
         assert!(!invalid.problem.is_empty() && !invalid.remedy.is_empty());
+    }
+
+    #[test]
+    fn routes_claim_their_matches_and_backends_nothing() {
+        let route = r#"{"match":[{"uri":{"prefix":"/a"}},{"uri":{"exact":"/b"},"methods":["GET"]}],
+            "route":[{"destination":{"host":"x","port":1}}]}"#;
+        let claims = compile(Kind::ApiRoute, route, &[]).claims;
+        let said: Vec<_> = claims.iter().map(|one| (&*one.field, &*one.words)).collect();
+        assert_eq!(said, [("spec.match[0]", "uri prefix /a"), ("spec.match[1]", "uri exact /b")]);
+        let backend = r#"{"hosts":[{"address":"x","port":1}]}"#;
+        assert!(compile(Kind::Backend, backend, &[]).claims.is_empty());
+        let invalid = r#"{"match":[{"uri":{"regex":"("}}],"route":[{"destination":{"host":"x","port":1}}]}"#;
+        assert!(compile(Kind::ApiRoute, invalid, &[]).claims.is_empty());
     }
 
     #[test]

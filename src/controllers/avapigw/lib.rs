@@ -9,8 +9,10 @@ mod admission;
 mod compile;
 mod conflicts;
 mod status;
+mod whole;
 
 pub use admission::{References, Refusal, Verdict, judge, kind_of_path};
 pub use compile::AvapigwCompiler;
 pub use conflicts::{Conflict, Conflicts, Scope};
 pub use status::AvapigwStatus;
+pub use whole::compile_all;

@@ -12,6 +12,7 @@
 
 use flotilla_api::conditions::{Condition, ConditionStatus, ConditionType, Reason, Statement, set_condition};
 use flotilla_core::applied::Reach;
+use flotilla_core::compile::{Fault, Invalid};
 use flotilla_core::ids::Epoch;
 use flotilla_core::object::RawObject;
 use flotilla_core::report::{Finality, PlannedStatus, StatusPlanner, Validity};
@@ -109,6 +110,25 @@ impl StatusPlanner for AvapigwStatus {
     }
 }
 
+/// Whether a status says that another object keeps this one from being delivered.
+pub(crate) fn withheld(status: &[u8]) -> bool {
+    let word = Reason::Conflict.as_str().as_bytes();
+    // Hardly any says so, and looking for a word is cheaper than reading.
+    let said = status.windows(word.len()).any(|window| window == word);
+    said && serde_json::from_slice::<Known>(status).is_ok_and(|known| {
+        let valid = known.conditions.iter().find(|one| one.type_ == ConditionType::Valid.as_str());
+        valid.is_some_and(|one| one.reason == Reason::Conflict.as_str())
+    })
+}
+
+/// Why something that is invalid is so, for programs.
+fn reason(invalid: &Invalid) -> Reason {
+    match invalid.fault {
+        Fault::Spec => Reason::ValidationFailed,
+        Fault::Conflict => Reason::Conflict,
+    }
+}
+
 /// All fields of a status that are ours.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -170,7 +190,7 @@ fn ready(object: &RawObject, validity: Validity<'_>, reach: &Reach) -> (Statemen
     let noun = if object.kind.is_route() { "Route" } else { "Backend" };
     if let Validity::Invalid(invalid) = validity {
         let message = format!("{noun} is not delivered: {invalid}");
-        return (say(ConditionStatus::False, Reason::ValidationFailed, message), Finality::Final);
+        return (say(ConditionStatus::False, reason(invalid), message), Finality::Final);
     }
     if reach.gateways == 0 && reach.connected > 0 {
         let message = "No connected gateway asks for this namespace and kind".to_owned();
@@ -212,9 +232,7 @@ fn valid(object: &RawObject, validity: Validity<'_>) -> Statement {
         Validity::Valid => {
             say(ConditionStatus::True, Reason::ValidationPassed, "The spec is valid".to_owned())
         }
-        Validity::Invalid(invalid) => {
-            say(ConditionStatus::False, Reason::ValidationFailed, invalid.to_string())
-        }
+        Validity::Invalid(invalid) => say(ConditionStatus::False, reason(invalid), invalid.to_string()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::claims::{Claim, Holder};
 use crate::compile::Invalid;
 use crate::ids::{Frontier, Kind, ObjectKey, Revision};
 use crate::object::{RawObject, Resource};
@@ -68,6 +69,11 @@ pub(crate) struct Entry {
     pub outcome: Result<Arc<Resource>, Invalid>,
     /// Whose existence the outcome depends on.
     pub references: Vec<(Kind, ObjectKey)>,
+    /// What it claims, and as whom: the same is in the store's claims.
+    pub claims: Option<(Holder, Vec<Claim>)>,
+    /// Another object's change of this kind at this revision was the last that
+    /// let it be delivered, by leaving to it what both claimed.
+    pub healed: Option<(Kind, Revision)>,
     /// Names the outcome.
     pub mark: Mark,
     /// For each kind the last revision at which a change of it changed the

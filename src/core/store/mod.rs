@@ -7,6 +7,7 @@
 //! index by revision, so that a difference costs as much as there are changes
 //! in it and nothing per object.
 
+mod contest;
 mod entry;
 mod news;
 mod outcome;
@@ -21,6 +22,7 @@ pub(crate) use entry::{Born, Entry, Mark, Stamp};
 pub(crate) use tombstones::Grave;
 
 use crate::breakage::{Breakage, Breakages};
+use crate::claims::Claims;
 use crate::compile::Compiler;
 use crate::delivery::{Scope, Tombstone};
 use crate::ids::{Frontier, Kind, ObjectKey, Revision};
@@ -65,6 +67,8 @@ pub struct Store {
     /// Referenced object → objects whose outcome depends on its existence;
     /// kept equal to the entries' `references`.
     dependents: BTreeMap<(Kind, ObjectKey), BTreeSet<(Kind, ObjectKey)>>,
+    /// What objects claim; kept equal to the entries' `claims`.
+    claims: Claims,
     /// Which entries have a `previous`, by what replaced it.
     previous: BTreeSet<(Kind, Revision, Kind, ObjectKey)>,
     /// Live objects whose status changed after their content, by the revision
@@ -106,6 +110,7 @@ impl Store {
             frontier: Frontier::default(),
             news: News::default(),
             dependents: BTreeMap::new(),
+            claims: Claims::default(),
             previous: BTreeSet::new(),
             restated: BTreeSet::new(),
             totals: BTreeMap::new(),
@@ -157,7 +162,7 @@ impl Store {
         compiler: &dyn Compiler,
         kind: Kind,
         revision: Revision,
-        objects: Vec<RawObject>,
+        mut objects: Vec<RawObject>,
     ) -> Listed {
         let seen = self.frontier.get(kind);
         if revision < seen && !self.breakage.is(Breakage::StaleListTaken) {
@@ -173,6 +178,8 @@ impl Store {
             state.tombstones.skipped(seen, revision);
         }
         let mut gone: BTreeSet<ObjectKey> = state.entries.keys().cloned().collect();
+        // Winners before losers, so that nobody loses who had only just won.
+        objects.sort_by(|one, other| (&one.created, &one.key).cmp(&(&other.created, &other.key)));
         for object in objects {
             gone.remove(&object.key);
             self.events.advance(kind, object.revision);
@@ -184,6 +191,7 @@ impl Store {
         for key in gone {
             self.remove(compiler, kind, &key, revision, false);
         }
+        self.recall(compiler, kind, revision);
         Listed::Taken
     }
 
@@ -233,6 +241,10 @@ impl Store {
             // our frontier may have been before, too: who answers knows of the last
             // deletion only. That it is absent here is certain.
             let revision = revision.min(self.frontier.get(kind));
+            if revision > since && self.entry(buried, &key).is_some() {
+                // What it lived through, we may not have seen.
+                self.note(buried, &key, kind, revision);
+            }
             let state = &self.kinds[kind.index()];
             let known = state.tombstones.get(&key).is_some_and(|grave| grave.revision >= revision);
             if buried != kind || revision <= since || known || state.entries.contains_key(&key) {
@@ -247,8 +259,8 @@ impl Store {
         true
     }
 
-    /// Deletions of a kind above a revision, up to the frontier; `None` when
-    /// not all of them are known.
+    /// Deletions of a kind above a revision, up to the frontier, and what changes of
+    /// the kind let be delivered since; `None` when not all of them are known.
     pub fn tombstones(&self, kind: Kind, since: Revision) -> Option<Vec<Tombstone>> {
         let state = &self.kinds[kind.index()];
         if !state.listed {
@@ -260,8 +272,8 @@ impl Store {
             let absent_from = entry.born.as_ref()?.absent_from;
             (absent_from > since).then(|| (absent_from, key.clone()))
         });
-        let all = above.into_iter().chain(again);
-        Some(all.map(|(revision, key)| Tombstone { kind, key, revision }).collect())
+        let all = above.into_iter().chain(again).map(|(revision, key)| Tombstone { kind, key, revision });
+        Some(all.chain(self.healed(kind, since)).collect())
     }
 
     /// How many deletions of a kind are kept, and back to where.
@@ -524,6 +536,8 @@ impl Store {
             existence: object.revision,
             outcome: Err(being_deleted()),
             references: Vec::new(),
+            claims: None,
+            healed: None,
             mark,
             caused: Frontier::default(),
             absent_since: Some(absent_since),
@@ -556,6 +570,7 @@ impl Store {
         }
         self.forget_causes(kind, key);
         self.set_references(kind, key, Vec::new());
+        let concerned = self.set_claims(kind, key, Vec::new());
         let stamp = self.next_stamp();
         let Some(entry) = self.kinds[kind.index()].entries.remove(key) else { return };
         if let Some(restated) = entry.restated {
@@ -572,6 +587,7 @@ impl Store {
         if !entry.object.deleting {
             self.existence_changed(compiler, kind, key, revision);
         }
+        self.judge_again(compiler, concerned, kind, revision);
     }
 
     fn bury(&mut self, kind: Kind, key: ObjectKey, grave: Grave) {

@@ -1,14 +1,16 @@
 //! What objects compile to, and keeping the indexes equal to it.
 //!
-//! An outcome changes for two reasons: the object's own content, or the
-//! existence of another object that it names. Either way the change is indexed
-//! under the kind and revision that caused it.
+//! An outcome changes for three reasons: the object's own content, the existence
+//! of another object that it names, or the claims of another object that come
+//! before its own. In any case the change is indexed under the kind and revision
+//! that caused it.
 
 use std::sync::Arc;
 
 use super::Store;
 use super::entry::{Entry, Previous};
-use crate::compile::{Compiler, Invalid};
+use crate::claims::Claim;
+use crate::compile::{Compiler, Fault, Invalid};
 use crate::delivery::size;
 use crate::digest::summand;
 use crate::ids::{Kind, ObjectKey, Revision};
@@ -16,6 +18,13 @@ use crate::object::Resource;
 
 /// What gateways get of an object, or why they get nothing.
 type Outcome = Result<Arc<Resource>, Invalid>;
+
+/// What an object compiles to by itself.
+struct Compiled {
+    outcome: Outcome,
+    references: Vec<(Kind, ObjectKey)>,
+    claims: Vec<Claim>,
+}
 
 impl Store {
     /// Compiles an object again because of a change of `cause` at `revision`.
@@ -28,14 +37,19 @@ impl Store {
         revision: Revision,
     ) {
         let Some(entry) = self.entry(kind, key) else { return };
-        let (outcome, references) = self.compile(compiler, entry);
         let own = cause == kind && entry.content == revision;
+        let Compiled { outcome, references, claims } = self.compile(compiler, entry);
+        let concerned = self.set_claims(kind, key, claims);
+        let mut causes = Vec::new();
+        let outcome = self.contest(kind, key, outcome, |since| causes.extend(own.then_some(since)));
+        let Some(entry) = self.entry(kind, key) else { return };
         let changed = match (&entry.outcome, &outcome) {
             (Ok(old), Ok(new)) => old != new,
             (Err(_), Err(_)) => false,
             _ => true,
         };
-        let mut causes = Vec::new();
+        let lost_before = entry.outcome.as_ref().is_err_and(|invalid| invalid.fault == Fault::Conflict);
+        let healed = (!own && lost_before && outcome.is_ok()).then_some((cause, revision));
         if own {
             // Of a new content the existence of all that it names is news.
             causes.extend(references.iter().filter_map(|(k, key)| Some((*k, self.existence(*k, key)?))));
@@ -49,18 +63,24 @@ impl Store {
         } else if let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) {
             entry.outcome = outcome;
         }
+        if (own || healed.is_some())
+            && let Some(entry) = self.kinds[kind.index()].entries.get_mut(key)
+        {
+            entry.healed = healed;
+        }
         if own {
             self.forget_causes(kind, key);
         }
         for (cause, revision) in causes {
             self.note(kind, key, cause, revision);
         }
+        self.judge_again(compiler, concerned, cause, revision);
     }
 
-    fn compile(&self, compiler: &dyn Compiler, entry: &Entry) -> (Outcome, Vec<(Kind, ObjectKey)>) {
+    fn compile(&self, compiler: &dyn Compiler, entry: &Entry) -> Compiled {
         let object = &entry.object;
         if object.deleting {
-            return (Err(being_deleted()), Vec::new());
+            return Compiled { outcome: Err(being_deleted()), references: Vec::new(), claims: Vec::new() };
         }
         let compilation = compiler.compile(object, &|kind, key| self.exists(kind, key));
         let outcome = compilation.outcome.and_then(|compiled| {
@@ -77,7 +97,8 @@ impl Store {
             let bytes = size::UPDATE + size::SNAPSHOT + size::resource(&resource);
             if bytes > self.message_limit { Err(too_large(bytes, self.message_limit)) } else { Ok(resource) }
         });
-        (outcome.map(Arc::new), compilation.references)
+        let claims = if outcome.is_ok() { compilation.claims } else { Vec::new() };
+        Compiled { outcome: outcome.map(Arc::new), references: compilation.references, claims }
     }
 
     pub(super) fn set_references(
@@ -201,6 +222,7 @@ fn hash(resource: &Resource) -> u64 {
 
 pub(super) fn being_deleted() -> Invalid {
     Invalid {
+        fault: Fault::Spec,
         field: "metadata.deletionTimestamp".into(),
         problem: "the object is being deleted".into(),
         remedy: "nothing is to be done".into(),
@@ -209,6 +231,7 @@ pub(super) fn being_deleted() -> Invalid {
 
 fn too_large(bytes: u64, limit: u64) -> Invalid {
     Invalid {
+        fault: Fault::Spec,
         field: "spec".into(),
         problem: format!("it needs a message of up to {bytes} bytes, gateways accept {limit}"),
         remedy: "make the spec smaller or split the object".into(),

@@ -7,8 +7,7 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use bytes::Bytes;
 use flotilla_api::fleet::{SHARD_MAP_NAME, ShardMap};
-use flotilla_avapigw::AvapigwCompiler;
-use flotilla_core::compile::Compiler as _;
+use flotilla_avapigw::{AvapigwCompiler, compile_all};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 use flotilla_core::shardmap::{Ownership, PublishedMap};
@@ -88,11 +87,8 @@ pub async fn objects(client: &Client) -> anyhow::Result<Vec<RawObject>> {
 
 /// What gateways must hold when these are all objects: kind, key and spec.
 fn compiled(objects: &[RawObject]) -> Vec<(Kind, &ObjectKey, Bytes)> {
-    let living = || objects.iter().filter(|object| !object.deleting);
-    let known: BTreeSet<(Kind, &ObjectKey)> = living().map(|object| (object.kind, &object.key)).collect();
-    let exists = |kind: Kind, key: &ObjectKey| known.contains(&(kind, key));
-    let compiled = |object: &'_ RawObject| AvapigwCompiler.compile(object, &exists).outcome.ok();
-    living().filter_map(|object| Some((object.kind, &object.key, compiled(object)?.spec_json))).collect()
+    let compiled = compile_all(&AvapigwCompiler::default(), objects);
+    compiled.into_iter().filter_map(|(object, spec)| Some((object.kind, &object.key, spec?))).collect()
 }
 
 /// The digest that a gateway must have which holds exactly these objects.

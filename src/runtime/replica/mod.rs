@@ -264,7 +264,7 @@ async fn assemble(
         ..DeliveryConfig::avapigw(standby.cluster.clone())
     };
     let (task, outputs) = DeliveryTask::new(
-        Engine::new(config, AvapigwCompiler),
+        Engine::new(config, AvapigwCompiler { scope: scope(&args) }),
         Box::new(GovernorLimits::new(settings.limits)),
         inbox,
         clock,
@@ -447,14 +447,18 @@ fn spawn_servers(
     supervisor.spawn("peer server", acceptor(peers, peer_service.into_routes()).run(cancel.clone()));
 }
 
+/// Whose matches are compared.
+fn scope(args: &ControllerArgs) -> Scope {
+    if args.enable_cluster_wide_duplicate_check { Scope::Cluster } else { Scope::Namespace }
+}
+
 /// What webhooks know, and what answers for them.
 fn webhooks(args: &ControllerArgs, registry: &Registry) -> anyhow::Result<(Known, Webhooks)> {
-    let scope = if args.enable_cluster_wide_duplicate_check { Scope::Cluster } else { Scope::Namespace };
     let references = match args.webhook_references {
         WebhookReferences::Warn => References::Warn,
         WebhookReferences::Deny => References::Deny,
     };
-    let known = Known::new(scope);
+    let known = Known::new(scope(args));
     Ok((known.clone(), Webhooks::new(known, references, webhook::Metrics::new(registry)?)))
 }
 

@@ -22,10 +22,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use flotilla_avapigw::AvapigwCompiler;
+use flotilla_avapigw::{AvapigwCompiler, compile_all};
 use flotilla_certs::{Authority, CertificatePem};
-use flotilla_core::compile::Compiler as _;
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 use flotilla_core::shardmap::PublishedMap;
@@ -124,6 +122,11 @@ impl Fleet {
         for replica in &mut self.replicas {
             replica.kill().await;
         }
+        self.restart_all_stopped().await;
+    }
+
+    /// Starts all replicas, none of which runs, and waits until all are ready.
+    pub async fn restart_all_stopped(&mut self) {
         for replica in &mut self.replicas {
             replica.start();
         }
@@ -240,7 +243,7 @@ impl Fleet {
         let says_so = |object: &RawObject| {
             let ready = ready(object);
             match invalid.contains(&(object.kind, &object.key)) {
-                true => ready.is_current() && ready.reason == "ValidationFailed",
+                true => ready.is_current() && matches!(&*ready.reason, "ValidationFailed" | "Conflict"),
                 false => ready.applied_to(count),
             }
         };
@@ -302,23 +305,16 @@ pub fn ready(object: &RawObject) -> Ready {
 
 /// The digest of a gateway that holds exactly these objects.
 pub fn expected_digest(objects: &[RawObject]) -> String {
-    let compiled = compile(objects);
+    let compiled = compile_all(&AvapigwCompiler::default(), objects);
     let delivered = compiled.iter().filter_map(|(object, spec)| Some((object, spec.as_ref()?)));
     flotilla_core::digest::digest_of(
         delivered.map(|(object, spec)| (object.kind, &object.key, spec.as_ref())),
     )
 }
 
-/// Those of these objects that no gateway gets, because they are invalid.
+/// Those of these objects that no gateway gets, because they are invalid or others
+/// come before them.
 pub fn invalid(objects: &[RawObject]) -> Vec<&RawObject> {
-    compile(objects).into_iter().filter_map(|(object, spec)| spec.is_none().then_some(object)).collect()
-}
-
-/// Every object that is not being deleted, with the spec that gateways get, if any.
-fn compile(objects: &[RawObject]) -> Vec<(&RawObject, Option<Bytes>)> {
-    let living = || objects.iter().filter(|object| !object.deleting);
-    let known: BTreeSet<(Kind, &ObjectKey)> = living().map(|object| (object.kind, &object.key)).collect();
-    let exists = |kind: Kind, key: &ObjectKey| known.contains(&(kind, key));
-    let spec = |object| AvapigwCompiler.compile(object, &exists).outcome.ok().map(|one| one.spec_json);
-    living().map(|object| (object, spec(object))).collect()
+    let compiled = compile_all(&AvapigwCompiler::default(), objects);
+    compiled.into_iter().filter_map(|(object, spec)| spec.is_none().then_some(object)).collect()
 }

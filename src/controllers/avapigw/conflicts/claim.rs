@@ -7,24 +7,20 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 
 use flotilla_api::avapigw::{GrpcMatch, HttpMatch, NamedMatch, QueryParamMatch, StringMatch};
+use flotilla_core::claims::{Claim, Interest};
 use flotilla_core::ids::Kind;
 use flotilla_core::object::RawObject;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-/// What is equal in all that may be in conflict.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Slot {
-    /// `None` when claims of all namespaces meet.
-    pub namespace: Option<Arc<str>>,
-    pub condition: Condition,
-}
+use super::Scope;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Condition {
+/// What is equal in all that may be in conflict. Serialised it is the slot: equal
+/// text exactly when it is equal.
+#[derive(Serialize)]
+enum Condition {
     Http {
         uri: Option<Comparison>,
         headers: BTreeSet<Named>,
@@ -43,16 +39,16 @@ pub(super) enum Condition {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Comparison {
+#[derive(Serialize)]
+enum Comparison {
     Exact(String),
     Prefix(String),
     Regex(String),
 }
 
 /// A condition on something with a name; empty and false stand for absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Named {
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Named {
     name: String,
     exact: String,
     prefix: String,
@@ -61,39 +57,11 @@ pub(super) struct Named {
     absent: bool,
 }
 
-/// Which part of a slot is claimed: only claims of overlapping parts conflict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Part {
-    /// Every method.
-    AnyMethod,
-    /// One method, by its place in [`METHODS`].
-    Method(usize),
-    /// The endpoint, as a backend of this kind.
-    Endpoint(Kind),
-}
-
 /// The methods that a route may name.
 const METHODS: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
 
-/// One claim.
-#[derive(Debug, Clone)]
-pub(super) struct Claim {
-    /// Where it stands, for example `spec.match[0]`.
-    pub field: String,
-    pub slot: Arc<Slot>,
-    pub parts: Vec<Part>,
-}
-
-impl Claim {
-    /// Whether a claim of the same slot to `part` is in conflict with this one.
-    pub fn meets(&self, part: Part) -> bool {
-        match part {
-            Part::Endpoint(kind) => !self.parts.contains(&Part::Endpoint(kind)),
-            Part::AnyMethod => !self.parts.is_empty(),
-            Part::Method(_) => self.parts.contains(&Part::AnyMethod) || self.parts.contains(&part),
-        }
-    }
-}
+/// Every method, as the parts of a slot.
+const ANY_METHOD: u16 = (1 << METHODS.len()) - 1;
 
 #[derive(Deserialize)]
 #[serde(bound = "M: DeserializeOwned")]
@@ -118,32 +86,37 @@ struct Host {
 
 /// What an object claims. A spec that does not decode claims nothing: it is
 /// delivered to nobody.
-pub(super) fn claims(object: &RawObject, cluster_wide: bool) -> Vec<Claim> {
-    let namespace = (!cluster_wide).then(|| object.key.namespace.clone());
-    let claim = |field: String, condition, parts| Claim {
-        field,
-        slot: Arc::new(Slot { namespace: namespace.clone(), condition }),
-        parts,
+pub(crate) fn claims(object: &RawObject, scope: Scope) -> Vec<Claim> {
+    let namespace = (scope == Scope::Namespace).then(|| object.key.namespace.clone());
+    let claim = |field: String, condition: Condition, interest| {
+        // Words and numbers can always be written down.
+        let slot = serde_json::to_string(&(&namespace, &condition)).unwrap_or_default();
+        Claim { slot: slot.into(), interest, field: field.into(), words: condition.to_string().into() }
     };
     match object.kind {
         Kind::ApiRoute => entries::<HttpMatch>(&object.spec)
             .into_iter()
-            .map(|(field, entry)| {
+            .filter_map(|(field, entry)| {
                 let parts = methods(&entry.methods);
-                claim(field, http(entry), parts)
+                let interest = Interest { takes: parts, bars: parts };
+                (parts != 0).then(|| claim(field, http(entry), interest))
             })
             .collect(),
         Kind::GrpcRoute => entries::<GrpcMatch>(&object.spec)
             .into_iter()
-            .map(|(field, entry)| claim(field, grpc(entry), vec![Part::AnyMethod]))
+            .map(|(field, entry)| claim(field, grpc(entry), Interest { takes: 1, bars: 1 }))
             .collect(),
-        Kind::Backend | Kind::GrpcBackend => hosts(object)
-            .enumerate()
-            .map(|(index, (address, port))| {
-                let endpoint = Condition::Endpoint { address, port };
-                claim(format!("spec.hosts[{index}]"), endpoint, vec![Part::Endpoint(object.kind)])
-            })
-            .collect(),
+        Kind::Backend | Kind::GrpcBackend => {
+            // Backends of one kind may share an endpoint, those of two may not.
+            let interest = match object.kind {
+                Kind::Backend => Interest { takes: 1, bars: 2 },
+                _ => Interest { takes: 2, bars: 1 },
+            };
+            let endpoint = |(index, (address, port))| {
+                claim(format!("spec.hosts[{index}]"), Condition::Endpoint { address, port }, interest)
+            };
+            hosts(object).enumerate().map(endpoint).collect()
+        }
     }
 }
 
@@ -172,16 +145,13 @@ fn entries<M: DeserializeOwned + Default>(spec: &[u8]) -> Vec<(String, M)> {
     }
 }
 
-fn methods(names: &[String]) -> Vec<Part> {
+/// The methods as parts of a slot; none named are all.
+fn methods(names: &[String]) -> u16 {
     if names.is_empty() {
-        return vec![Part::AnyMethod];
+        return ANY_METHOD;
     }
     let named = |name: &String| METHODS.iter().position(|known| known.eq_ignore_ascii_case(name));
-    let places: BTreeSet<usize> = names.iter().filter_map(named).collect();
-    if places.len() == METHODS.len() {
-        return vec![Part::AnyMethod];
-    }
-    places.into_iter().map(Part::Method).collect()
+    names.iter().filter_map(named).fold(0, |parts, place| parts | 1 << place)
 }
 
 fn http(entry: HttpMatch) -> Condition {

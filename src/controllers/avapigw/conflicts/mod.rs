@@ -16,19 +16,22 @@ mod claim;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use flotilla_core::claims::{Claim, Claims, Holder};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 
-use claim::{Claim, Part, Slot, claims, hosts, normal};
+pub(crate) use claim::claims;
+use claim::{hosts, normal};
 
 /// Objects that one answer names; the first by precedence. It bounds what an
 /// answer costs where many objects had the same claim before anybody checked.
 const NAMED: usize = 8;
 
 /// Whose claims meet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scope {
     /// Those of one namespace.
+    #[default]
     Namespace,
     /// Those of all namespaces.
     Cluster,
@@ -50,27 +53,13 @@ pub struct Conflict {
     pub precedes: bool,
 }
 
-/// Who claims something. The order is that of precedence.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Holder {
-    created: Arc<str>,
-    key: ObjectKey,
-    kind: Kind,
-}
-
-impl Holder {
-    fn of(object: &RawObject) -> Holder {
-        Holder { created: object.created.clone(), key: object.key.clone(), kind: object.kind }
-    }
-}
-
 /// What is known of one object.
 #[derive(Debug)]
 struct Known {
     uid: Arc<str>,
     generation: i64,
     holder: Holder,
-    claims: Vec<(Arc<Slot>, Vec<Part>)>,
+    claims: Vec<Claim>,
     /// Names under which a backend's hosts are reached.
     hosts: BTreeSet<String>,
 }
@@ -83,8 +72,8 @@ pub struct Conflicts {
     listed: HashSet<Kind>,
     /// By object: what must be taken out of the other two when it goes.
     known: HashMap<(Kind, ObjectKey), Known>,
-    /// By what is claimed, then by part: never an empty set.
-    held: HashMap<Arc<Slot>, BTreeMap<Part, BTreeSet<Holder>>>,
+    /// What they claim; kept equal to `known`.
+    held: Claims,
     /// By namespace and host: how many backends lead there.
     reached: HashMap<(Arc<str>, String), usize>,
 }
@@ -96,7 +85,7 @@ impl Conflicts {
             scope,
             listed: HashSet::new(),
             known: HashMap::new(),
-            held: HashMap::new(),
+            held: Claims::default(),
             reached: HashMap::new(),
         }
     }
@@ -136,13 +125,8 @@ impl Conflicts {
             return;
         }
         let holder = Holder::of(object);
-        let claims: Vec<_> = self.claims(object).into_iter().map(|claim| (claim.slot, claim.parts)).collect();
-        for (slot, parts) in &claims {
-            let held = self.held.entry(slot.clone()).or_default();
-            for part in parts {
-                held.entry(*part).or_default().insert(holder.clone());
-            }
-        }
+        let claims = claims(object, self.scope);
+        self.held.insert(&holder, &claims);
         let hosts = names_of_hosts(object);
         for host in &hosts {
             *self.reached.entry((object.key.namespace.clone(), host.clone())).or_default() += 1;
@@ -154,20 +138,7 @@ impl Conflicts {
     /// An object that is gone.
     pub fn remove(&mut self, kind: Kind, key: &ObjectKey) {
         let Some(known) = self.known.remove(&(kind, key.clone())) else { return };
-        for (slot, parts) in &known.claims {
-            let Some(held) = self.held.get_mut(slot) else { continue };
-            for part in parts {
-                if let Some(holders) = held.get_mut(part) {
-                    holders.remove(&known.holder);
-                    if holders.is_empty() {
-                        held.remove(part);
-                    }
-                }
-            }
-            if held.is_empty() {
-                self.held.remove(slot);
-            }
-        }
+        self.held.remove(&known.holder, &known.claims);
         for host in known.hosts {
             let id = (key.namespace.clone(), host);
             if let Some(count) = self.reached.get_mut(&id) {
@@ -190,11 +161,9 @@ impl Conflicts {
         let own = Holder::of(object);
         let mut looked_at = 0;
         let mut found: BTreeMap<&Holder, Claim> = BTreeMap::new();
-        for claim in self.claims(object) {
-            let Some(held) = self.held.get(&claim.slot) else { continue };
-            for (_, holders) in held.iter().filter(|(part, _)| claim.meets(**part)) {
-                let others =
-                    holders.iter().filter(|holder| (holder.kind, &holder.key) != (own.kind, &own.key));
+        for claim in claims(object, self.scope) {
+            for holders in self.held.meeting(&claim) {
+                let others = holders.iter().filter(|holder| !holder.is_same_object(&own));
                 for holder in others.take(NAMED) {
                     looked_at += 1;
                     found.entry(holder).or_insert_with(|| claim.clone());
@@ -202,11 +171,11 @@ impl Conflicts {
             }
         }
         let conflict = |(holder, claim): (&Holder, Claim)| Conflict {
-            field: claim.field,
-            claim: claim.slot.condition.to_string(),
+            field: claim.field.to_string(),
+            claim: claim.words.to_string(),
             kind: holder.kind,
             other: holder.key.clone(),
-            precedes: (&holder.created, &holder.key) < (&own.created, &own.key),
+            precedes: *holder < own,
         };
         (found.into_iter().take(NAMED).map(conflict).collect(), looked_at)
     }
@@ -220,10 +189,6 @@ impl Conflicts {
     /// name, or, for a Service, under its name within the namespace.
     pub fn reaches(&self, namespace: &Arc<str>, host: &str) -> bool {
         self.reached.contains_key(&(namespace.clone(), normal(host)))
-    }
-
-    fn claims(&self, object: &RawObject) -> Vec<Claim> {
-        claims(object, self.scope == Scope::Cluster)
     }
 }
 

@@ -298,11 +298,12 @@ proptest! {
         prop_assert_eq!(named.len(), expected.len().min(NAMED));
         let created = |one: &Conflict| {
             let at = objects.iter().find(|object| (object.kind, &object.key) == (one.kind, &one.other)).unwrap();
-            (at.created.clone(), at.key.clone())
+            (at.created.clone(), at.key.clone(), at.kind)
         };
         prop_assert!(found.is_sorted_by_key(created), "by precedence");
         for one in &found {
-            prop_assert_eq!(one.precedes, created(one) < (asked.created.clone(), asked.key.clone()));
+            let own = (asked.created.clone(), asked.key.clone(), asked.kind);
+            prop_assert_eq!(one.precedes, created(one) < own);
         }
         for object in &objects {
             conflicts.remove(object.kind, &object.key);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_core::compile::Invalid;
+use flotilla_core::compile::{Fault, Invalid};
 use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision};
 
 use serde_json::{Value, json};
@@ -78,7 +78,12 @@ fn ready_says_what_is() {
 
 #[test]
 fn what_is_not_delivered_is_applied_nowhere() {
-    let invalid = Invalid { field: "f".to_owned(), problem: "p".to_owned(), remedy: "r".to_owned() };
+    let invalid = Invalid {
+        fault: Fault::Spec,
+        field: "f".to_owned(),
+        problem: "p".to_owned(),
+        remedy: "r".to_owned(),
+    };
     let passed_by = Reach { names: vec![gateway("a")], ..reach(1, 1) };
     let object = object(
         Kind::ApiRoute,
@@ -119,7 +124,12 @@ fn what_was_said_last_of_this_generation_stands() {
             AvapigwStatus.plan(WALL, EPOCH, &object(Kind::ApiRoute, status), validity, &reach(0, 0))
         };
         assert_eq!(planned(&status, Validity::Valid).stands, stands, "{said:?}");
-        let invalid = Invalid { field: "f".to_owned(), problem: "p".to_owned(), remedy: "r".to_owned() };
+        let invalid = Invalid {
+            fault: Fault::Spec,
+            field: "f".to_owned(),
+            problem: "p".to_owned(),
+            remedy: "r".to_owned(),
+        };
         assert!(!planned(&status, Validity::Invalid(&invalid)).stands, "no gateway makes it invalid");
         status["observedGeneration"] = json!(2);
         assert!(!planned(&status, Validity::Valid).stands, "it is about another content");
@@ -162,6 +172,7 @@ fn a_patch_carries_its_precondition_and_leaves_others_conditions_alone() {
 #[test]
 fn an_invalid_object_says_field_problem_and_remedy() {
     let invalid = Invalid {
+        fault: Fault::Spec,
         field: "spec.match[0].uri.regex".to_owned(),
         problem: "does not compile".to_owned(),
         remedy: "close the group".to_owned(),
@@ -180,6 +191,33 @@ fn an_invalid_object_says_field_problem_and_remedy() {
         let message = found["message"].as_str().unwrap();
         assert!(message.contains("spec.match[0].uri.regex: does not compile; close the group"), "{message}");
     }
+}
+
+#[test]
+fn who_lost_to_another_says_so_and_is_known_by_it() {
+    let invalid = Invalid {
+        fault: Fault::Conflict,
+        field: "spec.match[0]".to_owned(),
+        problem: "uri prefix /a is taken by APIRoute n/first, which comes first".to_owned(),
+        remedy: "claim something else".to_owned(),
+    };
+    let said = |validity| {
+        let object = object(Kind::ApiRoute, &Value::Null);
+        let planned = AvapigwStatus.plan(WALL, EPOCH, &object, validity, &reach(1, 1));
+        serde_json::from_slice::<Value>(&planned.patch.unwrap()).unwrap()
+    };
+    let lost = said(Validity::Invalid(&invalid));
+    for type_ in ["Ready", "Valid"] {
+        let found = condition(&lost, type_);
+        assert_eq!((&found["status"], &found["reason"]), (&json!("False"), &json!("Conflict")));
+        assert!(found["message"].as_str().unwrap().contains("APIRoute n/first"));
+    }
+    assert!(withheld(lost["status"].to_string().as_bytes()));
+    let wrong = Invalid { fault: Fault::Spec, problem: "Conflict".to_owned(), ..invalid.clone() };
+    for other in [said(Validity::Invalid(&wrong)), said(Validity::Valid)] {
+        assert!(!withheld(other["status"].to_string().as_bytes()), "{other}");
+    }
+    assert!(!withheld(b"Conflict") && !withheld(b""));
 }
 
 #[test]

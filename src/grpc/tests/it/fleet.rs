@@ -63,7 +63,11 @@ impl Compiler for Plain {
         let rest = std::str::from_utf8(&object.spec).unwrap().trim_start_matches('{').to_owned();
         let comma = if rest == "}" { "" } else { "," };
         let spec_json = Bytes::from(format!("{{\"name\":\"{}\"{comma}{rest}", object.key));
-        Compilation { outcome: Ok(Compiled { spec_json, rank: 0 }), references: Vec::new() }
+        Compilation {
+            outcome: Ok(Compiled { spec_json, rank: 0 }),
+            references: Vec::new(),
+            claims: Vec::new(),
+        }
     }
 }
 

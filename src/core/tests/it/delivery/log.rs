@@ -1,15 +1,31 @@
 //! The API server's log, and a compiler simple enough to be checked by eye.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_core::compile::{Compilation, Compiled, Compiler, Invalid};
+use flotilla_core::claims::{Claim, Holder, Interest};
+use flotilla_core::compile::{Compilation, Compiled, Compiler, Fault, Invalid};
 use flotilla_core::delivery::{Scope, Tombstone};
 use flotilla_core::ids::{Kind, ObjectKey, Revision};
 use flotilla_core::object::RawObject;
 
 use super::gateway::{Key, POISON, UNDECODABLE};
+
+/// The status of what loses to another object.
+pub const WITHHELD: &str = "withheld";
+
+/// `takes=<what>`: objects of a kind and namespace take it from each other.
+fn claims(object: &RawObject, spec: &str) -> Vec<Claim> {
+    let taken = spec.split_whitespace().filter_map(|word| word.strip_prefix("takes="));
+    let claim = |what: &str| Claim {
+        slot: format!("{}/{}/{what}", object.kind, object.key.namespace).into(),
+        interest: Interest { takes: 1, bars: 1 },
+        field: "spec".into(),
+        words: what.into(),
+    };
+    taken.map(claim).collect()
+}
 
 /// A spec with this word compiles to nothing.
 pub const INVALID: &str = "invalid";
@@ -31,11 +47,20 @@ impl Compiler for TestCompiler {
             references.push((Kind::Backend, backend));
         }
         let outcome = if spec.contains(INVALID) {
-            Err(Invalid { field: "spec".into(), problem: "it is invalid".into(), remedy: "fix it".into() })
+            Err(Invalid {
+                fault: Fault::Spec,
+                field: "spec".into(),
+                problem: "it is invalid".into(),
+                remedy: "fix it".into(),
+            })
         } else {
             Ok(Compiled { spec_json: Bytes::from(text), rank: u8::from(spec.contains("catch-all")) })
         };
-        Compilation { outcome, references }
+        Compilation { outcome, references, claims: claims(object, &spec) }
+    }
+
+    fn was_withheld(&self, object: &RawObject) -> bool {
+        *object.status == *WITHHELD.as_bytes()
     }
 }
 
@@ -61,6 +86,8 @@ pub struct Log {
     pub events: [Vec<Event>; Kind::COUNT],
     pub live: BTreeMap<Key, RawObject>,
     pub uids: u64,
+    /// Uids of what ever lost to another object.
+    pub ever_lost: BTreeSet<Arc<str>>,
 }
 
 impl Log {
@@ -93,7 +120,7 @@ impl Log {
                     uid: format!("u{}", self.uids).into(),
                     revision,
                     generation: 1,
-                    created: "2026-11-21T10:00:00Z".into(),
+                    created: format!("{:09}", self.uids / 2).into(),
                     deleting: false,
                     spec: Bytes::from(spec.to_owned()),
                     status: Bytes::new(),
@@ -108,6 +135,38 @@ impl Log {
         let revision = self.next();
         let known = self.live[&(kind, key.clone())].clone();
         self.record(RawObject { revision, status: Bytes::from(status.to_owned()), ..known })
+    }
+
+    /// Whoever owns the objects writes into their statuses who lost to whom.
+    pub fn settle(&mut self) {
+        loop {
+            let differs = self.live.values().filter(|object| !object.deleting).find_map(|object| {
+                let lost = self.loses(object);
+                (lost != TestCompiler.was_withheld(object)).then(|| (object.clone(), lost))
+            });
+            let Some((object, lost)) = differs else { return };
+            if lost {
+                self.ever_lost.insert(object.uid.clone());
+            }
+            self.status(object.kind, &object.key, if lost { WITHHELD } else { "{}" });
+        }
+    }
+
+    /// Whether somebody who comes before an object claims what it claims, by a look at all pairs.
+    fn loses(&self, object: &RawObject) -> bool {
+        let of = |object: &RawObject| {
+            let spec = String::from_utf8_lossy(&object.spec);
+            if object.deleting || spec.contains(INVALID) { Vec::new() } else { claims(object, &spec) }
+        };
+        let own = of(object);
+        let meets = |other: &RawObject| {
+            of(other).iter().any(|theirs| {
+                own.iter().any(|mine| mine.slot == theirs.slot && mine.interest.meets(theirs.interest))
+            })
+        };
+        let same =
+            |other: &&RawObject| other.kind == object.kind && other.key.namespace == object.key.namespace;
+        self.live.values().filter(same).any(|other| Holder::of(other) < Holder::of(object) && meets(other))
     }
 
     /// Marks an object as being deleted, as one with finalizers.
@@ -168,7 +227,8 @@ impl Log {
     /// Whether an object that was `uid` at `generation` was to be removed at
     /// any time after that.
     pub fn was_removed(&self, kind: Kind, key: &ObjectKey, uid: &Arc<str>, generation: i64) -> bool {
-        self.since(kind, key, uid, generation).skip(1).any(|event| match event {
+        let lost = self.ever_lost.contains(uid);
+        lost || self.since(kind, key, uid, generation).skip(1).any(|event| match event {
             Event::Changed(object) => {
                 object.deleting || String::from_utf8_lossy(&object.spec).contains(INVALID)
             }
@@ -194,6 +254,7 @@ impl Log {
             self.live.get(&(kind, key.clone())).is_some_and(|object| !object.deleting)
         };
         let live = self.live.iter().filter(|((kind, key), o)| !o.deleting && scope.includes(*kind, key));
+        let live = live.filter(|(_, object)| !self.loses(object));
         live.filter_map(|(key, object)| {
             let compiled = TestCompiler.compile(object, &exists).outcome.ok()?;
             Some((key.clone(), compiled.spec_json))

@@ -58,6 +58,9 @@ enum Profile {
     Cramped,
     /// Gateways whose version tells nothing.
     Foreign,
+    /// Objects claim what others have, and whoever owns them writes it into their
+    /// statuses at once.
+    Contested,
 }
 
 struct Replica {
@@ -183,6 +186,13 @@ impl World {
 
     /// A user or our own status writer does something.
     fn change(&mut self) {
+        self.edit();
+        if self.profile == Profile::Contested {
+            self.log.settle();
+        }
+    }
+
+    fn edit(&mut self) {
         let (kind, key) = self.some_key();
         let live = self.log.live.get(&(kind, key.clone())).map(|object| object.deleting);
         match (live, self.dice.below(10)) {
@@ -212,6 +222,11 @@ impl World {
         let mut spec = format!("v{}", self.dice.roll() % 1_000);
         if kind.is_route() && self.dice.one_in(2) {
             spec += &format!(" to=o{}", self.dice.below(NAMES));
+        }
+        if self.profile == Profile::Contested {
+            for _ in 0..self.dice.below(3) {
+                spec += &format!(" takes={}", self.dice.below(4));
+            }
         }
         if self.dice.one_in(12) {
             spec += " invalid";
@@ -426,7 +441,7 @@ impl World {
             // configuration larger than a message replaces unknown holdings in
             // parts; and foreign holdings are to be replaced.
             let excused = match self.profile {
-                Profile::Sound => false,
+                Profile::Sound | Profile::Contested => false,
                 Profile::Rejecting if client.model.mute => by_snapshot || client.model.nacks > 0,
                 Profile::Rejecting => self.log.became_bad(gone.kind, &gone.key, &gone.uid, gone.generation),
                 Profile::Cramped | Profile::Foreign => by_snapshot,
@@ -662,6 +677,11 @@ fn gateways_that_reject_some_get_all_the_rest() {
 #[test]
 fn small_messages_and_few_tombstones_only_take_longer() {
     run_all(Profile::Cramped);
+}
+
+#[test]
+fn of_what_is_contested_every_gateway_gets_the_oldest() {
+    run_all(Profile::Contested);
 }
 
 #[test]

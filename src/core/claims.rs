@@ -1,0 +1,178 @@
+//! What objects claim for themselves, and who has precedence where claims meet.
+//!
+//! Of two objects that claim the same the one that was created first keeps it,
+//! then the first by namespace and name: everybody who knows both says the same.
+//! Pairs are looked at, not chains: who loses against an older object loses even
+//! while that one itself loses against a third, so a change concerns those that
+//! claim the same and nobody beyond them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::ids::{Kind, ObjectKey};
+use crate::object::RawObject;
+
+/// One claim of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// What is claimed: claims of different slots never meet.
+    pub slot: Arc<str>,
+    /// Which parts of the slot it takes, and which it bars others from.
+    pub interest: Interest,
+    /// Where the object makes the claim, for example `spec.match[0]`.
+    pub field: Arc<str>,
+    /// The claim in words, for example `uri prefix /api/v1`.
+    pub words: Arc<str>,
+}
+
+/// Parts of a slot, as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interest {
+    /// Those that are taken.
+    pub takes: u16,
+    /// Those that nobody else may take.
+    pub bars: u16,
+}
+
+impl Interest {
+    /// Whether two claims of the same slot exclude each other.
+    pub const fn meets(self, other: Interest) -> bool {
+        self.bars & other.takes != 0 || other.bars & self.takes != 0
+    }
+}
+
+/// Who claims something. The order is that of precedence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    /// `metadata.creationTimestamp`, which sorts as text.
+    pub created: Arc<str>,
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// Its kind.
+    pub kind: Kind,
+}
+
+impl Holder {
+    /// The holder of an object's claims.
+    pub fn of(object: &RawObject) -> Holder {
+        Holder { created: object.created.clone(), key: object.key.clone(), kind: object.kind }
+    }
+
+    /// Whether both are the same object, whenever it was created.
+    pub fn is_same_object(&self, other: &Holder) -> bool {
+        (self.kind, &self.key) == (other.kind, &other.key)
+    }
+}
+
+/// The claims of many objects, by what is claimed: asking costs as much as the
+/// asker has claims, whatever the number of objects.
+#[derive(Debug, Clone, Default)]
+pub struct Claims {
+    /// By slot, then by interest: never an empty set.
+    held: BTreeMap<Arc<str>, BTreeMap<Interest, BTreeSet<Holder>>>,
+}
+
+impl Claims {
+    /// Adds what an object claims.
+    pub fn insert(&mut self, holder: &Holder, claims: &[Claim]) {
+        for Claim { slot, interest, .. } in claims {
+            let held = self.held.entry(slot.clone()).or_default();
+            held.entry(*interest).or_default().insert(holder.clone());
+        }
+    }
+
+    /// Takes out what an object claimed: the same as was put in.
+    pub fn remove(&mut self, holder: &Holder, claims: &[Claim]) {
+        for Claim { slot, interest, .. } in claims {
+            let Some(held) = self.held.get_mut(slot) else { continue };
+            if let Some(holders) = held.get_mut(interest) {
+                holders.remove(holder);
+                if holders.is_empty() {
+                    held.remove(interest);
+                }
+            }
+            if held.is_empty() {
+                self.held.remove(slot);
+            }
+        }
+    }
+
+    /// Whether nobody claims anything.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Those whose claims meet a claim, by precedence within each set.
+    pub fn meeting(&self, claim: &Claim) -> impl Iterator<Item = &BTreeSet<Holder>> {
+        let held = self.held.get(&claim.slot).into_iter().flatten();
+        held.filter(|(interest, _)| interest.meets(claim.interest)).map(|(_, holders)| holders)
+    }
+
+    /// Who keeps a holder from its claims, and which of them: the first by
+    /// precedence of all that come before it.
+    pub fn winner<'a>(&'a self, own: &Holder, claims: &'a [Claim]) -> Option<(&'a Holder, &'a Claim)> {
+        let firsts = claims.iter().flat_map(|claim| {
+            let before = |holders: &'a BTreeSet<Holder>| {
+                holders.iter().take_while(|holder| *holder < own).find(|holder| !holder.is_same_object(own))
+            };
+            self.meeting(claim).filter_map(before).map(move |holder| (holder, claim))
+        });
+        firsts.min_by_key(|(holder, _)| *holder)
+    }
+
+    /// Those that come after a holder and claim what it claims.
+    pub fn losers(&self, own: &Holder, claims: &[Claim]) -> BTreeSet<Holder> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let after = |holders: &BTreeSet<Holder>| -> Vec<Holder> {
+            holders.range((Excluded(own), Unbounded)).cloned().collect()
+        };
+        let all = claims.iter().flat_map(|claim| self.meeting(claim)).flat_map(after);
+        all.filter(|holder| !holder.is_same_object(own)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(slot: &str, takes: u16) -> Claim {
+        let interest = Interest { takes, bars: takes };
+        Claim { slot: slot.into(), interest, field: "f".into(), words: slot.into() }
+    }
+
+    fn holder(created: &str, name: &str) -> Holder {
+        Holder { created: created.into(), key: ObjectKey::new("n", name), kind: Kind::ApiRoute }
+    }
+
+    #[test]
+    fn the_oldest_wins_then_the_name_and_only_where_parts_overlap() {
+        let mut claims = Claims::default();
+        let (old, young, same_age) = (holder("1", "z"), holder("2", "b"), holder("2", "c"));
+        let wide = [claim("x", 0b11), claim("y", 1)];
+        claims.insert(&young, &wide);
+        assert_eq!(claims.winner(&young, &wide), None);
+        let half = [claim("x", 0b10)];
+        claims.insert(&same_age, &half);
+        let (winner, _) = claims.winner(&same_age, &half).unwrap();
+        assert_eq!(winner, &young);
+        claims.insert(&old, &[claim("x", 0b01)]);
+        let (winner, lost) = claims.winner(&young, &wide).unwrap();
+        assert_eq!((winner, lost.slot.as_ref()), (&old, "x"));
+        let (winner, _) = claims.winner(&same_age, &half).unwrap();
+        assert_eq!(winner, &young, "not the one with another part");
+        assert_eq!(claims.losers(&old, &[claim("x", 0b01)]), BTreeSet::from([young.clone()]));
+        assert!(claims.losers(&same_age, &half).is_empty());
+        claims.remove(&old, &[claim("x", 0b01)]);
+        assert_eq!(claims.winner(&young, &wide), None);
+        claims.remove(&young, &wide);
+        claims.remove(&same_age, &half);
+        assert!(claims.is_empty());
+    }
+
+    #[test]
+    fn claims_of_one_side_do_not_exclude_each_other() {
+        let (here, there) = (Interest { takes: 1, bars: 2 }, Interest { takes: 2, bars: 1 });
+        assert!(here.meets(there) && there.meets(here));
+        assert!(!here.meets(here) && !there.meets(there));
+    }
+}

@@ -1,0 +1,126 @@
+//! Objects that claim the same: who keeps whom from being delivered.
+//!
+//! A verdict changes with a change of another object, so it is indexed like any
+//! outcome, under the kind and revision of that change. What a winner that went
+//! before we began to read had claimed nobody can tell; but its losers' statuses
+//! named it. So after a list, where verdict and status differ, the verdict is
+//! news as of the list.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Store;
+use crate::claims::{Claim, Holder};
+use crate::compile::{Compiler, Fault, Invalid};
+use crate::delivery::Tombstone;
+use crate::ids::{Kind, ObjectKey, Revision};
+use crate::object::Resource;
+
+impl Store {
+    /// Replaces what an object claims. Returns those that may be concerned: whoever
+    /// comes after it and claims what it claimed or claims now.
+    pub(super) fn set_claims(&mut self, kind: Kind, key: &ObjectKey, claims: Vec<Claim>) -> BTreeSet<Holder> {
+        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return BTreeSet::new() };
+        let after = (!claims.is_empty()).then(|| (Holder::of(&entry.object), claims));
+        if entry.claims == after {
+            return BTreeSet::new();
+        }
+        let before = std::mem::replace(&mut entry.claims, after.clone());
+        let mut concerned = BTreeSet::new();
+        if let Some((holder, claims)) = before {
+            self.claims.remove(&holder, &claims);
+            concerned = self.claims.losers(&holder, &claims);
+        }
+        if let Some((holder, claims)) = after {
+            concerned.append(&mut self.claims.losers(&holder, &claims));
+            self.claims.insert(&holder, &claims);
+        }
+        concerned
+    }
+
+    /// Judges again those whom a change of `cause` at `revision` may concern.
+    pub(super) fn judge_again(
+        &mut self,
+        compiler: &dyn Compiler,
+        concerned: BTreeSet<Holder>,
+        cause: Kind,
+        revision: Revision,
+    ) {
+        for Holder { kind, key, .. } in concerned {
+            let Some(entry) = self.entry(kind, &key) else { continue };
+            match (entry.outcome.as_ref().err(), self.lost(kind, &key)) {
+                (None, None) => {}
+                (Some(said), Some((invalid, _))) => {
+                    // It goes on being nowhere, and names somebody else.
+                    if *said != invalid
+                        && let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key)
+                    {
+                        entry.outcome = Err(invalid);
+                        self.note(kind, &key, cause, revision);
+                    }
+                }
+                _ => self.recompile(compiler, kind, &key, cause, revision),
+            }
+        }
+    }
+
+    /// Whom an object lost what it claims to, in words, and since when at the latest
+    /// that one has claimed it.
+    fn lost(&self, kind: Kind, key: &ObjectKey) -> Option<(Invalid, (Kind, Revision))> {
+        let (own, claims) = self.entry(kind, key)?.claims.as_ref()?;
+        let (winner, Claim { field, words, .. }) = self.claims.winner(own, claims)?;
+        let invalid = Invalid {
+            fault: Fault::Conflict,
+            field: field.to_string(),
+            problem: format!("{words} is taken by {} {}, which comes first", winner.kind, winner.key),
+            remedy: "claim something else, or change or delete that one".to_owned(),
+        };
+        let since = self.entry(winner.kind, &winner.key).map_or(Revision(0), |entry| entry.content);
+        Some((invalid, (winner.kind, since)))
+    }
+
+    /// What an object comes to be among those that claim the same: `found` is told
+    /// whose change made it lose.
+    pub(super) fn contest(
+        &self,
+        kind: Kind,
+        key: &ObjectKey,
+        outcome: Result<Arc<Resource>, Invalid>,
+        mut found: impl FnMut((Kind, Revision)),
+    ) -> Result<Arc<Resource>, Invalid> {
+        let resource = outcome?;
+        match self.lost(kind, key) {
+            None => Ok(resource),
+            Some((invalid, since)) => {
+                found(since);
+                Err(invalid)
+            }
+        }
+    }
+
+    /// After a list of `listed`: see the module's description.
+    pub(super) fn recall(&mut self, compiler: &dyn Compiler, listed: Kind, revision: Revision) {
+        let entries = self.kinds[listed.index()].entries.iter();
+        let differs: Vec<ObjectKey> = entries
+            .filter(|(_, entry)| entry.claims.is_some())
+            .filter(|(_, entry)| entry.outcome.is_err() != compiler.was_withheld(&entry.object))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in differs {
+            self.note(listed, &key, listed, revision);
+        }
+    }
+
+    /// Objects that a change of `cause` above a revision let be delivered, in the
+    /// form in which deletions are told: for those who did not see the change.
+    pub(super) fn healed(&self, cause: Kind, since: Revision) -> impl Iterator<Item = Tombstone> {
+        let of = move |kind: Kind| {
+            self.kinds[kind.index()].entries.iter().filter_map(move |(key, entry)| {
+                let (by, revision) = entry.healed?;
+                let told = by == cause && revision > since;
+                told.then(|| Tombstone { kind, key: key.clone(), revision })
+            })
+        };
+        Kind::ALL.into_iter().flat_map(of)
+    }
+}
