@@ -25,6 +25,19 @@ pub struct Claim {
     pub words: Arc<str>,
 }
 
+/// Who is in the way of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The claim's place among those of the object.
+    pub claim: usize,
+    /// Kind of who has it.
+    pub kind: Kind,
+    /// Who has it.
+    pub key: ObjectKey,
+    /// It was admitted moments ago and has not shown up yet.
+    pub reserved: bool,
+}
+
 /// Parts of a slot, as bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interest {

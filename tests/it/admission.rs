@@ -2,17 +2,13 @@
 //! who write.
 
 use flotilla_core::ids::Kind;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{
-    RuleWithOperations, ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
-};
-use kube::api::{Api, DynamicObject, ObjectMeta, PostParams};
+use kube::api::{DynamicObject, PostParams};
 use serde_json::{Value, json};
 
 use crate::fleet::kubectl::Kubectl;
 use crate::fleet::objects::answering;
 use crate::fleet::waiting::{SOON, within};
-use crate::fleet::{Against, Fleet};
+use crate::fleet::{Against, Fleet, webhooks};
 
 /// The quick start's objects, word for word.
 const HELLO: &str = r#"
@@ -44,41 +40,6 @@ spec:
         host: hello-service
         port: 8080
 "#;
-
-/// Tells the API server to ask the first replica, by URL.
-async fn register(fleet: &Fleet) {
-    let authority = fleet.authority().await.roots().pem().to_owned();
-    let webhook = |kind: Kind| {
-        let lower = kind.name().to_ascii_lowercase();
-        let port = fleet.replicas[0].webhooks;
-        ValidatingWebhook {
-            name: format!("v{lower}.avapigw.io"),
-            client_config: WebhookClientConfig {
-                url: Some(format!("https://127.0.0.1:{port}/validate-avapigw-io-v1alpha1-{lower}")),
-                ca_bundle: Some(ByteString(authority.clone().into_bytes())),
-                service: None,
-            },
-            rules: Some(vec![RuleWithOperations {
-                api_groups: Some(vec!["avapigw.io".to_owned()]),
-                api_versions: Some(vec!["v1alpha1".to_owned()]),
-                operations: Some(vec!["CREATE".to_owned(), "UPDATE".to_owned()]),
-                resources: Some(vec![kind.plural().to_owned()]),
-                scope: None,
-            }]),
-            failure_policy: Some("Fail".to_owned()),
-            side_effects: "None".to_owned(),
-            timeout_seconds: Some(10),
-            admission_review_versions: vec!["v1".to_owned()],
-            ..ValidatingWebhook::default()
-        }
-    };
-    let configuration = ValidatingWebhookConfiguration {
-        metadata: ObjectMeta { name: Some("flotilla".to_owned()), ..ObjectMeta::default() },
-        webhooks: Some(Kind::ALL.map(webhook).to_vec()),
-    };
-    let api = Api::<ValidatingWebhookConfiguration>::all(fleet.client());
-    api.create(&PostParams::default(), &configuration).await.unwrap();
-}
 
 /// Would create an object; what the API server says against it.
 async fn refusal(fleet: &Fleet, kind: Kind, name: &str, spec: Value) -> Option<kube::core::Status> {
@@ -121,7 +82,7 @@ async fn refused_as_duplicate(fleet: &Fleet, spec: &Value, other: &str) {
 async fn duplicates_are_refused_by_name_among_a_hundred_and_a_thousand_routes() {
     let Some(mut fleet) = Fleet::start(Against::Real).await else { return };
     fleet.add_replicas(1).await;
-    register(&fleet).await;
+    webhooks::ask_the_first(&fleet).await;
     fleet
         .tenants
         .create(

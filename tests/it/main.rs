@@ -23,6 +23,7 @@ mod rejection;
 mod restored;
 mod resume;
 mod schema_cases;
+mod simultaneous;
 mod standalone;
 mod strangers;
 mod told_to_end;

@@ -11,7 +11,7 @@ mod conflicts;
 mod status;
 mod whole;
 
-pub use admission::{References, Refusal, Verdict, judge, kind_of_path};
+pub use admission::{References, Refusal, Verdict, contested, judge, kind_of_path, refuse};
 pub use compile::AvapigwCompiler;
 pub use conflicts::{Conflict, Conflicts, Scope};
 pub use status::AvapigwStatus;

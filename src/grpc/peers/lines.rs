@@ -52,6 +52,11 @@ impl Lines {
         self.by_member.keys()
     }
 
+    /// The line to a member.
+    pub fn of(&self, member: &MemberName) -> Option<&Line> {
+        self.by_member.get(member).map(|(_, line)| line)
+    }
+
     /// The lines to them.
     pub fn all(&self) -> impl Iterator<Item = &Line> {
         self.by_member.values().map(|(_, line)| line)

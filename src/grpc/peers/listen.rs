@@ -7,7 +7,9 @@ use flotilla_certs::{Identity, Role};
 use flotilla_core::ids::{Epoch, Instance, MemberName, Revision};
 use flotilla_proto::peer::peer_message::Message;
 use flotilla_proto::peer::peer_service_server::{self, PeerServiceServer};
-use flotilla_proto::peer::{Hello, HistoryRequest, HistoryResponse, PeerMessage};
+use flotilla_proto::peer::{
+    AdmitRequest, AdmitResponse, Hello, HistoryRequest, HistoryResponse, PeerMessage,
+};
 use futures::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
@@ -16,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use super::{HistorySource, PeerEvent, PeersConfig, convert};
+use super::{AdmissionSource, HistorySource, PeerEvent, PeersConfig, admit, convert};
 use crate::acceptor::Peer;
 
 /// Largest message between members: a table of many positions, or a long history.
@@ -28,6 +30,8 @@ pub struct PeerService {
     config: Arc<PeersConfig>,
     streams: Streams,
     history: HistorySource,
+    /// `None`: this member decides about no admissions.
+    admission: Option<AdmissionSource>,
     shutdown: CancellationToken,
     /// One per stream that we listen to; [`super::PeersTask`] waits for them.
     tasks: TaskTracker,
@@ -63,7 +67,13 @@ impl PeerService {
         shutdown: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        PeerService { config, streams: Streams { events, newest: Arc::default() }, history, shutdown, tasks }
+        let streams = Streams { events, newest: Arc::default() };
+        PeerService { config, streams, history, admission: None, shutdown, tasks }
+    }
+
+    /// Answers other members' questions about admissions from `source`.
+    pub fn with_admission(self, source: AdmissionSource) -> Self {
+        PeerService { admission: Some(source), ..self }
     }
 
     /// The service as tonic's routes take it.
@@ -261,6 +271,14 @@ impl peer_service_server::PeerService for PeerService {
         let kind = convert::kind_in(request.kind)?;
         let history = (self.history)(kind, Revision(request.since)).await;
         Ok(Response::new(convert::history_out(history)))
+    }
+
+    async fn admit(&self, request: Request<AdmitRequest>) -> Result<Response<AdmitResponse>, Status> {
+        self.authorise(request.extensions())?;
+        let question = admit::question_in(request.into_inner())?;
+        let source = self.admission.as_ref();
+        let source = source.ok_or_else(|| Status::unimplemented("this member has no webhooks"))?;
+        Ok(Response::new(admit::answer_out(source(question).await)))
     }
 }
 

@@ -8,6 +8,7 @@
 //! messages; their queue is bounded and what does not fit is dropped and
 //! counted, because a gateway's session recovers from a lost acknowledgement.
 
+mod admit;
 mod convert;
 mod dial;
 mod lines;
@@ -31,6 +32,7 @@ use tracing::debug;
 
 use crate::metrics::Metrics;
 
+pub use admit::{AdmissionAnswer, AdmissionQuestion, AdmissionSource};
 pub(crate) use convert::duration_in;
 pub use dial::PeersTask;
 use lines::Lines;

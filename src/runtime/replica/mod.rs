@@ -35,7 +35,7 @@ use flotilla_grpc::gateway::{
 use flotilla_grpc::limits::GovernorLimits;
 use flotilla_grpc::peers::{Peers, PeersConfig, PeersParts};
 use flotilla_k8s::client::{Clients, connect};
-use flotilla_k8s::coordination::{Coordination, CoordinationMetrics};
+use flotilla_k8s::coordination::{Coordination, CoordinationMetrics, Handles};
 use flotilla_k8s::incarnation::{Incarnation, Incarnations};
 use flotilla_k8s::watch::{WatchConfig, WatchMetrics, follow};
 use lineage::{Doubt, Lineage};
@@ -49,7 +49,7 @@ use crate::certs::{ReplicaTls, Source};
 use crate::cli::{ControllerArgs, WebhookReferences};
 use crate::supervisor::{Supervisor, beside};
 use crate::web::{Readiness, listen, serve_metrics, serve_probes};
-use crate::webhook::{self, Known, Webhooks};
+use crate::webhook::{self, Decider, Known, Webhooks};
 
 use settings::Settings;
 
@@ -271,6 +271,27 @@ async fn assemble(
         Some(peers.clone()),
         grpc_metrics.clone(),
     );
+    let candidate = Candidate {
+        member: member.clone(),
+        instance: instance.clone(),
+        address: ports.advertised.as_str().into(),
+    };
+    let (coordination, handles) = Coordination::new(
+        clients.leases.clone(),
+        &args.cert_namespace,
+        candidate,
+        settings.coordination.clone(),
+        CoordinationMetrics::new(&registry)?,
+    )?;
+    let (known, webhooks, peer_service) = match &ports.webhooks {
+        Some(_) => {
+            let (known, decider, webhooks) = webhooks(&args, &settings, &peers, &handles, &registry)?;
+            let peer_service = peer_service.with_admission(decider.source());
+            supervisor.spawn("admission", decider.follow(delivering.clone()));
+            (Some(known), Some(webhooks), peer_service)
+        }
+        None => (None, None, peer_service),
+    };
     supervisor.spawn("delivery", task.run(delivering.clone()));
     supervisor.spawn("peers", peers_task.run());
     spawn_servers(
@@ -286,18 +307,6 @@ async fn assemble(
         &delivering,
     );
 
-    let candidate = Candidate {
-        member: member.clone(),
-        instance: instance.clone(),
-        address: ports.advertised.as_str().into(),
-    };
-    let (coordination, handles) = Coordination::new(
-        clients.leases.clone(),
-        &args.cert_namespace,
-        candidate,
-        settings.coordination.clone(),
-        CoordinationMetrics::new(&registry)?,
-    )?;
     // Leases are given up at once when told to end, long before the last stream
     // has ended; that is no reason to end everything else.
     let (told, ended) = (cancel.clone(), delivering.clone());
@@ -343,16 +352,10 @@ async fn assemble(
         ahead: BTreeSet::new(),
     };
     supervisor.spawn_fallible("history of the cluster", lineage.run(delivering.clone()));
-    let known = match ports.webhooks {
-        Some(listener) => {
-            let (known, webhooks) = webhooks(&args, &registry)?;
-            let tls = standby.tls.webhooks.clone();
-            let limits = webhook::Limits::default();
-            supervisor.spawn("webhooks", webhook::serve(listener, tls, webhooks, limits, delivering.clone()));
-            Some(known)
-        }
-        None => None,
-    };
+    if let (Some(listener), Some(webhooks)) = (ports.webhooks, webhooks) {
+        let (tls, limits) = (standby.tls.webhooks.clone(), webhook::Limits::default());
+        supervisor.spawn("webhooks", webhook::serve(listener, tls, webhooks, limits, delivering.clone()));
+    }
     supervisor.spawn("feed", feed::run(objects, delivery.clone(), known, delivering.clone()));
     supervisor.spawn(
         "history",
@@ -452,14 +455,24 @@ fn scope(args: &ControllerArgs) -> Scope {
     if args.enable_cluster_wide_duplicate_check { Scope::Cluster } else { Scope::Namespace }
 }
 
-/// What webhooks know, and what answers for them.
-fn webhooks(args: &ControllerArgs, registry: &Registry) -> anyhow::Result<(Known, Webhooks)> {
+/// What webhooks know, who decides with the others, and what answers reviews.
+fn webhooks(
+    args: &ControllerArgs,
+    settings: &Settings,
+    peers: &Peers,
+    handles: &Handles,
+    registry: &Registry,
+) -> anyhow::Result<(Known, Decider, Webhooks)> {
     let references = match args.webhook_references {
         WebhookReferences::Warn => References::Warn,
         WebhookReferences::Deny => References::Deny,
     };
     let known = Known::new(scope(args));
-    Ok((known.clone(), Webhooks::new(known, references, webhook::Metrics::new(registry)?)))
+    let metrics = webhook::Metrics::new(registry)?;
+    let decider = metrics.decider(&known);
+    let decider = decider.among(settings.member.clone(), peers.clone(), handles.ownership.clone());
+    let webhooks = Webhooks::new(known.clone(), decider.clone(), references, metrics);
+    Ok((known, decider, webhooks))
 }
 
 /// Ends the replica in order once it is told to: not ready, streams ended one

@@ -16,7 +16,7 @@ use hyper::body::Body;
 use tokio::sync::Semaphore;
 
 use super::Webhooks;
-use super::review::{self, Answer};
+use super::review::{self, Answer, Examined};
 use super::server::Limits;
 
 /// Where reviews go; the kind in lower case follows.
@@ -70,7 +70,7 @@ impl Webhooks {
             return Err(too_large());
         }
         let kibibytes = announced.unwrap_or(limits.body).div_ceil(1024);
-        let _room = room
+        let read = room
             .acquire_many(u32::try_from(kibibytes).unwrap_or(u32::MAX))
             .await
             .map_err(|_| Answer::error(StatusCode::SERVICE_UNAVAILABLE, "this replica is ending"))?;
@@ -84,10 +84,21 @@ impl Webhooks {
         let (known, references) = (self.known.clone(), self.references);
         // A large object with many expressions takes its time, which others must
         // not wait for.
-        let judged = tokio::task::spawn_blocking(move || {
-            known.ask(|known| review::answer(kind, &body, known, references))
+        let examined = tokio::task::spawn_blocking(move || {
+            known.ask(|known| review::examine(kind, &body, known, references))
         });
-        judged.await.map_err(|error| Answer::error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+        let internal = |error: tokio::task::JoinError| {
+            Answer::error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        };
+        let examined = examined.await.map_err(internal)?;
+        drop(read);
+        Ok(match examined {
+            Examined::Answered(answer) => answer,
+            Examined::Contested(contested) => {
+                let answer = self.decider.ask(contested.question.clone()).await;
+                contested.decided(&answer)
+            }
+        })
     }
 }
 

@@ -1,23 +1,27 @@
 //! Admission webhooks: whether an object may be written, asked by the API server
 //! over HTTPS (A-90 … A-100).
 //!
-//! Every replica answers, from the objects that its own watches have shown it.
-//! So an answer needs nobody else, and two writes at the same moment may both be
-//! admitted. What is said is decided by `flotilla_avapigw::judge`; here is only
-//! how it is asked and told.
+//! Every replica answers, from the objects that its own watches have shown it. What
+//! is said is decided by `flotilla_avapigw::judge`; here is only how it is asked and
+//! told. What that would admit and others may want at the same moment is asked of
+//! the one replica that decides (see `decide`).
 
 mod answer;
+mod decide;
 mod review;
 mod server;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use flotilla_avapigw::{Conflicts, References, Scope};
+use flotilla_core::time::Mono;
+use flotilla_grpc::peers::{AdmissionAnswer, AdmissionQuestion};
 use flotilla_k8s::watch::ObjectEvent;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
 
 use review::Outcome;
 
+pub use decide::Decider;
 pub use server::{Limits, serve};
 
 /// What this replica's watches have shown; clones are the same.
@@ -45,20 +49,37 @@ impl Known {
     fn ask<T>(&self, question: impl FnOnce(&Conflicts) -> T) -> T {
         question(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// Whether matches are compared over all namespaces.
+    fn is_cluster_wide(&self) -> bool {
+        self.ask(|known| known.scope() == Scope::Cluster)
+    }
+
+    /// Decides about an admission, and reserves what was admitted.
+    fn decide(&self, now: Mono, question: &AdmissionQuestion) -> AdmissionAnswer {
+        let AdmissionQuestion { kind, key, claims, reserve, .. } = question;
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if !known.is_complete() {
+            return AdmissionAnswer::NotReady;
+        }
+        let taken = known.admit(now, *kind, key, claims, *reserve);
+        if taken.is_empty() { AdmissionAnswer::Free } else { AdmissionAnswer::Taken(taken) }
+    }
 }
 
 /// What answers reviews; clones share it.
 #[derive(Clone)]
 pub struct Webhooks {
     known: Known,
+    decider: Decider,
     references: References,
     metrics: Metrics,
 }
 
 impl Webhooks {
     /// Answers from what is known.
-    pub fn new(known: Known, references: References, metrics: Metrics) -> Self {
-        Webhooks { known, references, metrics }
+    pub fn new(known: Known, decider: Decider, references: References, metrics: Metrics) -> Self {
+        Webhooks { known, decider, references, metrics }
     }
 }
 
@@ -66,10 +87,16 @@ impl Webhooks {
 #[derive(Clone)]
 pub struct Metrics {
     reviews: IntCounterVec,
+    decisions: IntCounterVec,
     seconds: Histogram,
 }
 
 impl Metrics {
+    /// Decides by what is known, alone; see [`Decider::among`].
+    pub fn decider(&self, known: &Known) -> Decider {
+        Decider::alone(known.clone(), self.decisions.clone())
+    }
+
     /// Registers the metrics.
     ///
     /// # Errors
@@ -79,6 +106,14 @@ impl Metrics {
             reviews: IntCounterVec::new(
                 Opts::new("flotilla_admission_reviews_total", "Admission reviews, by what became of them."),
                 &["outcome"],
+            )?,
+            decisions: IntCounterVec::new(
+                Opts::new(
+                    "flotilla_admission_decisions_total",
+                    "What was asked of the replica that decides, by who did: the owner, one in its place, or this \
+                     replica alone.",
+                ),
+                &["by"],
             )?,
             seconds: Histogram::with_opts(
                 HistogramOpts::new(
@@ -90,6 +125,10 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.reviews.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
+        registry.register(Box::new(metrics.decisions.clone()))?;
+        for by in decide::BY {
+            metrics.decisions.with_label_values(&[by]).inc_by(0);
+        }
         for outcome in Outcome::ALL {
             metrics.reviews.with_label_values(&[outcome.name()]).inc_by(0);
         }

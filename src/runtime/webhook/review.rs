@@ -9,9 +9,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_avapigw::{Conflicts, References, Refusal, Verdict, judge};
+use flotilla_avapigw::{Conflicts, References, Refusal, Verdict, contested, judge, refuse};
 use flotilla_core::ids::{Kind, ObjectKey, Revision};
 use flotilla_core::object::RawObject;
+use flotilla_grpc::peers::{AdmissionAnswer, AdmissionQuestion};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -78,6 +79,37 @@ impl Answer {
     }
 }
 
+/// What one replica can say about a review.
+#[derive(Debug)]
+pub(super) enum Examined {
+    /// Everything.
+    Answered(Answer),
+    /// Nothing speaks against the object; whether others want the same at this
+    /// moment, another replica knows.
+    Contested(Box<Contested>),
+}
+
+/// A review that waits for a decision.
+#[derive(Debug)]
+pub(super) struct Contested {
+    uid: String,
+    verdict: Verdict,
+    pub question: AdmissionQuestion,
+}
+
+impl Contested {
+    /// The answer to the review once it is decided.
+    pub fn decided(self, answer: &AdmissionAnswer) -> Answer {
+        let AdmissionQuestion { kind, key, claims, .. } = &self.question;
+        let verdict = match answer {
+            AdmissionAnswer::Free => self.verdict,
+            AdmissionAnswer::Taken(taken) => refuse(*kind, claims, taken),
+            AdmissionAnswer::AskAnother(_) | AdmissionAnswer::NotReady => return not_ready(),
+        };
+        told(&self.uid, *kind, &key.name, &verdict)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Review<'a> {
@@ -95,6 +127,7 @@ struct Request<'a> {
     uid: String,
     kind: GroupVersionKind,
     operation: String,
+    dry_run: Option<bool>,
     #[serde(borrow)]
     object: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -127,41 +160,79 @@ struct Metadata {
     deletion_timestamp: Option<String>,
 }
 
-/// Answers a review about an object of `kind`.
-pub(super) fn answer(kind: Kind, body: &[u8], known: &Conflicts, references: References) -> Answer {
+/// Examines a review about an object of `kind`.
+pub(super) fn examine(kind: Kind, body: &[u8], known: &Conflicts, references: References) -> Examined {
+    match read(kind, body) {
+        Err(answer) => Examined::Answered(answer),
+        Ok(_) if !known.is_complete() => Examined::Answered(not_ready()),
+        Ok(write) => judged(kind, write, known, references),
+    }
+}
+
+/// A write that is to be judged.
+struct Write {
+    uid: String,
+    object: RawObject,
+    before: Option<RawObject>,
+    dry_run: bool,
+}
+
+fn judged(kind: Kind, write: Write, known: &Conflicts, references: References) -> Examined {
+    let Write { uid, object, before, dry_run } = write;
+    let verdict = judge(known, &object, before.as_ref(), references);
+    let claims = match verdict.refusals.is_empty() {
+        true => contested(known, &object, before.as_ref()),
+        false => Vec::new(),
+    };
+    if claims.is_empty() {
+        return Examined::Answered(told(&uid, kind, &object.key.name, &verdict));
+    }
+    let mut key = object.key;
+    if key.name.is_empty() {
+        // It has no name yet, and is another object than the next one without.
+        key = ObjectKey::new(key.namespace, format!("({uid})"));
+    }
+    let question = AdmissionQuestion { kind, key, claims, reserve: !dry_run, stand_in: false };
+    Examined::Contested(Box::new(Contested { uid, verdict, question }))
+}
+
+fn not_ready() -> Answer {
+    let message = "not all kinds are listed yet; ask again, or another replica";
+    Answer::error(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+/// Reads a review; what needs no judgement is answered.
+fn read(kind: Kind, body: &[u8]) -> Result<Write, Answer> {
     let review: Review<'_> = match serde_json::from_slice(body) {
         Ok(review) => review,
-        Err(error) => return malformed(format!("the body is no AdmissionReview: {error}")),
+        Err(error) => return Err(malformed(format!("the body is no AdmissionReview: {error}"))),
     };
     if (&*review.api_version, &*review.kind) != ("admission.k8s.io/v1", "AdmissionReview") {
-        return malformed(format!(
+        return Err(malformed(format!(
             "the body is {:?} of {:?}, not an AdmissionReview of admission.k8s.io/v1",
             review.kind, review.api_version
-        ));
+        )));
     }
-    let Some(request) = review.request else { return malformed("the review has no request") };
+    let Some(request) = review.request else { return Err(malformed("the review has no request")) };
     let GroupVersionKind { group, version, kind: named } = &request.kind;
     if (group.as_str(), version.as_str(), named.as_str()) != ("avapigw.io", "v1alpha1", kind.name()) {
-        return malformed(format!(
+        return Err(malformed(format!(
             "this path is for {kind} of avapigw.io/v1alpha1, not for {named} of {group}/{version}"
-        ));
+        )));
     }
     if !matches!(request.operation.as_str(), "CREATE" | "UPDATE") {
         // Nobody is kept from deleting.
-        return told(&request.uid, kind, "", &Verdict::default());
+        return Err(told(&request.uid, kind, "", &Verdict::default()));
     }
     let read = |raw: Option<&RawValue>| raw.map(|raw| object(kind, raw)).transpose();
     let (object, before) = match (read(request.object), read(request.old_object)) {
         (Ok(Some(object)), Ok(before)) => (object, before),
-        (Ok(None), _) => return malformed("the review has no object"),
-        (Err(error), _) | (_, Err(error)) => return malformed(format!("the object cannot be read: {error}")),
+        (Ok(None), _) => return Err(malformed("the review has no object")),
+        (Err(error), _) | (_, Err(error)) => {
+            return Err(malformed(format!("the object cannot be read: {error}")));
+        }
     };
-    if !known.is_complete() {
-        let message = "not all kinds are listed yet; ask again, or another replica";
-        return Answer::error(StatusCode::SERVICE_UNAVAILABLE, message);
-    }
-    let verdict = judge(known, &object, before.as_ref(), references);
-    told(&request.uid, kind, &object.key.name, &verdict)
+    Ok(Write { uid: request.uid, object, before, dry_run: request.dry_run == Some(true) })
 }
 
 fn malformed(message: impl Into<String>) -> Answer {

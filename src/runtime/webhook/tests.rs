@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::review::{self, Outcome};
+use super::review::{self, Examined, Outcome};
 use super::*;
 
 const ROUTE: &str = "/validate-avapigw-io-v1alpha1-apiroute";
@@ -109,7 +109,9 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (registry, cancel) = (Registry::new(), CancellationToken::new());
-        let webhooks = Webhooks::new(known, References::Warn, Metrics::new(&registry).unwrap());
+        let metrics = Metrics::new(&registry).unwrap();
+        let decider = metrics.decider(&known);
+        let webhooks = Webhooks::new(known, decider, References::Warn, metrics);
         let task = tokio::spawn(serve(listener, tls.clone(), webhooks, limits, cancel.clone()));
         Server { address, authority, tls, registry, cancel, task }
     }
@@ -215,6 +217,36 @@ async fn writes_are_admitted_and_refused_in_the_words_of_the_api() {
     let (_, body) = server.ask(Kind::Backend, &created(Kind::Backend, cached)).await;
     assert!(body["response"]["warnings"][0].as_str().unwrap().contains("ignored"), "{body}");
     assert_eq!((server.counted("admitted"), server.counted("refused")), (5.0, 2.0));
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_admitted_is_reserved_until_it_shows_up_and_by_a_dry_run_never() {
+    let (known, path) = (known(), "/same");
+    let server = Server::start(known.clone(), Limits::default()).await;
+    let ask = async |name: &str, dry_run: bool| {
+        let mut review = created(Kind::ApiRoute, route(name, path));
+        review["request"]["dryRun"] = json!(dry_run);
+        let (_, body) = server.ask(Kind::ApiRoute, &review).await;
+        let said = &body["response"];
+        (said["allowed"] == true, said["status"]["message"].as_str().unwrap_or_default().to_owned())
+    };
+    assert!(ask("tried", true).await.0);
+    assert!(ask("one", false).await.0);
+    for dry_run in [false, true] {
+        let (allowed, message) = ask("other", dry_run).await;
+        let words =
+            ["duplicate route match found", "shop/one, which was admitted a moment ago", "spec.match[0]"];
+        assert!(!allowed && words.iter().all(|word| message.contains(word)), "{message}");
+    }
+    assert!(ask("one", false).await.0, "it may be tried again");
+    // It shows up, and goes: nothing is reserved any more.
+    known.tell(&ObjectEvent::Changed(raw("one", path)));
+    let (allowed, message) = ask("other", false).await;
+    assert!(!allowed && message.contains("shop/one; "), "{message}");
+    let key = flotilla_core::ids::ObjectKey::new("shop", "one");
+    known.tell(&ObjectEvent::Deleted(Kind::ApiRoute, key, Revision(9)));
+    assert!(ask("other", false).await.0);
     server.end().await;
 }
 
@@ -397,7 +429,14 @@ proptest! {
         if !whole {
             bytes.truncate(cut.index(bytes.len()));
         }
-        let answer = known().ask(|known| review::answer(kind, &bytes, known, References::Deny));
+        let known = known();
+        let answer = match known.ask(|known| review::examine(kind, &bytes, known, References::Deny)) {
+            Examined::Answered(answer) => answer,
+            Examined::Contested(contested) => {
+                let decided = known.decide(flotilla_core::time::Mono(1), &contested.question);
+                contested.decided(&decided)
+            }
+        };
         match answer.outcome {
             Outcome::Admitted | Outcome::Refused => {
                 prop_assert_eq!(answer.status.as_u16(), 200);

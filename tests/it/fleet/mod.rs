@@ -7,6 +7,7 @@ pub mod forgetful;
 pub mod kubectl;
 pub mod mute;
 mod turn;
+pub mod webhooks;
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;

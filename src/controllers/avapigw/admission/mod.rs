@@ -10,6 +10,7 @@
 mod rules;
 
 use flotilla_api::validation::{inspect, route_destinations};
+use flotilla_core::claims::{Claim, Taken};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 use serde_json::Value;
@@ -96,16 +97,40 @@ fn check_conflicts(known: &Conflicts, object: &RawObject, before: Option<&RawObj
     };
     for conflict in known.of(object).into_iter().filter(|conflict| !gives_way(conflict)) {
         let Conflict { field, claim, kind, other, .. } = conflict;
-        let problem = if object.kind.is_route() {
-            format!(
-                "duplicate route match found: {claim} is taken by {kind} {other}; match something else, or change \
-                 that one"
-            )
-        } else {
-            format!("conflicting backend found: {claim} belongs to {kind} {other}; use one kind for it")
-        };
-        verdict.refusals.push(Refusal { field, problem, duplicate: true });
+        verdict.refusals.push(in_the_way(object.kind, field, &claim, kind, &other, ""));
     }
+}
+
+/// What is to be asked about a write that was judged to be right: whether nobody
+/// claims what it newly claims. Nothing when that is nothing.
+pub fn contested(known: &Conflicts, object: &RawObject, before: Option<&RawObject>) -> Vec<Claim> {
+    if object.deleting || before.is_some_and(|before| same_spec(before, object)) {
+        return Vec::new();
+    }
+    known.new_claims(object, before)
+}
+
+/// Refuses a write because somebody has what it claims.
+pub fn refuse(kind: Kind, claims: &[Claim], taken: &[Taken]) -> Verdict {
+    let refusal = |taken: &Taken| {
+        let claim = claims.get(taken.claim);
+        let (field, words) = claim.map_or(("spec", "a match"), |claim| (&*claim.field, &*claim.words));
+        let when = if taken.reserved { ", which was admitted a moment ago" } else { "" };
+        in_the_way(kind, field.to_owned(), words, taken.kind, &taken.key, when)
+    };
+    Verdict { refusals: taken.iter().map(refusal).collect(), warnings: Vec::new() }
+}
+
+fn in_the_way(of: Kind, field: String, claim: &str, kind: Kind, other: &ObjectKey, when: &str) -> Refusal {
+    let problem = if of.is_route() {
+        format!(
+            "duplicate route match found: {claim} is taken by {kind} {other}{when}; match something else, or \
+             change that one"
+        )
+    } else {
+        format!("conflicting backend found: {claim} belongs to {kind} {other}{when}; use one kind for it")
+    };
+    Refusal { field, problem, duplicate: true }
 }
 
 /// Destinations that are plain names should be known; what has a dot, a colon

@@ -12,16 +12,19 @@
 //! number of objects.
 
 mod claim;
+mod reserved;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use flotilla_core::claims::{Claim, Claims, Holder};
+use flotilla_core::claims::{Claim, Claims, Holder, Taken};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
+use flotilla_core::time::Mono;
 
 pub(crate) use claim::claims;
 use claim::{hosts, normal};
+use reserved::Reserved;
 
 /// Objects that one answer names; the first by precedence. It bounds what an
 /// answer costs where many objects had the same claim before anybody checked.
@@ -74,6 +77,8 @@ pub struct Conflicts {
     known: HashMap<(Kind, ObjectKey), Known>,
     /// What they claim; kept equal to `known`.
     held: Claims,
+    /// What objects will claim that were admitted here and have not shown up yet.
+    reserved: Reserved,
     /// By namespace and host: how many backends lead there.
     reached: HashMap<(Arc<str>, String), usize>,
 }
@@ -86,6 +91,7 @@ impl Conflicts {
             listed: HashSet::new(),
             known: HashMap::new(),
             held: Claims::default(),
+            reserved: Reserved::default(),
             reached: HashMap::new(),
         }
     }
@@ -127,6 +133,7 @@ impl Conflicts {
         let holder = Holder::of(object);
         let claims = claims(object, self.scope);
         self.held.insert(&holder, &claims);
+        self.reserved.seen(object.kind, &object.key, &claims);
         let hosts = names_of_hosts(object);
         for host in &hosts {
             *self.reached.entry((object.key.namespace.clone(), host.clone())).or_default() += 1;
@@ -148,6 +155,51 @@ impl Conflicts {
                 }
             }
         }
+    }
+
+    /// Whether an object may be admitted that will claim this: who is in the way, each
+    /// once and at most eight. Nobody, and `reserve`: then nobody else may claim it
+    /// until the object shows up or a short time has passed.
+    pub fn admit(
+        &mut self,
+        now: Mono,
+        kind: Kind,
+        key: &ObjectKey,
+        claims: &[Claim],
+        reserve: bool,
+    ) -> Vec<Taken> {
+        self.reserved.expire(now);
+        let others = |holder: &&Holder| (holder.kind, &holder.key) != (kind, key);
+        let mut found: BTreeMap<(&ObjectKey, Kind), Taken> = BTreeMap::new();
+        for (claim, wanted) in claims.iter().enumerate() {
+            let held =
+                self.held.meeting(wanted).flat_map(|holders| holders.iter().filter(others).take(NAMED));
+            let held = held.map(|holder| (holder, false));
+            let reserved = self.reserved.meeting(wanted).filter(others).map(|holder| (holder, true));
+            for (holder, reserved) in held.chain(reserved) {
+                let taken = || Taken { claim, kind: holder.kind, key: holder.key.clone(), reserved };
+                found.entry((&holder.key, holder.kind)).or_insert_with(taken);
+            }
+        }
+        let found: Vec<Taken> = found.into_values().take(NAMED).collect();
+        if found.is_empty() && reserve && !claims.is_empty() {
+            self.reserved.put(now, kind, key, claims.to_vec());
+        }
+        found
+    }
+
+    /// What a write would have an object claim that it does not claim yet.
+    pub fn new_claims(&self, object: &RawObject, before: Option<&RawObject>) -> Vec<Claim> {
+        let of = |object: &RawObject| claims(object, self.scope);
+        let had = before.map(of).unwrap_or_default();
+        let is_new =
+            |claim: &Claim| !had.iter().any(|had| (&had.slot, had.interest) == (&claim.slot, claim.interest));
+        of(object).into_iter().filter(is_new).collect()
+    }
+
+    /// Whose claims meet.
+    pub fn scope(&self) -> Scope {
+        self.scope
     }
 
     /// Who claims what `object` claims, by precedence, each once and at most

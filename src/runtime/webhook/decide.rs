@@ -1,0 +1,251 @@
+//! Who decides whether an object may be admitted, and asking that one.
+//!
+//! Of n writes at the same moment, through as many replicas, one is admitted: all
+//! replicas ask the owner of the namespace, which admits the first and reserves
+//! what it claims until it shows up. Where matches are compared over all
+//! namespaces, all ask the owner of one name.
+//!
+//! Admission must not wait for an owner that is away. Then all ask the same member
+//! in its place, after a pause in which whatever the owner admitted last has shown
+//! up there. For the same reason a member that has just become the owner waits a
+//! moment before it decides. When nobody is reached, a replica decides by itself;
+//! of what comes of that the oldest is delivered, as everywhere.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use flotilla_core::ids::MemberName;
+use flotilla_core::ring::Position;
+use flotilla_grpc::clock::MonoClock;
+use flotilla_grpc::peers::{AdmissionAnswer, AdmissionQuestion, AdmissionSource, Peers};
+use flotilla_k8s::coordination::OwnershipView;
+use futures::FutureExt as _;
+use prometheus::IntCounterVec;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::Known;
+
+/// How long it may take until what one replica admitted has shown up at another:
+/// the API server writes it in milliseconds, and watches are as fast.
+const SHOWS_UP: Duration = Duration::from_secs(1);
+
+/// How long one member may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How long all of it may take; below what a request may take.
+const ALL: Duration = Duration::from_secs(4);
+
+/// Members that are asked besides the owner.
+const STAND_INS: usize = 2;
+
+/// Whose owner decides where matches are compared over all namespaces; no
+/// namespace has such a name.
+const EVERYWHERE: &str = "*";
+
+/// Decides, together with the other replicas; clones are the same.
+#[derive(Clone)]
+pub struct Decider {
+    known: Known,
+    clock: MonoClock,
+    /// `None`: there are no others.
+    others: Option<Others>,
+    decisions: IntCounterVec,
+}
+
+#[derive(Clone)]
+struct Others {
+    member: MemberName,
+    peers: Peers,
+    ownership: watch::Receiver<Arc<OwnershipView>>,
+    handover: Arc<Mutex<Handover>>,
+}
+
+/// The present map, the one before, and when the one took the other's place.
+struct Handover {
+    now: Arc<OwnershipView>,
+    before: Arc<OwnershipView>,
+    since: Instant,
+}
+
+impl Handover {
+    fn note(&mut self, view: &Arc<OwnershipView>) {
+        if view.epoch() != self.now.epoch() {
+            self.before = std::mem::replace(&mut self.now, view.clone());
+            self.since = Instant::now();
+        }
+    }
+
+    /// When whatever others admitted before this member became the owner has shown up.
+    fn settled(&self, name: &str) -> Instant {
+        let same = self.before.owner(name) == self.now.owner(name);
+        if same { self.since } else { self.since + SHOWS_UP }
+    }
+}
+
+/// Names by which decisions are counted.
+pub(super) const BY: [&str; 3] = ["owner", "stand_in", "alone"];
+
+impl Decider {
+    /// Decides without asking anybody.
+    pub fn alone(known: Known, decisions: IntCounterVec) -> Self {
+        Decider { known, clock: MonoClock::start(), others: None, decisions }
+    }
+
+    /// Decides together with the others of a fleet.
+    pub fn among(
+        self,
+        member: MemberName,
+        peers: Peers,
+        ownership: watch::Receiver<Arc<OwnershipView>>,
+    ) -> Self {
+        let now = ownership.borrow().clone();
+        let handover = Handover { before: now.clone(), now, since: Instant::now() };
+        let handover = Arc::new(Mutex::new(handover));
+        Decider { others: Some(Others { member, peers, ownership, handover }), ..self }
+    }
+
+    /// Takes note of every map as soon as it is there, until cancelled.
+    pub async fn follow(self, cancel: CancellationToken) {
+        if let Some(Others { mut ownership, handover, .. }) = self.others {
+            loop {
+                let view = ownership.borrow_and_update().clone();
+                handover.lock().unwrap_or_else(PoisonError::into_inner).note(&view);
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    changed = ownership.changed() => if changed.is_err() { break },
+                }
+            }
+        }
+        cancel.cancelled().await;
+    }
+
+    /// What answers the questions of other members.
+    pub fn source(&self) -> AdmissionSource {
+        let decider = self.clone();
+        Arc::new(move |question| {
+            let decider = decider.clone();
+            async move { decider.answer(&question).await }.boxed()
+        })
+    }
+
+    /// Whether an object may be admitted.
+    pub(super) async fn ask(&self, question: AdmissionQuestion) -> AdmissionAnswer {
+        let Some(others) = &self.others else { return self.by_itself(&question) };
+        match tokio::time::timeout(ALL, self.ask_others(others, question.clone())).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) | Err(_) => {
+                self.decisions.with_label_values(&["alone"]).inc();
+                tracing::warn!(kind = question.kind.name(), namespace = %question.key.namespace,
+                    name = %question.key.name, "nobody decides about an admission, deciding alone");
+                self.by_itself(&question)
+            }
+        }
+    }
+
+    async fn ask_others(&self, others: &Others, mut question: AdmissionQuestion) -> Option<AdmissionAnswer> {
+        let name = self.decided_by(&question);
+        let view = others.ownership.borrow().clone();
+        let owner = view.owner(&name)?.clone();
+        let mut answer = self.put_to(others, &owner, &question).await;
+        if let Some(AdmissionAnswer::AskAnother(Some(other))) = &answer
+            && *other != owner
+        {
+            // Its map is newer than ours.
+            let other = other.clone();
+            answer = self.put_to(others, &other, &question).await;
+        }
+        if let Some(answer) = answer.filter(is_decision) {
+            self.decisions.with_label_values(&["owner"]).inc();
+            return Some(answer);
+        }
+        sleep(SHOWS_UP).await;
+        question.stand_in = true;
+        for member in stand_ins(&view.members(), &owner, &name) {
+            let answer = self.put_to(others, &member, &question).await;
+            if let Some(answer) = answer.filter(is_decision) {
+                self.decisions.with_label_values(&["stand_in"]).inc();
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    async fn put_to(
+        &self,
+        others: &Others,
+        member: &MemberName,
+        question: &AdmissionQuestion,
+    ) -> Option<AdmissionAnswer> {
+        if *member == others.member {
+            return Some(self.answer(question).await);
+        }
+        match others.peers.admit(member, question, ANSWER).await {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                tracing::debug!(%member, %error, "a member did not decide about an admission");
+                None
+            }
+        }
+    }
+
+    /// Answers as the member that is asked.
+    async fn answer(&self, question: &AdmissionQuestion) -> AdmissionAnswer {
+        if let Some(others) = self.others.as_ref().filter(|_| !question.stand_in) {
+            let name = self.decided_by(question);
+            let view = others.ownership.borrow().clone();
+            let settled = {
+                let mut handover = others.handover.lock().unwrap_or_else(PoisonError::into_inner);
+                handover.note(&view);
+                handover.settled(&name)
+            };
+            if view.owner(&name) != Some(&others.member) {
+                return AdmissionAnswer::AskAnother(view.owner(&name).cloned());
+            }
+            sleep_until(settled).await;
+        }
+        self.by_itself(question)
+    }
+
+    fn by_itself(&self, question: &AdmissionQuestion) -> AdmissionAnswer {
+        self.known.decide(self.clock.now(), question)
+    }
+
+    /// The name whose owner decides.
+    fn decided_by(&self, question: &AdmissionQuestion) -> Arc<str> {
+        if self.known.is_cluster_wide() { EVERYWHERE.into() } else { question.key.namespace.clone() }
+    }
+}
+
+fn is_decision(answer: &AdmissionAnswer) -> bool {
+    matches!(answer, AdmissionAnswer::Free | AdmissionAnswer::Taken(_))
+}
+
+/// Who decides in the owner's place: for everybody with the same map the same, and
+/// for every name others.
+fn stand_ins(members: &[MemberName], owner: &MemberName, name: &str) -> Vec<MemberName> {
+    let mut others: Vec<_> = members.iter().filter(|member| *member != owner).collect();
+    others.sort_by_key(|member| Position::of(&format!("{name}/{member}")));
+    others.into_iter().take(STAND_INS).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_agree_on_who_stands_in_and_no_member_does_for_everybody() {
+        let members: Vec<MemberName> = ["a", "b", "c", "d"].map(MemberName::from).to_vec();
+        let backwards: Vec<MemberName> = members.iter().rev().cloned().collect();
+        let mut first = std::collections::BTreeSet::new();
+        for number in 0..20 {
+            let name = format!("team-{number}");
+            let found = stand_ins(&members, &members[0], &name);
+            assert_eq!(found, stand_ins(&backwards, &members[0], &name));
+            assert!(found.len() == STAND_INS && !found.contains(&members[0]));
+            first.insert(found[0].clone());
+        }
+        assert_eq!(first.len(), 3);
+    }
+}

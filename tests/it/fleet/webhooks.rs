@@ -1,0 +1,69 @@
+//! Tells API servers to ask replicas about admissions, by URL.
+
+use flotilla_core::ids::Kind;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    RuleWithOperations, ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::api::{Api, ObjectMeta, PostParams};
+
+use super::Fleet;
+
+/// The label by which an object says through which replica it goes.
+pub const VIA: &str = "via";
+
+/// Asks the replica at `port` about objects of a kind; `via`: only about those with
+/// this label.
+fn webhook(kind: Kind, port: u16, authority: &str, via: Option<usize>) -> ValidatingWebhook {
+    let lower = kind.name().to_ascii_lowercase();
+    let labels = via.map(|number| [(VIA.to_owned(), number.to_string())].into());
+    ValidatingWebhook {
+        name: via
+            .map_or_else(|| format!("v{lower}.avapigw.io"), |number| format!("v{lower}-{number}.avapigw.io")),
+        client_config: WebhookClientConfig {
+            url: Some(format!("https://127.0.0.1:{port}/validate-avapigw-io-v1alpha1-{lower}")),
+            ca_bundle: Some(ByteString(authority.as_bytes().to_vec())),
+            service: None,
+        },
+        rules: Some(vec![RuleWithOperations {
+            api_groups: Some(vec!["avapigw.io".to_owned()]),
+            api_versions: Some(vec!["v1alpha1".to_owned()]),
+            operations: Some(vec!["CREATE".to_owned(), "UPDATE".to_owned()]),
+            resources: Some(vec![kind.plural().to_owned()]),
+            scope: None,
+        }]),
+        object_selector: labels
+            .map(|labels| LabelSelector { match_labels: Some(labels), match_expressions: None }),
+        failure_policy: Some("Fail".to_owned()),
+        side_effects: "None".to_owned(),
+        timeout_seconds: Some(10),
+        admission_review_versions: vec!["v1".to_owned()],
+        ..ValidatingWebhook::default()
+    }
+}
+
+/// Has the first replica asked about everything.
+pub async fn ask_the_first(fleet: &Fleet) {
+    let authority = fleet.authority().await.roots().pem().to_owned();
+    let port = fleet.replicas[0].webhooks;
+    register(fleet, Kind::ALL.map(|kind| webhook(kind, port, &authority, None)).to_vec()).await;
+}
+
+/// Has each replica asked about those APIRoutes that have its number as label.
+pub async fn ask_by_label(fleet: &Fleet) {
+    let authority = fleet.authority().await.roots().pem().to_owned();
+    let one = |(number, replica): (usize, &flotilla_testing::fleet::replica::Replica)| {
+        webhook(Kind::ApiRoute, replica.webhooks, &authority, Some(number))
+    };
+    register(fleet, fleet.replicas.iter().enumerate().map(one).collect()).await;
+}
+
+async fn register(fleet: &Fleet, webhooks: Vec<ValidatingWebhook>) {
+    let configuration = ValidatingWebhookConfiguration {
+        metadata: ObjectMeta { name: Some("flotilla".to_owned()), ..ObjectMeta::default() },
+        webhooks: Some(webhooks),
+    };
+    let api = Api::<ValidatingWebhookConfiguration>::all(fleet.client());
+    api.create(&PostParams::default(), &configuration).await.unwrap();
+}
