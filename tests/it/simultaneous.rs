@@ -164,7 +164,7 @@ async fn of_fifty_simultaneous_creations_of_a_match_one_is_admitted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_fifty_simultaneous_creations_in_two_namespaces_one_is_admitted_when_both_count() {
-    let Some(mut fleet) = start(&["--enable-cluster-wide-duplicate-check"]).await else { return };
+    let Some(mut fleet) = start(&["--enable-cluster-wide-duplicate-check=true"]).await else { return };
     for round in 0..rounds(2) {
         let fates = race(&fleet, round, &[NAMESPACE, OTHER, NAMESPACE]).await;
         let told = (count(&fates, &Fate::Admitted), count(&fates, &Fate::Duplicate));
