@@ -5,6 +5,7 @@
 //! `kube`. Nothing here decides: rules live in `flotilla-core`.
 
 pub mod ca;
+pub mod ca_bundle;
 pub mod client;
 pub mod cluster;
 pub mod coordination;

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -13,6 +14,7 @@ use flotilla_certs::{
 };
 use flotilla_k8s::ca::{self, CaPem};
 use kube::Client;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{CertProvider, CertsArgs, CertsCommand, ControllerArgs, GatewayCertArgs};
@@ -62,6 +64,8 @@ pub struct ReplicaTls {
     pub webhooks: ServerTls,
     /// For dialling peers.
     pub client: ClientTls,
+    /// The certificates that show who we are, as PEM: for API servers.
+    pub trusted: watch::Sender<Arc<str>>,
 }
 
 /// A replica's certificate: where it comes from, and in which trust domain.
@@ -140,7 +144,8 @@ impl Source {
         let check = ServerCheck::Controller { trust_domain: self.trust_domain.clone() };
         let client = ClientTls::new(Some(&leaf), &roots, check, Alpn::H2)?;
         let renew_at = leaf.validity("own certificate")?.renew_at();
-        Ok((ReplicaTls { server, webhooks, client }, renew_at))
+        let trusted = watch::Sender::new(roots.pem().into());
+        Ok((ReplicaTls { server, webhooks, client, trusted }, renew_at))
     }
 
     /// Renews until cancelled. Connections that are open stay open; a failure
@@ -174,6 +179,11 @@ impl Source {
         tls.server.swap(&leaf, &roots)?;
         tls.webhooks.swap(&leaf, &roots)?;
         tls.client.swap(Some(&leaf), &roots)?;
+        tls.trusted.send_if_modified(|trusted| {
+            let differs = **trusted != *roots.pem();
+            *trusted = roots.pem().into();
+            differs
+        });
         Ok(leaf.validity("own certificate")?.renew_at())
     }
 }

@@ -2,7 +2,9 @@
 //! who write.
 
 use flotilla_core::ids::Kind;
-use kube::api::{DynamicObject, PostParams};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::fleet::kubectl::Kubectl;
@@ -181,4 +183,62 @@ fn with_route(spec: &Value) -> Value {
     let mut spec = spec.clone();
     spec["route"] = json!([{"destination": {"host": "a.example", "port": 80}}]);
     spec
+}
+
+/// The bundles of all webhooks.
+async fn bundles(fleet: &Fleet) -> Vec<Option<String>> {
+    let api = Api::<ValidatingWebhookConfiguration>::all(fleet.client());
+    let webhooks = api.get(webhooks::CONFIGURATION).await.unwrap().webhooks.unwrap_or_default();
+    let text = |bundle: ByteString| String::from_utf8_lossy(&bundle.0).into_owned();
+    webhooks.into_iter().map(|webhook| webhook.client_config.ca_bundle.map(text)).collect()
+}
+
+async fn all_are(fleet: &Fleet, wanted: &str) {
+    within(SOON, "every webhook has the CA bundle", async || {
+        let bundles = bundles(fleet).await;
+        let right = bundles.len() == 4 && bundles.iter().all(|bundle| bundle.as_deref() == Some(wanted));
+        right.then_some(()).ok_or_else(|| format!("{bundles:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_keeps_the_ca_bundle_true_whoever_leads_and_whoever_changes_it() {
+    let Some(mut fleet) = Fleet::start(Against::Real).await else { return };
+    fleet.add_replicas_with(2, &["--webhook-configuration=flotilla"]).await;
+    let ca = fleet.authority().await.roots().pem().to_owned();
+    let api = Api::<ValidatingWebhookConfiguration>::all(fleet.client());
+    let spoil = async |value: Value| {
+        let path = "/webhooks/2/clientConfig/caBundle";
+        let patch = json!([{"op": "add", "path": path, "value": value}]);
+        let patch = Patch::Json::<()>(serde_json::from_value(patch).unwrap());
+        api.patch(webhooks::CONFIGURATION, &PatchParams::default(), &patch).await.unwrap();
+    };
+    // It comes after the replicas, as it may, and API servers believe them soon.
+    let leader = fleet.map_of_running().await.leader.to_string();
+    let leads = fleet.replicas.iter().position(|replica| replica.name == leader).unwrap();
+    webhooks::ask_without_bundle(&fleet, 1 - leads).await;
+    all_are(&fleet, &ca).await;
+    let there = json!({"match": [{"uri": {"prefix": "/x"}}], "directResponse": {"status": 200}});
+    fleet.tenants.create(Kind::ApiRoute, "default", "there", there.clone()).await;
+    refused_as_duplicate(&fleet, &there, "default/there").await;
+
+    spoil(json!("")).await;
+    all_are(&fleet, &ca).await;
+    let other = flotilla_certs::Authority::generate("other", std::time::SystemTime::now()).unwrap();
+    spoil(json!(ByteString(other.roots().pem().as_bytes().to_vec()))).await;
+    all_are(&fleet, &ca).await;
+
+    // Whoever leads next goes on, and has an eye on what was done in between.
+    fleet.replicas[leads].kill().await;
+    spoil(json!("")).await;
+    all_are(&fleet, &ca).await;
+    refused_as_duplicate(&fleet, &there, "default/there").await;
+    // It is there again after somebody made it anew.
+    api.delete(webhooks::CONFIGURATION, &DeleteParams::default()).await.unwrap();
+    webhooks::ask_without_bundle(&fleet, 1 - leads).await;
+    all_are(&fleet, &ca).await;
+    let written =
+        fleet.replicas[1 - leads].metric("flotilla_ca_bundle_writes_total", "written").await.unwrap();
+    assert!(written >= 2.0, "{written}");
 }

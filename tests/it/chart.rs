@@ -160,7 +160,11 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
         kubectl.get(&["create", "namespace", NAMESPACE]);
         every_set_of_values_is_accepted(&helm, &kubectl);
         kubectl.get(&["apply", "--server-side", "-f", chart().join("crds").to_str().unwrap()]);
-        let objects = render(&helm, &["--set", "image.repository=registry.example.com/flotilla"]);
+        // Nothing answers at the Service of the webhooks: there is no pod.
+        let objects = render(
+            &helm,
+            &["--set", "image.repository=registry.example.com/flotilla,webhook.failurePolicy=Ignore"],
+        );
         kubectl.give(&["apply", "--server-side", "-f", "-"], &objects);
         rights_are_no_more_than_needed(&kubectl);
         requests_for_leases_have_their_own_priority(&kubectl);
@@ -196,6 +200,8 @@ fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
         &["get", "leases.coordination.k8s.io", "-n", "kube-system"],
         &["get", "namespaces/default"],
         &["create", "pods", "-n", NAMESPACE],
+        &["patch", "validatingwebhookconfigurations/another"],
+        &["create", "validatingwebhookconfigurations"],
         &["patch", "clusterroles.rbac.authorization.k8s.io"],
     ] {
         assert!(!kubectl.may(&replica, refused), "a replica may {refused:?}");
@@ -258,6 +264,8 @@ fn rights_are_enough_for_a_replica(kubectl: &Kubectl) {
         "127.0.0.1:0",
         "--log-format",
         "json",
+        "--webhook-configuration",
+        "flotilla",
     ])
     .stdout(Stdio::null())
     .stderr(log.reopen().unwrap())
@@ -265,6 +273,15 @@ fn rights_are_enough_for_a_replica(kubectl: &Kubectl) {
     .unwrap();
     let mut running = Running { child, log: log.path().to_owned() };
     kubectl.wait("shardmap/fleet", "{.status.leader}", "flotilla-0");
+    let ca =
+        kubectl.get(&["get", "secret", "flotilla-ca", "-n", NAMESPACE, "-o", r"jsonpath={.data.ca\.crt}"]);
+    let bundles = r"jsonpath={range .webhooks[*]}{.clientConfig.caBundle} {end}";
+    let believed = within(PATIENCE, "the CA bundle is in every webhook", async || {
+        let found = kubectl.get(&["get", "validatingwebhookconfiguration", "flotilla", "-o", bundles]);
+        let found: Vec<&str> = found.split_whitespace().collect();
+        (found == [ca.as_str(); 4]).then_some(()).ok_or_else(|| format!("{found:?}"))
+    });
+    Handle::current().block_on(believed);
     let route = "apiVersion: avapigw.io/v1alpha1\nkind: APIRoute\nmetadata: {name: hello, namespace: default}\n\
                  spec: {match: [{uri: {prefix: /}}], directResponse: {status: 200, body: hello}}\n";
     kubectl.give(&["apply", "-f", "-"], route);

@@ -142,6 +142,9 @@ pub struct ControllerArgs {
     /// Routes of all namespaces may be duplicates of each other, not only those of one (true, false)
     #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
     pub enable_cluster_wide_duplicate_check: bool,
+    /// ValidatingWebhookConfiguration into which the leader writes the CA bundle. Default: none
+    #[arg(long, value_name = "NAME")]
+    pub webhook_configuration: Option<String>,
     /// What webhooks do about a route whose destination is no Backend that is known
     #[arg(long, value_enum, default_value = "warn")]
     pub webhook_references: WebhookReferences,

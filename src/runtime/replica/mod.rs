@@ -34,6 +34,7 @@ use flotilla_grpc::gateway::{
 };
 use flotilla_grpc::limits::GovernorLimits;
 use flotilla_grpc::peers::{Peers, PeersConfig, PeersParts};
+use flotilla_k8s::ca_bundle::CaBundle;
 use flotilla_k8s::client::{Clients, connect};
 use flotilla_k8s::coordination::{Coordination, CoordinationMetrics, Handles};
 use flotilla_k8s::incarnation::{Incarnation, Incarnations};
@@ -354,6 +355,16 @@ async fn assemble(
     supervisor.spawn_fallible("history of the cluster", lineage.run(delivering.clone()));
     if let (Some(listener), Some(webhooks)) = (ports.webhooks, webhooks) {
         let (tls, limits) = (standby.tls.webhooks.clone(), webhook::Limits::default());
+        if let Some(name) = args.webhook_configuration.clone().filter(|name| !name.is_empty()) {
+            let bundle = CaBundle {
+                client: clients.objects.clone(),
+                name,
+                trusted: standby.tls.trusted.subscribe(),
+                ownership: handles.ownership.clone(),
+                writes: CaBundle::metric(&registry)?,
+            };
+            supervisor.spawn("CA bundle", bundle.run(delivering.clone()));
+        }
         supervisor.spawn("webhooks", webhook::serve(listener, tls, webhooks, limits, delivering.clone()));
     }
     supervisor.spawn("feed", feed::run(objects, delivery.clone(), known, delivering.clone()));

@@ -10,12 +10,15 @@ use kube::api::{Api, ObjectMeta, PostParams};
 
 use super::Fleet;
 
+/// The name of what is registered.
+pub const CONFIGURATION: &str = "flotilla";
+
 /// The label by which an object says through which replica it goes.
 pub const VIA: &str = "via";
 
 /// Asks the replica at `port` about objects of a kind; `via`: only about those with
 /// this label.
-fn webhook(kind: Kind, port: u16, authority: &str, via: Option<usize>) -> ValidatingWebhook {
+fn webhook(kind: Kind, port: u16, authority: Option<&str>, via: Option<usize>) -> ValidatingWebhook {
     let lower = kind.name().to_ascii_lowercase();
     let labels = via.map(|number| [(VIA.to_owned(), number.to_string())].into());
     ValidatingWebhook {
@@ -23,7 +26,7 @@ fn webhook(kind: Kind, port: u16, authority: &str, via: Option<usize>) -> Valida
             .map_or_else(|| format!("v{lower}.avapigw.io"), |number| format!("v{lower}-{number}.avapigw.io")),
         client_config: WebhookClientConfig {
             url: Some(format!("https://127.0.0.1:{port}/validate-avapigw-io-v1alpha1-{lower}")),
-            ca_bundle: Some(ByteString(authority.as_bytes().to_vec())),
+            ca_bundle: authority.map(|authority| ByteString(authority.as_bytes().to_vec())),
             service: None,
         },
         rules: Some(vec![RuleWithOperations {
@@ -47,21 +50,27 @@ fn webhook(kind: Kind, port: u16, authority: &str, via: Option<usize>) -> Valida
 pub async fn ask_the_first(fleet: &Fleet) {
     let authority = fleet.authority().await.roots().pem().to_owned();
     let port = fleet.replicas[0].webhooks;
-    register(fleet, Kind::ALL.map(|kind| webhook(kind, port, &authority, None)).to_vec()).await;
+    register(fleet, Kind::ALL.map(|kind| webhook(kind, port, Some(&authority), None)).to_vec()).await;
+}
+
+/// Has a replica asked about everything, without saying whom to believe.
+pub async fn ask_without_bundle(fleet: &Fleet, replica: usize) {
+    let port = fleet.replicas[replica].webhooks;
+    register(fleet, Kind::ALL.map(|kind| webhook(kind, port, None, None)).to_vec()).await;
 }
 
 /// Has each replica asked about those APIRoutes that have its number as label.
 pub async fn ask_by_label(fleet: &Fleet) {
     let authority = fleet.authority().await.roots().pem().to_owned();
     let one = |(number, replica): (usize, &flotilla_testing::fleet::replica::Replica)| {
-        webhook(Kind::ApiRoute, replica.webhooks, &authority, Some(number))
+        webhook(Kind::ApiRoute, replica.webhooks, Some(&authority), Some(number))
     };
     register(fleet, fleet.replicas.iter().enumerate().map(one).collect()).await;
 }
 
 async fn register(fleet: &Fleet, webhooks: Vec<ValidatingWebhook>) {
     let configuration = ValidatingWebhookConfiguration {
-        metadata: ObjectMeta { name: Some("flotilla".to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta { name: Some(CONFIGURATION.to_owned()), ..ObjectMeta::default() },
         webhooks: Some(webhooks),
     };
     let api = Api::<ValidatingWebhookConfiguration>::all(fleet.client());
