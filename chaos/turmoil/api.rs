@@ -2,7 +2,7 @@
 //! what users do.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flotilla_apiserver::{ApiServer, Identity, LocalService, Options};
@@ -20,35 +20,45 @@ use crate::pki::NAMESPACE;
 /// Its port; its name is `api`.
 const PORT: u16 = 6443;
 pub const AUTHORITY: &str = "api:6443";
+/// The user as which all replicas come, for faults that are meant for them.
+pub const REPLICA: &str = "replica";
 
 /// What a user does.
 #[derive(Debug, Clone)]
 pub enum Edit {
     /// Writes a route whose content says `number`.
     Route { namespace: String, name: String, number: u32 },
+    /// Writes a backend whose port says `number`.
+    Backend { namespace: String, number: u16 },
     /// Pins a namespace to a member.
     Pin { namespace: String, member: String },
 }
 
-/// Edits that wait to be made, oldest first, and whether the server is set up.
-#[derive(Debug, Clone, Default)]
-pub struct Desk(Arc<Mutex<(VecDeque<Edit>, bool)>>);
+/// Edits that wait to be made, oldest first, and the server once it is set up.
+#[derive(Clone, Default)]
+pub struct Desk(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    edits: VecDeque<Edit>,
+    server: Option<Arc<ApiServer>>,
+}
 
 impl Desk {
     pub fn ask(&self, edit: Edit) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.push_back(edit);
+        self.waiting().edits.push_back(edit);
     }
 
-    pub fn is_open(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+    pub fn server(&self) -> Option<Arc<ApiServer>> {
+        self.waiting().server.clone()
     }
 
-    fn open(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next(&self) -> Option<Edit> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.pop_front()
+        self.waiting().edits.pop_front()
     }
 }
 
@@ -56,7 +66,7 @@ impl Desk {
 pub async fn run(desk: Desk, namespaces: Vec<String>) -> turmoil::Result {
     let options = Options { bookmark_interval: Duration::from_millis(500), ..Options::default() };
     // It listens on a real port besides, where nobody comes.
-    let server = ApiServer::start(options).await?;
+    let server = Arc::new(ApiServer::start(options).await?);
     let admin = || server.service(Identity::admin("admin"));
     let client = Client::new(admin(), "default");
     flotilla_k8s::crd::install(&client, &flotilla_api::crd::crds(), Duration::from_secs(60)).await?;
@@ -65,13 +75,13 @@ pub async fn run(desk: Desk, namespaces: Vec<String>) -> turmoil::Result {
         write(&client, "", "v1", "Namespace", "namespaces", None, namespace).await?;
     }
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
-    desk.open();
+    desk.waiting().server = Some(server.clone());
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
-                tokio::spawn(serve(stream, admin()));
+                tokio::spawn(serve(stream, server.service(Identity::admin(REPLICA))));
             }
             _ = ticks.tick() => while let Some(edit) = desk.next() {
                 perform(&client, edit).await?;
@@ -100,6 +110,15 @@ async fn perform(client: &Client, edit: Edit) -> anyhow::Result<()> {
                 },
             });
             write(client, "avapigw.io", "v1alpha1", "APIRoute", "apiroutes", Some(&namespace), object).await
+        }
+        Edit::Backend { namespace, number } => {
+            let object = json!({
+                "apiVersion": "avapigw.io/v1alpha1",
+                "kind": "Backend",
+                "metadata": {"name": "api", "namespace": namespace},
+                "spec": {"hosts": [{"address": "10.0.0.1", "port": number}]},
+            });
+            write(client, "avapigw.io", "v1alpha1", "Backend", "backends", Some(&namespace), object).await
         }
         Edit::Pin { namespace, member } => {
             let object = json!({

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
+use flotilla_apiserver::{ApiServer, Effect, Matcher, Rule, RuleId, Verb};
 use flotilla_core::ids::GatewayId;
 use flotilla_gateway::{Fleet as Gateways, FleetOptions, Gateway, GatewayOptions, OperatorAddress};
 use turmoil::{Builder, Sim};
 
-use crate::api::{self, Desk, Edit};
+use crate::api::{self, Desk, Edit, REPLICA};
 use crate::network::dial;
 use crate::pki::Pki;
 use crate::replica::{self, GATEWAYS, Report};
@@ -65,10 +67,13 @@ impl Fleet {
         let mut sim = Builder::new()
             .rng_seed(seed)
             .tick_duration(STEP)
-            .simulation_duration(Duration::from_secs(3600))
+            .simulation_duration(Duration::from_secs(4 * 3600))
             .min_message_latency(Duration::from_millis(1))
             .max_message_latency(Duration::from_millis(20))
             .tcp_capacity(4096)
+            // A connection that is refused keeps its port for ever here, and an hour
+            // without an API server is full of them.
+            .ephemeral_ports(10_000..=65_535)
             // The embedded API server also listens on a real port.
             .enable_tokio_io()
             .build();
@@ -131,6 +136,32 @@ impl Fleet {
         &mut self.sim
     }
 
+    /// The API server, for its revision.
+    ///
+    /// # Errors
+    /// Before the fleet has settled.
+    pub fn api(&self) -> anyhow::Result<Arc<ApiServer>> {
+        self.desk.server().context("the API server is not set up yet")
+    }
+
+    /// From now on this happens to the replicas' requests of these verbs about a
+    /// resource; their watches of it are cut, so that they ask again.
+    ///
+    /// # Errors
+    /// Before the fleet has settled.
+    pub fn trouble(&mut self, resource: &str, verbs: &[Verb], effect: Effect) -> anyhow::Result<RuleId> {
+        let matcher = |verbs: &[Verb]| Matcher {
+            verbs: verbs.to_vec(),
+            resource: Some(resource.to_owned()),
+            user: Some(REPLICA.to_owned()),
+            ..Matcher::default()
+        };
+        let api = self.api()?;
+        let rule = api.faults().add(Rule::new(matcher(verbs), effect));
+        api.faults().cut_watches(&matcher(&[]));
+        Ok(rule)
+    }
+
     /// Ends a replica from one moment to the next.
     pub fn crash(&mut self, member: &str) {
         self.sim.crash(member);
@@ -142,9 +173,11 @@ impl Fleet {
         self.sim.bounce(member);
     }
 
-    /// Writes the route of every namespace anew.
+    /// Writes the backend and the route of every namespace anew.
     pub fn write(&mut self, number: u32) {
         for index in 0..self.shape.namespaces {
+            let port = 8000 + u16::try_from(number % 1000).unwrap_or_default();
+            self.desk.ask(Edit::Backend { namespace: namespace(index), number: port });
             self.desk.ask(Edit::Route { namespace: namespace(index), name: "route".to_owned(), number });
         }
     }
@@ -159,7 +192,7 @@ impl Fleet {
     /// # Errors
     /// When that takes too long, or a promise is broken.
     pub fn settle(&mut self) -> anyhow::Result<()> {
-        self.until("the API server", 30, |fleet| fleet.desk.is_open())?;
+        self.until("the API server", 30, |fleet| fleet.desk.server().is_some())?;
         self.write(1);
         self.until("the first content", 60, |fleet| fleet.holds(1))?;
         self.until("owners of all namespaces", 60, Fleet::is_owned)?;
@@ -193,6 +226,18 @@ impl Fleet {
     /// The gateway itself.
     pub fn gateway(&self) -> Option<&Arc<Gateway>> {
         self.gateway.get()
+    }
+
+    /// An error when anything was ever taken from the gateway, or a snapshot sent
+    /// that would have: nobody deletes anything here.
+    ///
+    /// # Errors
+    /// What happened.
+    pub fn nothing_was_taken(&self) -> anyhow::Result<()> {
+        let stats = self.gateway.get().context("there is no gateway yet")?.stats();
+        let taken = [stats.deletions, stats.removed_by_full_sync, stats.guard_ignored, stats.regressions];
+        anyhow::ensure!(taken == [0; 4], "FLOTILLA_SIM_SEED={}: {stats:?}", self.seed);
+        Ok(())
     }
 
     fn held(&self) -> BTreeMap<String, u32> {

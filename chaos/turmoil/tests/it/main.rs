@@ -2,6 +2,8 @@
 //!
 //! `FLOTILLA_SIM_SEED=n` replays one seed, `FLOTILLA_SIM_SEEDS=n` tries so many.
 
+mod stability;
+
 use std::time::Duration;
 
 use flotilla_turmoil::{Fleet, MEMBERS, Shape, seeds};
@@ -12,7 +14,11 @@ const TWO: Shape = Shape { replicas: 2, namespaces: 2 };
 
 /// Runs a scenario with every seed, on a fleet that has settled.
 fn with_seeds(shape: Shape, scenario: impl Fn(&mut Fleet) -> anyhow::Result<()>) {
-    for seed in seeds(SEEDS) {
+    with(SEEDS, shape, scenario);
+}
+
+fn with(usual: u64, shape: Shape, scenario: impl Fn(&mut Fleet) -> anyhow::Result<()>) {
+    for seed in seeds(usual) {
         let mut fleet = Fleet::new(seed, shape).expect("certificates");
         let outcome = fleet.settle().and_then(|()| scenario(&mut fleet));
         assert!(outcome.is_ok(), "{:?}", outcome.err());
