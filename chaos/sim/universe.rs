@@ -128,9 +128,11 @@ impl Universe {
     /// The place of a key; `None` for names that are no tenant's.
     pub fn find(&self, kind: Kind, key: &ObjectKey) -> Option<u32> {
         let namespace = digits(key.namespace.as_bytes().get(1..)?)?;
-        let name = digits(key.name.as_bytes().get(1..)?)?;
+        let (letter, name) = key.name.as_bytes().split_first()?;
+        let name = digits(name)?;
         let place = (namespace * Kind::COUNT as u32 + kind.index() as u32) * self.names + name;
-        (name < self.names && (place as usize) < self.keys.len()).then_some(place)
+        (*letter == LETTERS[kind.index()] && name < self.names && (place as usize) < self.keys.len())
+            .then_some(place)
     }
 
     /// The Backend that a route of this place leads to.

@@ -277,6 +277,9 @@ impl World<'_> {
     pub(crate) fn end_stream(&mut self, slot: usize, gateway: usize, number: u32) {
         let cut = self.network.cut_until(self.now, end(slot), End::Gateway(gateway as u16));
         let at = cut.max(self.now) + self.gateway_latency(gateway);
+        // It is not connected any more, and has not heard so yet.
+        let subject = Subject::Gateway(flotilla_observer::GatewayId(gateway as u32));
+        self.impaired_until(subject, at + 1);
         self.queue.push(at, Occurrence::StreamLost { gateway, number });
     }
 

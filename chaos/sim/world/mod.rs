@@ -364,9 +364,13 @@ impl<'a> World<'a> {
 
     /// Something works badly until a true time, by the world's fault.
     pub(crate) fn impair(&mut self, subject: Subject, until: u64) {
-        if self.calm || until <= self.now {
-            return;
+        if !self.calm && until > self.now {
+            self.impaired_until(subject, until);
         }
+    }
+
+    /// The same, in calm weather, too.
+    pub(crate) fn impaired_until(&mut self, subject: Subject, until: u64) {
         let count = self.impaired.entry(key(subject)).or_default();
         *count += 1;
         if *count == 1 {

@@ -11,7 +11,8 @@
 //!    first among the suspects (the published gateway says "failed to compile
 //!    route *name*", ours likewise). If nothing is known, touch each kind with
 //!    something that does not differ: the answer tells whether the kind loads
-//!    after all, and names the bad one if not. Touching also loads the kinds
+//!    after all, and names the bad one if not. Whoever is named and is nowhere any
+//!    more is removed. Touching also loads the kinds
 //!    that a snapshot's failure left out. Each answer that names another
 //!    suspect is followed by another step; one that was put back and is named
 //!    again leaves.
@@ -19,7 +20,8 @@
 //!    words name somebody after all, this is tried again with that one.
 //! 3. Remove what was put back and is rejected still.
 //!
-//! Once a repair is taken the gateway is sound; what was put back because the
+//! Routes and backends fail apart, so what is well of the two is left alone from
+//! then on. Once a repair is taken the gateway is sound; what was put back because the
 //! words named it is excluded, and the other suspects are simply news again.
 //! After the third attempt the gateway is synchronised anew.
 //!
@@ -79,6 +81,8 @@ pub(crate) struct Repair {
     under_way: BTreeSet<Key>,
     /// Those of them that are to leave: what they were before is bad, too.
     hopeless: BTreeSet<Key>,
+    /// Those of them that are nowhere any more.
+    ghosts: BTreeSet<Key>,
     named: Vec<Named>,
     suspects: BTreeMap<Key, Suspect>,
     /// Every kind is to be touched: a snapshot was rejected.
@@ -97,6 +101,7 @@ impl Default for Repair {
             due: BTreeSet::new(),
             under_way: BTreeSet::new(),
             hopeless: BTreeSet::new(),
+            ghosts: BTreeSet::new(),
             named: Vec::new(),
             suspects: BTreeMap::new(),
             touch: false,
@@ -141,6 +146,9 @@ impl Repair {
     pub(super) fn hear(&mut self, store: &Store, words: &str, about: Option<usize>) -> bool {
         words.clone_into(&mut self.message);
         let accused = self.accused_by(store, words, about);
+        if accused.is_empty() {
+            return self.hear_of_ghosts(store, words, about);
+        }
         let certain = accused.len() == 1;
         if accused.iter().any(|key| self.due.contains(key)) {
             // It is about to be put back: that comes first.
@@ -155,6 +163,31 @@ impl Repair {
         self.put_back(&suspect.resource);
         self.named.push(Named { suspect, words: words.to_owned(), certain });
         true
+    }
+
+    /// What is named and is nowhere any more the gateway holds from before its
+    /// deletion, which it has not been told: nobody knows yet what was deleted since
+    /// it was served, or the version that it came with claims more than it took. To
+    /// remove that takes away nothing that is there.
+    fn hear_of_ghosts(&mut self, store: &Store, words: &str, about: Option<usize>) -> bool {
+        // Without the kind, anything with a slash could be a name.
+        let says_kind =
+            ["route", "backend"].into_iter().any(|kind| words.to_ascii_lowercase().contains(kind));
+        if !says_kind {
+            return false;
+        }
+        let of_class = |(kind, _): &Key| about.is_none_or(|class| class == class_of(*kind));
+        let ghosts = accused(words, of_class, |_| true);
+        if ghosts.iter().any(|(kind, key)| store.entry(*kind, key).is_some()) {
+            return false;
+        }
+        let mut new = false;
+        for ghost in ghosts {
+            new |= self.culprits.insert(ghost.clone());
+            self.due.insert(ghost.clone());
+            self.ghosts.insert(ghost);
+        }
+        new
     }
 
     /// Whether words speak of one that the same batch puts back only later. Then
@@ -195,6 +228,10 @@ impl Repair {
         let named: Vec<_> = self.named.extract_if(.., |named| sound(named.suspect.resource.kind)).collect();
         for Named { suspect, .. } in named {
             let key = key_of(&suspect.resource);
+            self.culprits.remove(&key);
+            self.due.remove(&key);
+        }
+        for key in self.ghosts.extract_if(.., |(kind, _)| sound(*kind)) {
             self.culprits.remove(&key);
             self.due.remove(&key);
         }
@@ -346,27 +383,43 @@ impl Engine {
             }
         }
         if sound(0) && sound(1) && !(named && repair.touch) {
-            self.found(now, session, repair);
+            for class in 0..2 {
+                self.found(now, session, &mut repair, class);
+            }
         } else if named && repair.attempt < ATTEMPTS {
             session.trouble = Some(Trouble::Repair(repair));
         } else {
+            // What is well is not put back because of what is not.
+            for class in 0..2 {
+                if session.sound[class] {
+                    self.found(now, session, &mut repair, class);
+                }
+            }
             self.next_attempt(now, session, repair);
         }
     }
 
-    /// The gateway is well: excludes whom its words had named.
-    fn found(&mut self, now: Mono, session: &mut Session, repair: Repair) {
+    /// The gateway is well in a class: excludes whom its words had named there, and
+    /// suspects nobody else.
+    fn found(&mut self, now: Mono, session: &mut Session, repair: &mut Repair, class: usize) {
+        let of_class = |key: &Key| class_of(key.0) == class;
         // Where several could have been meant, or all were put back, they are
         // news again: now that the gateway is sound, its answer is exact.
-        let certain = repair.named.into_iter().filter(|named| named.certain && repair.attempt == 1);
+        let named: Vec<_> =
+            repair.named.extract_if(.., |named| of_class(&key_of(&named.suspect.resource))).collect();
+        let certain = named.into_iter().filter(|named| named.certain && repair.attempt == 1);
         for Named { suspect, words, .. } in certain {
             let from = session.position.clone();
             self.quarantine(now, session, &suspect.resource, suspect.added, &from, words);
         }
-        for key in &repair.hopeless {
+        for key in repair.hopeless.iter().filter(|key| of_class(key)) {
             if let Some(rejected) = session.rejected.get_mut(key) {
                 rejected.held = None;
             }
+        }
+        repair.suspects.retain(|key, _| !of_class(key));
+        for keys in [&mut repair.culprits, &mut repair.due, &mut repair.under_way, &mut repair.hopeless] {
+            keys.retain(|key| !of_class(key));
         }
     }
 

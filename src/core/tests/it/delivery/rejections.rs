@@ -438,6 +438,32 @@ fn words_from_before_its_turn_do_not_remove_one_that_is_being_put_back() {
 }
 
 #[test]
+fn what_is_named_and_is_nowhere_any_more_is_removed_and_nothing_else() {
+    let mut bench = with_routes(4);
+    bench.ballast();
+    bench.settle();
+    // It takes one that it cannot load, and its replica ends.
+    bench.route("a/1", "v2 poison");
+    let (name, batch, first) = bench.poll().remove(0);
+    bench.answer(&name, &batch, first);
+    assert!(bench.gateways["g"].broken(true));
+    bench.log.delete(Kind::ApiRoute, &key("a/1"));
+    // The next one has just listed: of the deletion it knows nothing, and nobody
+    // tells.
+    bench.delivery = flotilla_core::delivery::Delivery::new(plain(), super::log::TestCompiler);
+    bench.list_all();
+    bench.connect("g");
+    bench.route("a/2", "v2");
+    let sent = bench.settle_for(Duration::from_secs(20));
+    assert!(!bench.gateways["g"].broken(true), "{:?}", words_to("g", &sent));
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/2").unwrap(), "name=a/2 v2");
+    let removed: Vec<String> =
+        bench.gateways["g"].removed.iter().map(|(gone, _)| gone.key.to_string()).collect();
+    assert_eq!(removed, ["a/1"], "{:?}", words_to("g", &sent));
+    assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
+}
+
+#[test]
 fn what_a_repair_removes_is_sent_again_by_a_replica_to_which_it_is_no_news() {
     let mut bench = with_routes(6);
     bench.gateway("g").mute = true;
