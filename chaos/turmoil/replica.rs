@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flotilla_avapigw::AvapigwCompiler;
 use flotilla_core::coordination::{CoordinationConfig, Identity as Candidate};
-use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig, Unlimited};
+use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig, Notice, Unlimited};
 use flotilla_core::ids::{Instance, Kind, MemberName};
 use flotilla_grpc::acceptor::{Acceptor, AcceptorConfig};
 use flotilla_grpc::clock::MonoClock;
@@ -18,7 +18,7 @@ use flotilla_grpc::peers::{PeerAddress, PeerEvent, Peers, PeersConfig, PeersPart
 use flotilla_k8s::coordination::{
     Announcement, Coordination, CoordinationMetrics, Handles, OwnershipView, PeerNews,
 };
-use flotilla_k8s::watch::{ObjectEvent, WatchConfig, WatchMetrics, follow, replay_deletions};
+use flotilla_k8s::watch::{ObjectEvent, Wants, WatchConfig, WatchMetrics, Wiring, follow, replay_deletions};
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -96,10 +96,11 @@ pub async fn run(
     // Nobody restores this API server from a backup: doubts would have no ground.
     let (doubts, _doubts) = mpsc::channel(16);
     let watch_metrics = WatchMetrics::new(&registry)?;
+    let wants = Wants::default();
     for kind in Kind::ALL {
-        let (client, objects_in, doubts) = (client.clone(), objects_in.clone(), doubts.clone());
-        let (metrics, cancel) = (watch_metrics.clone(), cancel.clone());
-        tokio::spawn(follow(client, kind, WatchConfig::default(), metrics, objects_in, doubts, cancel));
+        let wiring = Wiring { events: objects_in.clone(), doubts: doubts.clone(), wanted: wants.of(kind) };
+        let (client, metrics, cancel) = (client.clone(), watch_metrics.clone(), cancel.clone());
+        tokio::spawn(follow(client, kind, WatchConfig::default(), metrics, wiring, cancel));
     }
     tokio::spawn(feed(objects, delivery.clone()));
     tokio::spawn(history(outputs.history, client, peers.clone(), delivery.clone()));
@@ -112,6 +113,7 @@ pub async fn run(
         delivery,
         view: outputs.view,
         notices: outputs.notices,
+        wants,
         handles,
         addresses,
     }));
@@ -179,7 +181,8 @@ struct Carried {
     events: mpsc::Receiver<PeerEvent>,
     delivery: Delivery,
     view: watch::Receiver<flotilla_grpc::gateway::DeliveryView>,
-    notices: mpsc::Receiver<flotilla_core::delivery::Notice>,
+    notices: mpsc::Receiver<Notice>,
+    wants: Wants,
     handles: Handles,
     addresses: watch::Sender<Vec<PeerAddress>>,
 }
@@ -201,7 +204,11 @@ async fn carry(mut parts: Carried) {
                 let view = parts.handles.ownership.borrow_and_update().clone();
                 parts.addresses.send_replace(others(&view, &parts.member));
             }
-            Some(_) = parts.notices.recv() => {}
+            Some(notice) = parts.notices.recv() => {
+                if let Notice::AheadOfUs { high, .. } = notice {
+                    parts.wants.raise(&high);
+                }
+            }
             // Nothing is being written that would have to end first: dropping it says so.
             Some(drain) = parts.handles.drains.recv() => drop(drain),
             else => return,

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::source::Source;
 use super::wire::Line;
-use super::{WatchConfig, chain};
+use super::{HURRY_SECONDS, WatchConfig, chain};
 
 /// Replays the watch of one kind from `since` until `until` and returns the
 /// deletions on the way; `None` when the history does not reach back that far
@@ -25,7 +25,14 @@ pub async fn replay_deletions(
     // A server sends a bookmark about two seconds before it ends a watch, and
     // only a line at or beyond `until` proves that nothing is missing.
     let source = Source::new(client, kind, WatchConfig::default());
-    match timeout(Duration::from_secs(12), collect(&source, since, until)).await {
+    // The second one only if the server was too busy for the first.
+    let search = async {
+        match collect(&source, since, until, HURRY_SECONDS).await {
+            Ok(None) => collect(&source, since, until, HURRY_SECONDS + 2).await,
+            found => found,
+        }
+    };
+    match timeout(Duration::from_secs(12), search).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             tracing::info!(kind = kind.name(), %since, error = %chain(&error), "history cannot be replayed");
@@ -42,8 +49,9 @@ async fn collect(
     source: &Source,
     since: Revision,
     until: Revision,
+    seconds: u64,
 ) -> Result<Option<Vec<Tombstone>>, crate::Error> {
-    let mut lines = source.watch(since, Some(5)).await?;
+    let mut lines = source.watch(since, Some(seconds)).await?;
     let mut found = Vec::new();
     while let Some(line) = lines.next().await? {
         let at = match line {

@@ -14,13 +14,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flotilla_core::ids::{Kind, ObjectKey, Revision};
+use flotilla_core::ids::{Frontier, Kind, ObjectKey, Revision};
 use flotilla_core::object::RawObject;
 use kube::Client;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use rand::Rng;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
@@ -144,6 +144,47 @@ impl WatchMetrics {
     }
 }
 
+/// What connects one followed kind with the rest of the replica.
+#[derive(Debug)]
+pub struct Wiring {
+    /// What is seen.
+    pub events: mpsc::Sender<ObjectEvent>,
+    /// That an API server is behind what was seen.
+    pub doubts: mpsc::Sender<(Kind, Revision)>,
+    /// How far the kind should be known: somebody has seen it. For a kind that
+    /// changes, its next events tell. Of one that does not, only bookmarks do,
+    /// once a minute, at other moments for every replica.
+    pub wanted: watch::Receiver<Revision>,
+}
+
+/// How far each kind should be known, for [`Wiring::wanted`].
+#[derive(Debug)]
+pub struct Wants([watch::Sender<Revision>; Kind::COUNT]);
+
+impl Default for Wants {
+    fn default() -> Self {
+        Wants(Kind::ALL.map(|_| watch::Sender::new(Revision::default())))
+    }
+}
+
+impl Wants {
+    /// What is wanted of a kind, from now on.
+    pub fn of(&self, kind: Kind) -> watch::Receiver<Revision> {
+        self.0[kind.index()].subscribe()
+    }
+
+    /// Somebody has seen this much.
+    pub fn raise(&self, seen: &Frontier) {
+        for (kind, wanted) in Kind::ALL.into_iter().zip(&self.0) {
+            wanted.send_if_modified(|known| {
+                let more = *known < seen.get(kind);
+                *known = seen.get(kind).max(*known);
+                more
+            });
+        }
+    }
+}
+
 /// Follows one kind until cancelled, or until nobody listens any more. An API
 /// server that is behind what was seen is not followed, and told to `doubts`.
 pub async fn follow(
@@ -151,13 +192,18 @@ pub async fn follow(
     kind: Kind,
     config: WatchConfig,
     metrics: WatchMetrics,
-    events: mpsc::Sender<ObjectEvent>,
-    doubts: mpsc::Sender<(Kind, Revision)>,
+    wiring: Wiring,
     cancel: CancellationToken,
 ) {
-    let highest = Revision::default();
-    let mut follower =
-        Follower { source: Source::new(client, kind, config), metrics, events, doubts, highest };
+    let mut follower = Follower {
+        source: Source::new(client, kind, config),
+        metrics,
+        wiring,
+        highest: Revision::default(),
+        tried: Revision::default(),
+        catch_up_at: Instant::now(),
+        hurry: false,
+    };
     tokio::select! {
         biased; // cancellation ends it at once
         () = cancel.cancelled() => {}
@@ -171,13 +217,38 @@ const SHORT: Duration = Duration::from_secs(1);
 /// Nobody takes events any more: the process is going away.
 struct Closed;
 
+/// How long a watch may take to show what is wanted before it is asked for: most
+/// often it is on its way.
+const CATCH_UP_AFTER: Duration = Duration::from_millis(50);
+
+/// Least time from one time of catching up to the next.
+const CATCH_UP_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a watch lasts that is only to bring a bookmark soon: a server sends
+/// one two seconds before the end.
+const HURRY_SECONDS: u64 = 3;
+
+/// How one round of listing and watching came to its end.
+enum Ended {
+    /// As the server meant it to.
+    InOrder,
+    /// So that more of what is wanted can be had, in `resume` or by the next watch.
+    CaughtUp,
+}
+
 struct Follower {
     source: Source,
     metrics: WatchMetrics,
-    events: mpsc::Sender<ObjectEvent>,
-    doubts: mpsc::Sender<(Kind, Revision)>,
+    wiring: Wiring,
     /// The highest revision that was told.
     highest: Revision,
+    /// What was wanted when it last caught up: not tried twice, as a gateway may
+    /// claim what never was.
+    tried: Revision,
+    /// No catching up before this.
+    catch_up_at: Instant,
+    /// The next watch is to end soon, for its bookmark.
+    hurry: bool,
 }
 
 impl Follower {
@@ -191,19 +262,23 @@ impl Follower {
             let mut told = 0;
             let Ok(outcome) = self.round(&mut resume, &mut told).await else { return };
             self.metrics.up.with_label_values(&[kind.name()]).set(0);
-            let Err(error) = outcome else {
-                // A server that ends every watch at once is not asked in a loop.
-                failures = if started.elapsed() > SHORT { 0 } else { failures + 1 };
-                if failures > 0 {
-                    sleep(self.pause(None, failures)).await;
+            let error = match outcome {
+                Ok(Ended::CaughtUp) => continue,
+                Ok(Ended::InOrder) => {
+                    // A server that ends every watch at once is not asked in a loop.
+                    failures = if started.elapsed() > SHORT { 0 } else { failures + 1 };
+                    if failures > 0 {
+                        sleep(self.pause(None, failures)).await;
+                    }
+                    continue;
                 }
-                continue;
+                Err(error) => error,
             };
             self.metrics.errors.with_label_values(&[kind.name()]).inc();
             self.metrics.note(kind, Some(chain(&error)));
             if let Error::Behind { seen, .. } = error {
                 // One that finds no room is told again at the next attempt.
-                let _ = self.doubts.try_send((kind, seen));
+                let _ = self.wiring.doubts.try_send((kind, seen));
             }
             if matches!(error, Error::Gone { .. }) {
                 tracing::info!(kind = kind.name(), "history is gone, listing again");
@@ -225,7 +300,7 @@ impl Follower {
         &mut self,
         resume: &mut Option<Revision>,
         told: &mut u64,
-    ) -> Result<Result<(), Error>, Closed> {
+    ) -> Result<Result<Ended, Error>, Closed> {
         let kind = self.source.kind();
         // After a restore from a backup, a watch from a revision that is not
         // there yet would wait in silence, and then leave out all before it.
@@ -248,15 +323,24 @@ impl Follower {
                 Err(error) => return Ok(Err(error)),
             },
         };
-        let mut lines = match self.source.watch(at, None).await {
+        let seconds = std::mem::take(&mut self.hurry).then_some(HURRY_SECONDS);
+        let mut lines = match self.source.watch(at, seconds).await {
             Ok(lines) => lines,
             Err(error) => return Ok(Err(error)),
         };
         self.metrics.up.with_label_values(&[kind.name()]).set(1);
         self.metrics.note(kind, None);
         loop {
-            let event = match lines.next().await {
-                Ok(None) => return Ok(Ok(())),
+            let line = tokio::select! {
+                biased; // what was seen comes first, and may be what is wanted
+                line = lines.next() => line,
+                () = overtaken(&mut self.wiring.wanted, at.max(self.tried), self.catch_up_at) => {
+                    *resume = Some(self.catch_up(at).await?);
+                    return Ok(Ok(Ended::CaughtUp));
+                }
+            };
+            let event = match line {
+                Ok(None) => return Ok(Ok(Ended::InOrder)),
                 Err(error) => return Ok(Err(error)),
                 Ok(Some(Line::Error(code, message))) => {
                     return Ok(Err(self.source.line_error(code, message)));
@@ -281,10 +365,37 @@ impl Follower {
         }
     }
 
+    /// The watch is at `at`, and somebody has seen more. Asks for everything as it
+    /// was at the wanted revision, if that is one page, so that nobody waits; else
+    /// for a bookmark. Returns where the next watch starts.
+    async fn catch_up(&mut self, at: Revision) -> Result<Revision, Closed> {
+        let (kind, wanted) = (self.source.kind(), *self.wiring.wanted.borrow());
+        self.tried = wanted;
+        self.catch_up_at = Instant::now() + CATCH_UP_EVERY;
+        match self.source.list_at(wanted).await {
+            Ok(Some(objects)) => {
+                self.metrics.lists.with_label_values(&[kind.name()]).inc();
+                tracing::info!(kind = kind.name(), objects = objects.len(), revision = %wanted, "caught up");
+                self.highest = self.highest.max(wanted);
+                self.tell(ObjectEvent::Listed { kind, revision: wanted, objects }).await?;
+                Ok(wanted)
+            }
+            Ok(None) => {
+                self.hurry = true;
+                Ok(at)
+            }
+            Err(error) => {
+                tracing::info!(kind = kind.name(), %wanted, error = %chain(&error), "cannot be read as it was");
+                self.hurry = true;
+                Ok(at)
+            }
+        }
+    }
+
     /// Waits while the receiver is busy: a full channel slows this watch down
     /// and nothing else, and the API server keeps the rest.
     async fn tell(&self, event: ObjectEvent) -> Result<(), Closed> {
-        self.events.send(event).await.map_err(|_| Closed)
+        self.wiring.events.send(event).await.map_err(|_| Closed)
     }
 
     fn pause(&self, error: Option<&Error>, failures: u32) -> Duration {
@@ -296,6 +407,17 @@ impl Follower {
             _ => jittered,
         }
     }
+}
+
+/// Waits until more is wanted than `known`, and has been for a while.
+async fn overtaken(wanted: &mut watch::Receiver<Revision>, known: Revision, not_before: Instant) {
+    while *wanted.borrow_and_update() <= known {
+        if wanted.changed().await.is_err() {
+            // Nobody will want anything any more.
+            std::future::pending::<()>().await;
+        }
+    }
+    sleep_until(not_before.max(Instant::now() + CATCH_UP_AFTER)).await;
 }
 
 /// An error with its causes in one line, for logs.

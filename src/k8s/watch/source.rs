@@ -51,20 +51,15 @@ impl Source {
 
     /// Reads everything, page by page, at one revision.
     pub(super) async fn list(&self) -> Result<(Revision, Vec<RawObject>), Error> {
-        let what = format!("list {}", self.kind.plural());
         let mut all = Vec::new();
         let mut next: Option<String> = None;
         loop {
-            let mut uri = format!("{}?limit={}", self.path(), self.config.page);
+            let mut query = format!("limit={}", self.config.page);
             if let Some(token) = &next {
-                uri.push_str("&continue=");
-                uri.extend(percent(token));
+                query.push_str("&continue=");
+                query.extend(percent(token));
             }
-            let request = self.get(&what, uri)?;
-            let body = timeout(self.config.list_timeout, self.read_all(&what, request))
-                .await
-                .map_err(|_| Error::timeout(&what, self.config.list_timeout))??;
-            let page = wire::parse_page(self.kind, &body).map_err(|error| self.unreadable(&what, &error))?;
+            let page = self.page(&query).await?;
             all.extend(page.objects);
             match page.next {
                 Some(token) => next = Some(token),
@@ -73,15 +68,29 @@ impl Source {
         }
     }
 
+    /// Reads everything as it was at a revision, if that is one page. The end of
+    /// the log is read first: a revision that is not there yet, or never will be,
+    /// would be waited for.
+    pub(super) async fn list_at(&self, revision: Revision) -> Result<Option<Vec<RawObject>>, Error> {
+        self.reaches(revision).await?;
+        let size = self.config.page;
+        let query = format!("limit={size}&resourceVersion={revision}&resourceVersionMatch=Exact");
+        let page = self.page(&query).await?;
+        Ok((page.next.is_none() && page.revision == revision).then_some(page.objects))
+    }
+
     /// The newest revision, by a list of one object.
     pub(super) async fn newest(&self) -> Result<Revision, Error> {
+        Ok(self.page("limit=1").await?.revision)
+    }
+
+    async fn page(&self, query: &str) -> Result<wire::Page, Error> {
         let what = format!("list {}", self.kind.plural());
-        let request = self.get(&what, format!("{}?limit=1", self.path()))?;
+        let request = self.get(&what, format!("{}?{query}", self.path()))?;
         let body = timeout(self.config.list_timeout, self.read_all(&what, request))
             .await
             .map_err(|_| Error::timeout(&what, self.config.list_timeout))??;
-        let page = wire::parse_page(self.kind, &body).map_err(|error| self.unreadable(&what, &error))?;
-        Ok(page.revision)
+        wire::parse_page(self.kind, &body).map_err(|error| self.unreadable(&what, &error))
     }
 
     /// Whether the API server knows as much as was seen of it.

@@ -38,7 +38,7 @@ use flotilla_k8s::ca_bundle::CaBundle;
 use flotilla_k8s::client::{Clients, connect};
 use flotilla_k8s::coordination::{Coordination, CoordinationMetrics, Handles};
 use flotilla_k8s::incarnation::{Incarnation, Incarnations};
-use flotilla_k8s::watch::{WatchConfig, WatchMetrics, follow};
+use flotilla_k8s::watch::{Wants, WatchConfig, WatchMetrics, Wiring, follow};
 use lineage::{Doubt, Lineage};
 use prometheus::Registry;
 use rand::Rng as _;
@@ -321,14 +321,14 @@ async fn assemble(
     let (doubts_in, doubts) = mpsc::channel(64);
     let watch_metrics = WatchMetrics::new(&registry)?;
     readiness.explained_by(watch_metrics.clone());
+    let wants = Wants::default();
     for kind in Kind::ALL {
         let task = follow(
             clients.objects.clone(),
             kind,
             WatchConfig::default(),
             watch_metrics.clone(),
-            objects_in.clone(),
-            behind_in.clone(),
+            Wiring { events: objects_in.clone(), doubts: behind_in.clone(), wanted: wants.of(kind) },
             delivering.clone(),
         );
         supervisor.spawn(kind.plural(), task);
@@ -386,6 +386,7 @@ async fn assemble(
         delivery: delivery.clone(),
         view: outputs.view.clone(),
         notices: outputs.notices,
+        wants,
         doubts: doubts_in,
         ownership: handles.ownership.clone(),
         announcements: handles.announcements,

@@ -15,6 +15,7 @@ use flotilla_core::time::Mono;
 use flotilla_grpc::gateway::DeliveryView;
 use flotilla_grpc::peers::{PeerAddress, PeerEvent, Peers};
 use flotilla_k8s::coordination::{ActingPermit, Announcement, OwnershipView, PeerNews};
+use flotilla_k8s::watch::Wants;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -197,6 +198,8 @@ pub struct Voices {
     /// What delivery noticed: logged there; what makes one doubt the history is
     /// passed on.
     pub notices: mpsc::Receiver<Notice>,
+    /// How far gateways have shown that the log goes.
+    pub wants: Wants,
     /// Reasons to doubt the history.
     pub doubts: mpsc::Sender<Doubt>,
     /// Who owns what.
@@ -244,6 +247,10 @@ impl Voices {
                 changed = self.view.changed() => changed.is_ok() && self.viewed(&mut ready).await,
                 Ok(()) = self.ownership.changed() => self.owned(&mut gaps).await,
                 Some(notice) = self.notices.recv() => {
+                    if let Notice::AheadOfUs { high, .. } = &notice {
+                        // It waits until we know as much.
+                        self.wants.raise(high);
+                    }
                     if let Some(doubt) = Doubt::of(notice) {
                         // What finds no room is noticed again.
                         let _ = self.doubts.try_send(doubt);

@@ -10,7 +10,7 @@ use flotilla_core::ids::Kind;
 use flotilla_k8s::Error;
 use flotilla_k8s::coordination::{Coordination, CoordinationMetrics};
 use flotilla_k8s::incarnation::Incarnations;
-use flotilla_k8s::watch::{WatchConfig, WatchMetrics, follow, list_once, newest};
+use flotilla_k8s::watch::{Wants, WatchConfig, WatchMetrics, Wiring, follow, list_once, newest};
 use kube::Client;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -64,10 +64,11 @@ async fn a_log_that_went_back_is_doubted_and_not_followed() {
     let metrics = WatchMetrics::new(&prometheus::Registry::new()).unwrap();
     let (events_in, mut events) = mpsc::channel(64);
     let (doubts_in, mut doubts) = mpsc::channel(4);
+    let wanted = Wants::default().of(Kind::Backend);
+    let wiring = Wiring { events: events_in, doubts: doubts_in, wanted };
     let cancel = CancellationToken::new();
     let (client, seen_by) = (server.client.clone(), metrics.clone());
-    let task =
-        tokio::spawn(follow(client, Kind::Backend, quick(), seen_by, events_in, doubts_in, cancel.clone()));
+    let task = tokio::spawn(follow(client, Kind::Backend, quick(), seen_by, wiring, cancel.clone()));
     let listed = timeout(DEADLINE, events.recv()).await.unwrap().unwrap();
     assert!(format!("{listed:?}").contains("lost"), "{listed:?}");
     while metrics.problems().contains_key(&Kind::Backend) {
@@ -146,6 +147,7 @@ async fn no_list_is_answered_from_a_cache() {
     let coordinating = tokio::spawn(coordination.run(cancel.clone()));
     let (events_in, mut events) = mpsc::channel(64);
     let (doubts_in, _doubts) = mpsc::channel(4);
+    let wanted = Wants::default().of(Kind::Backend);
     let metrics = WatchMetrics::new(&prometheus::Registry::new()).unwrap();
     let config = WatchConfig { watch_timeout: Duration::from_secs(5), ..quick() };
     let following = tokio::spawn(follow(
@@ -153,8 +155,7 @@ async fn no_list_is_answered_from_a_cache() {
         Kind::Backend,
         config,
         metrics,
-        events_in,
-        doubts_in,
+        Wiring { events: events_in, doubts: doubts_in, wanted },
         cancel.clone(),
     ));
     Incarnations::new(client.clone(), &namespace).confirm("00000001").await.unwrap();

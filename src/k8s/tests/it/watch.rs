@@ -5,10 +5,12 @@ use std::time::Duration;
 use flotilla_apiserver::{Effect, Matcher, Rule};
 use flotilla_core::ids::{Kind, Revision};
 use flotilla_k8s::Error;
-use flotilla_k8s::watch::{ObjectEvent, WatchConfig, WatchMetrics, follow, list_once, replay_deletions};
+use flotilla_k8s::watch::{
+    ObjectEvent, WatchConfig, WatchMetrics, Wiring, follow, list_once, replay_deletions,
+};
 use kube::Client;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Following {
     events: mpsc::Receiver<ObjectEvent>,
     doubted: mpsc::Receiver<(Kind, Revision)>,
+    wanted: watch::Sender<Revision>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
     namespace: String,
@@ -27,13 +30,18 @@ struct Following {
 
 impl Following {
     fn start(client: Client, namespace: &str, config: WatchConfig) -> Following {
-        let (sender, events) = mpsc::channel(64);
+        Self::of(Kind::Backend, client, namespace, config)
+    }
+
+    fn of(kind: Kind, client: Client, namespace: &str, config: WatchConfig) -> Following {
+        let (events_in, events) = mpsc::channel(64);
         let (doubts, doubted) = mpsc::channel(4);
+        let (wanted, wanted_out) = watch::channel(Revision::default());
+        let wiring = Wiring { events: events_in, doubts, wanted: wanted_out };
         let cancel = CancellationToken::new();
         let metrics = WatchMetrics::new(&prometheus::Registry::new()).unwrap();
-        let task =
-            tokio::spawn(follow(client, Kind::Backend, config, metrics, sender, doubts, cancel.clone()));
-        Following { events, doubted, cancel, task, namespace: namespace.to_owned() }
+        let task = tokio::spawn(follow(client, kind, config, metrics, wiring, cancel.clone()));
+        Following { events, doubted, wanted, cancel, task, namespace: namespace.to_owned() }
     }
 
     /// The next event about this test's namespace, in words; other tests share
@@ -105,6 +113,37 @@ async fn a_watch_that_ends_goes_on_where_it_was(server: Server) {
         tokio::time::sleep(Duration::from_millis(1000)).await; // so that some watch ends in between
     }
     following.stop().await;
+}
+
+on_every_server!(a_kind_that_nothing_happens_to_catches_up_with_what_others_have_seen);
+async fn a_kind_that_nothing_happens_to_catches_up_with_what_others_have_seen(server: Server) {
+    let namespace = server.namespace().await;
+    for name in ["a", "b"] {
+        server.create(&namespace, Kind::GrpcBackend, name, hosts(1)).await;
+    }
+    for page in [500, 1] {
+        let config = WatchConfig { page, ..WatchConfig::default() };
+        let mut following = Following::of(Kind::GrpcBackend, server.client.clone(), &namespace, config);
+        assert_eq!(following.next().await, "listed a,b");
+        // Its own bookmarks come once a minute.
+        server.create(&namespace, Kind::Backend, &format!("c{page}"), hosts(1)).await;
+        let (seen, _) = list_once(server.client.clone(), Kind::Backend).await.unwrap();
+        following.wanted.send(seen).unwrap();
+        let caught_up = loop {
+            match timeout(DEADLINE, following.events.recv()).await.expect("it catches up").unwrap() {
+                ObjectEvent::Listed { revision, objects, .. } => break (Some(objects.len()), revision),
+                ObjectEvent::Bookmark(_, revision) if revision >= seen => break (None, revision),
+                _ => {}
+            }
+        };
+        assert!(if page > 1 { caught_up == (Some(2), seen) } else { caught_up.0.is_none() }, "{caught_up:?}");
+        // It goes on from there, and what never was is not asked for for ever.
+        following.wanted.send(Revision(seen.0 + 1_000_000)).unwrap();
+        server.edit(&namespace, Kind::GrpcBackend, "a", json!({"spec": hosts(page as u16 + 1)})).await;
+        let changed = following.next().await;
+        assert!(changed.starts_with("changed a "), "{changed}");
+        following.stop().await;
+    }
 }
 
 on_every_server!(deletions_of_the_past_can_be_replayed);
