@@ -49,6 +49,8 @@ pub enum Command {
     Scale(Steady),
     /// Changes for hours, with ends of replicas; memory and descriptors are seen.
     Soak(Soak),
+    /// Admission reviews of routes, among few and many: how long an answer takes.
+    Admission(Admission),
     /// The product's decisions for a very large fleet in one process, without
     /// sockets: how costs and memory grow.
     FleetSim(FleetSim),
@@ -109,6 +111,23 @@ pub struct Size {
     /// Namespaces that they are in.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub namespaces: u32,
+}
+
+/// Admission reviews.
+#[derive(Debug, Clone, Args)]
+pub struct Admission {
+    /// What it runs against: a fleet of its own.
+    #[command(flatten)]
+    pub fleet: Fleet,
+    /// Routes that are there, one measurement after the other, ascending.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000, 10_000])]
+    pub counts: Vec<u32>,
+    /// Namespaces that they are in.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub namespaces: u32,
+    /// Reviews of each sort per measurement.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub asks: u32,
 }
 
 /// Changes at a steady rate.

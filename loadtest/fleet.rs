@@ -93,6 +93,16 @@ impl Fleet {
         self.client.clone()
     }
 
+    /// Ports of all replicas for webhooks, and whom to believe.
+    pub fn webhooks(&self) -> anyhow::Result<(Vec<u16>, TrustRoots)> {
+        let (Some(own), Credentials::Issued(authority)) = (&self.own, &self.credentials) else {
+            anyhow::bail!(
+                "admission is measured with --start only: nobody says where another's webhooks are"
+            );
+        };
+        Ok((own.replicas.iter().map(|replica| replica.webhooks).collect(), authority.roots().clone()))
+    }
+
     /// Starts so many gateways that read as they are told to; they begin with the
     /// replicas in turn.
     pub fn start_readers(

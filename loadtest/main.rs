@@ -58,6 +58,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Rolling(args) => scenarios::failover::rolling(&args).await,
         Command::Noisy(args) => scenarios::noisy::run(&args).await,
         Command::Slow(args) => scenarios::slow::run(&args).await,
+        Command::Admission(args) => scenarios::admission::run(&args).await,
         Command::Scale(args) => scenarios::scale::run(&args).await,
         Command::Soak(args) => scenarios::soak::run(&args).await,
         Command::FleetSim(args) => {

@@ -1,5 +1,6 @@
 //! What can be measured.
 
+pub mod admission;
 pub mod all;
 mod bench;
 pub mod burst;

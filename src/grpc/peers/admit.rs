@@ -12,9 +12,6 @@ use tonic::Status;
 
 use super::{Peers, convert};
 
-/// Claims of one question; no object that people write has nearly as many.
-const CLAIMS: usize = 4096;
-
 /// What a member is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdmissionQuestion {
@@ -28,6 +25,11 @@ pub struct AdmissionQuestion {
     pub reserve: bool,
     /// Whether the member that was to be asked first could not be reached.
     pub stand_in: bool,
+}
+
+impl AdmissionQuestion {
+    /// Claims of one question; no object that people write has nearly as many.
+    pub const MOST_CLAIMS: usize = 4096;
 }
 
 /// What it answers.
@@ -99,8 +101,9 @@ fn question_out(question: &AdmissionQuestion) -> wire::AdmitRequest {
 /// their place.
 pub(super) fn question_in(request: wire::AdmitRequest) -> Result<AdmissionQuestion, Status> {
     let (kind, key) = object_in(request.object)?;
-    if request.claims.len() > CLAIMS {
-        return Err(Status::invalid_argument(format!("more than {CLAIMS} claims")));
+    const MOST: usize = AdmissionQuestion::MOST_CLAIMS;
+    if request.claims.len() > MOST {
+        return Err(Status::invalid_argument(format!("more than {MOST} claims")));
     }
     let parts = |parts: u32| {
         u16::try_from(parts).map_err(|_| Status::invalid_argument("parts of a slot are 16 bits"))
@@ -209,7 +212,7 @@ mod tests {
         assert!(question_in(request.clone()).is_ok());
         request.claims = vec![wire::Claim { takes: 1 << 16, ..wire::Claim::default() }];
         assert!(question_in(request.clone()).is_err(), "too many bits");
-        request.claims = vec![wire::Claim::default(); CLAIMS + 1];
+        request.claims = vec![wire::Claim::default(); AdmissionQuestion::MOST_CLAIMS + 1];
         assert!(question_in(request).is_err(), "too many claims");
         assert!(answer_in(wire::AdmitResponse::default()).is_err(), "no verdict");
         let nobody = wire::AdmitResponse { verdict: wire::Verdict::Taken.into(), ..Default::default() };

@@ -233,6 +233,7 @@ async fn assemble(
     readiness: Readiness,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
+    let standby = Standby { cluster: named_after(&standby.cluster, scope(&args)), ..standby };
     let clock = MonoClock::start();
     let origin = std::time::Instant::now();
     let member = settings.member.clone();
@@ -460,6 +461,16 @@ fn spawn_servers(
         supervisor.spawn("gateways", acceptor(gateways, service.into_routes()).run(cancel.clone()));
     }
     supervisor.spawn("peer server", acceptor(peers, peer_service.into_routes()).run(cancel.clone()));
+}
+
+/// The cluster as it stands in versions. With matches compared over all namespaces the
+/// same frontier holds something else, so a gateway's version from before such a
+/// change must not be resumed: its last bit is turned.
+fn named_after(cluster: &str, scope: Scope) -> String {
+    match (scope, u32::from_str_radix(cluster, 16)) {
+        (Scope::Cluster, Ok(number)) => format!("{:08x}", number ^ 1),
+        _ => cluster.to_owned(),
+    }
 }
 
 /// Whose matches are compared.

@@ -72,7 +72,12 @@ struct Handover {
 impl Handover {
     fn note(&mut self, view: &Arc<OwnershipView>) {
         if view.epoch() != self.now.epoch() {
-            self.before = std::mem::replace(&mut self.now, view.clone());
+            let former = std::mem::replace(&mut self.now, view.clone());
+            // Of maps that follow each other at once the first counts: whoever owned
+            // something in it may have decided a moment ago.
+            if self.since.elapsed() >= SHOWS_UP {
+                self.before = former;
+            }
             self.since = Instant::now();
         }
     }
@@ -133,6 +138,10 @@ impl Decider {
     /// Whether an object may be admitted.
     pub(super) async fn ask(&self, question: AdmissionQuestion) -> AdmissionAnswer {
         let Some(others) = &self.others else { return self.by_itself(&question) };
+        if question.claims.len() > AdmissionQuestion::MOST_CLAIMS {
+            // Nobody takes a question of this size; what comes of it is settled by age.
+            return self.by_itself(&AdmissionQuestion { reserve: false, ..question });
+        }
         match tokio::time::timeout(ALL, self.ask_others(others, question.clone())).await {
             Ok(Some(answer)) => answer,
             Ok(None) | Err(_) => {

@@ -452,3 +452,208 @@ proptest! {
         }
     }
 }
+
+/// Any JSON, a few levels deep.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        prop::sample::select(vec!["CREATE", "UPDATE", "10s", "-1s", "/a", "(", "GET", "shop"])
+            .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        let names = prop::sample::select(vec![
+            "match",
+            "uri",
+            "prefix",
+            "regex",
+            "route",
+            "destination",
+            "host",
+            "port",
+            "weight",
+            "methods",
+            "name",
+            "namespace",
+            "timeout",
+            "hosts",
+            "address",
+            "headers",
+            "enabled",
+            "authentication",
+            "jwt",
+            "retries",
+        ]);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(names.prop_map(str::to_owned), inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// Every place in a review that may be something else than it is.
+const PLACES: [&str; 22] = [
+    "/apiVersion",
+    "/kind",
+    "/request",
+    "/request/uid",
+    "/request/kind",
+    "/request/kind/group",
+    "/request/operation",
+    "/request/dryRun",
+    "/request/userInfo",
+    "/request/object",
+    "/request/object/kind",
+    "/request/object/metadata",
+    "/request/object/metadata/name",
+    "/request/object/metadata/namespace",
+    "/request/object/metadata/creationTimestamp",
+    "/request/object/metadata/deletionTimestamp",
+    "/request/object/spec",
+    "/request/object/spec/match",
+    "/request/object/spec/match/0",
+    "/request/object/spec/route/0/destination",
+    "/request/oldObject",
+    "/request/oldObject/spec",
+];
+
+proptest! {
+    /// Reviews that are JSON, with anything in some of their places.
+    #[test]
+    fn any_review_gets_an_answer(
+        changes in prop::collection::vec((prop::sample::select(PLACES.to_vec()), any_json()), 0..4),
+        which in 0..4usize,
+        created_before in any::<bool>(),
+    ) {
+        let kind = Kind::ALL[which];
+        let mut object = route("other", "/a");
+        object["kind"] = json!(kind.name());
+        let before = if created_before { object.clone() } else { Value::Null };
+        let mut asked = review(if created_before { "UPDATE" } else { "CREATE" }, kind, object, before);
+        for (place, value) in changes {
+            if let Some(found) = asked.pointer_mut(place) {
+                *found = value;
+            }
+        }
+        let known = known();
+        let examined = known.ask(|known| {
+            review::examine(kind, asked.to_string().as_bytes(), known, References::Deny)
+        });
+        let answer = match examined {
+            Examined::Answered(answer) => answer,
+            Examined::Contested(contested) => {
+                let decided = known.decide(flotilla_core::time::Mono(1), &contested.question);
+                contested.decided(&decided)
+            }
+        };
+        if answer.status == 200 {
+            let response = &answer.body["response"];
+            prop_assert_eq!(&response["uid"], &asked["request"]["uid"]);
+            if response["allowed"] != json!(true) {
+                let told = &response["status"];
+                prop_assert!(told["message"].as_str().unwrap().starts_with("validation failed: "), "{}", told);
+                let causes = told["details"]["causes"].as_array().unwrap();
+                prop_assert!(causes.iter().all(|cause| cause["field"].as_str().unwrap().starts_with("spec")), "{}", told);
+                prop_assert!(!causes.is_empty());
+            }
+        } else {
+            prop_assert_eq!(answer.status.as_u16(), 400);
+            prop_assert!(!answer.body["message"].as_str().unwrap().is_empty());
+        }
+    }
+}
+
+/// What no API server sends, drawn from a seed: heads and bodies that are broken somewhere. Each gets an answer that is an
+/// error, or the end of its connection, and the next one is served as ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_comes_over_the_wire_the_next_review_is_answered() {
+    use rand::{Rng as _, SeedableRng as _};
+    let seed = std::env::var("FLOTILLA_WEBHOOK_SEED").ok().map_or(1, |seed| seed.parse().unwrap());
+    let mut dice = rand::rngs::StdRng::seed_from_u64(seed);
+    let soon = Duration::from_millis(400);
+    let limits = Limits { body: 64 << 10, request: soon, handshake: soon, head: soon, ..Limits::default() };
+    let server = Server::start(known(), limits).await;
+    let good = created(Kind::ApiRoute, route("other", "/b"));
+    let body = good.to_string().into_bytes();
+    for case in 0..150 {
+        let mut one_of = |choices: &[&str]| choices[dice.random_range(0..choices.len())].to_owned();
+        let method = one_of(&["POST", "POST", "POST", "GET", "PUT", "post", "", "P\u{7f}ST"]);
+        let path = one_of(&[
+            ROUTE,
+            ROUTE,
+            ROUTE,
+            "/",
+            "*",
+            "//",
+            "/validate-avapigw-io-v1alpha1-%61piroute",
+            "/\u{0}",
+        ]);
+        let version = one_of(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/9"]);
+        let media =
+            one_of(&["application/json", "application/json", "text/plain", "application/json;;", "\u{1}"]);
+        let length =
+            one_of(&["right", "right", "right", "more", "less", "none", "wrong", "twice", "chunked"]);
+        let mut sent = body.clone();
+        for _ in 0..dice.random_range(0..3) {
+            let at = dice.random_range(0..sent.len());
+            sent[at] = dice.random();
+        }
+        let announced = match length.as_str() {
+            "right" => format!("content-length: {}\r\n", sent.len()),
+            "more" => format!("content-length: {}\r\n", sent.len() + 10),
+            "less" => format!("content-length: {}\r\n", sent.len() / 2),
+            "wrong" => "content-length: -1\r\n".to_owned(),
+            "twice" => format!("content-length: 5\r\ncontent-length: {}\r\n", sent.len()),
+            "chunked" => "transfer-encoding: chunked\r\n".to_owned(),
+            _ => String::new(),
+        };
+        let head = format!(
+            "{method} {path} {version}\r\nhost: x\r\nconnection: close\r\ncontent-type: {media}\r\n{announced}\r\n"
+        );
+        let mut stream = server.connect().await;
+        let cut = if dice.random_bool(0.2) { dice.random_range(0..head.len()) } else { head.len() };
+        let _ = stream.write_all(&head.as_bytes()[..cut]).await;
+        if cut == head.len() {
+            let _ = stream.write_all(&sent).await;
+        }
+        let mut bytes = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+        assert!(ended.is_ok(), "seed {seed} case {case}: the connection does not end: {head:?}");
+        let text = String::from_utf8_lossy(&bytes);
+        let status: Option<u16> = text.split(' ').nth(1).and_then(|word| word.parse().ok());
+        assert!(
+            status.is_none_or(|status| status == 200 || (400..=505).contains(&status)),
+            "seed {seed} case {case}: {text}"
+        );
+    }
+    assert_eq!(server.ask(Kind::ApiRoute, &good).await.0, 200);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn huge_objects_are_answered_and_reserve_nothing_beyond_the_bound() {
+    let server = Server::start(known(), Limits::default()).await;
+    let matches: Vec<Value> =
+        (0..60_000).map(|number| json!({"uri": {"exact": format!("/{number}")}})).collect();
+    let mut many = route("many", "/x");
+    many["spec"]["match"] = Value::from(matches);
+    let mut long = route("long", "/y");
+    long["spec"]["match"][0]["uri"] = json!({"regex": "a".repeat(1 << 20)});
+    let mut wide = route("wide", "/z");
+    wide["spec"]["unknown"] = Value::from(vec![json!({"a": [1, 2, 3]}); 100_000]);
+    let host = |number: usize| json!({"address": format!("h{number}"), "port": 1 + number % 60_000});
+    let hosts = object(Kind::Backend, "hosts", json!({"hosts": (0..50_000).map(host).collect::<Vec<_>>()}));
+    for (kind, object) in
+        [(Kind::ApiRoute, many), (Kind::ApiRoute, long), (Kind::ApiRoute, wide), (Kind::Backend, hosts)]
+    {
+        let (status, body) = server.ask(kind, &created(kind, object.clone())).await;
+        assert_eq!(status, 200, "{}: {body:.300}", object["metadata"]["name"]);
+        assert!(body["response"]["allowed"].is_boolean());
+    }
+    assert_eq!(server.ask(Kind::ApiRoute, &created(Kind::ApiRoute, route("other", "/b"))).await.0, 200);
+    server.end().await;
+}

@@ -16,9 +16,9 @@ use flotilla_core::time::Mono;
 /// it writes what was admitted, though rarely for longer than this.
 pub(super) const LASTS: Duration = Duration::from_secs(15);
 
-/// Reservations at a time; beyond that the oldest goes. Whoever reaches the port
-/// may ask, so their number has a bound.
-const LARGEST: usize = 10_000;
+/// Claims that are reserved at a time; beyond that the oldest go. Whoever reaches the
+/// port may ask, so their number has a bound.
+const LARGEST: usize = 100_000;
 
 /// See the module's description.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub(super) struct Reserved {
     by_object: BTreeMap<(Kind, ObjectKey), Reservation>,
     /// By the end of a reservation; the same as in `by_object`.
     by_end: BTreeSet<(Mono, Kind, ObjectKey)>,
+    /// How many claims there are in `by_object`.
+    size: usize,
 }
 
 #[derive(Debug)]
@@ -46,9 +48,10 @@ impl Reserved {
     /// Reserves what an object claims, in place of what was reserved for it.
     pub fn put(&mut self, now: Mono, kind: Kind, key: &ObjectKey, claims: Vec<Claim>) {
         self.drop(kind, key);
-        while self.by_end.len() >= LARGEST {
+        while self.size + claims.len() > LARGEST && !self.by_end.is_empty() {
             self.drop_oldest();
         }
+        self.size += claims.len();
         // Reservations have no precedence among each other: there are never two of the same.
         let holder = Holder { created: "".into(), key: key.clone(), kind };
         self.claims.insert(&holder, &claims);
@@ -84,6 +87,7 @@ impl Reserved {
 
     fn drop(&mut self, kind: Kind, key: &ObjectKey) {
         if let Some(reservation) = self.by_object.remove(&(kind, key.clone())) {
+            self.size -= reservation.claims.len();
             self.claims.remove(&reservation.holder, &reservation.claims);
             self.by_end.remove(&(reservation.until, kind, key.clone()));
         }
@@ -135,11 +139,15 @@ mod tests {
     #[test]
     fn their_number_has_a_bound() {
         let mut reserved = Reserved::default();
-        for number in 0..=LARGEST {
+        let most = LARGEST / 1_000;
+        for number in 0..=most {
             let key = ObjectKey::new("n", number.to_string());
-            reserved.put(Mono(number as u64), Kind::ApiRoute, &key, vec![claim(&number.to_string())]);
+            let claims = (0..1_000).map(|place| claim(&format!("{number}-{place}"))).collect();
+            reserved.put(Mono(number as u64), Kind::ApiRoute, &key, claims);
         }
-        assert_eq!((reserved.by_object.len(), reserved.by_end.len()), (LARGEST, LARGEST));
-        assert!(holds(&reserved, "0").is_empty() && holds(&reserved, "1") == ["n/1"]);
+        assert_eq!((reserved.by_object.len(), reserved.by_end.len(), reserved.size), (most, most, LARGEST));
+        assert!(holds(&reserved, "0-0").is_empty() && holds(&reserved, "1-0") == ["n/1"]);
+        reserved.expire(Mono(u64::MAX));
+        assert!(reserved.size == 0 && reserved.claims.is_empty());
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod contest;
 mod gateway;
 mod holdings;
 mod log;
