@@ -36,6 +36,11 @@ pub struct SimArgs {
     /// Larger worlds: up to 5 replicas, 50 gateways, 100 namespaces
     #[arg(long)]
     large: bool,
+    /// In some worlds etcd is restored from a backup, or empty of a sudden. About one seed in a thousand
+    /// breaks a promise then: a replica that lists some kinds before and others after it serves a mixture
+    /// until it notices, some seconds later
+    #[arg(long)]
+    restores: bool,
     /// Tell everything that happens in the first seed, and play no other
     #[arg(long)]
     story: bool,
@@ -80,6 +85,7 @@ pub fn run(args: &SimArgs, out: &mut dyn std::io::Write) -> anyhow::Result<bool>
     let shrink = Duration::from_secs(args.shrink_seconds);
     let breakages = args.breakage.map_or(Breakages::default(), Breakages::only);
     let size = if args.large { Size::large(args.minutes) } else { Size::small(args.minutes) };
+    let size = Size { restores: args.restores, ..size };
     if args.check_the_checker {
         let keep = args.keep.as_deref().map(|keep| Wishes { shrink, keep });
         return checker::check(args.seed, args.seeds, size, args.jobs, keep, out);
@@ -149,7 +155,8 @@ fn say_violation(
     let Some(broken) = &outcome.violation else { return Ok(None) };
     writeln!(out, "seed {seed}: {}", broken.text)?;
     let large = if args.large { " --large" } else { "" };
-    writeln!(out, "  again: chaos sim --seed {seed} --minutes {}{large} --story", args.minutes)?;
+    let restores = if args.restores { " --restores" } else { "" };
+    writeln!(out, "  again: chaos sim --seed {seed} --minutes {}{large}{restores} --story", args.minutes)?;
     Ok(Some(()))
 }
 

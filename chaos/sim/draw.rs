@@ -24,18 +24,20 @@ pub struct Size {
     pub changes: u32,
     /// Minutes until the faults end.
     pub minutes: u32,
+    /// Whether etcd may be restored from a backup, or be empty of a sudden.
+    pub restores: bool,
 }
 
 impl Size {
     /// Small worlds, in which much happens to few: they find most per second of
     /// computing time.
     pub const fn small(minutes: u32) -> Self {
-        Size { replicas: 4, gateways: 8, namespaces: 10, changes: 240, minutes }
+        Size { replicas: 4, gateways: 8, namespaces: 10, changes: 240, minutes, restores: false }
     }
 
     /// The size that the speed of the simulator is stated for.
     pub const fn large(minutes: u32) -> Self {
-        Size { replicas: 5, gateways: 50, namespaces: 100, changes: 1_200, minutes }
+        Size { replicas: 5, gateways: 50, namespaces: 100, changes: 1_200, minutes, restores: false }
     }
 }
 
@@ -63,7 +65,9 @@ pub fn draw(seed: u64, size: Size) -> Scenario {
     tenants(&mut dice, &shape, size, sloppy, &mut plan);
     operators(&mut dice, &shape, &mut plan);
     faults(&mut dice, &shape, &mut plan);
-    restores(&mut dice, &shape, &mut plan);
+    if size.restores {
+        restores(&mut dice, &shape, &mut plan);
+    }
     plan.sort_by_key(|planned| planned.at);
     Scenario { seed, shape, weather, plan }
 }
