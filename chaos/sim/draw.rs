@@ -162,7 +162,8 @@ fn weather(dice: &mut Dice) -> Weather {
         round_ms: dice.between(1, 10) as u32,
         drift_ppm: share(dice, 20_000),
         batch_every_ms: if dice.one_in(4) { dice.between(20, 1_000) as u32 } else { 0 },
-        message_limit: if cramped { dice.between(1_500, 6_000) } else { 4 * 1024 * 1024 },
+        // What fits into no message is not delivered, so each of them is to fit.
+        message_limit: if cramped { dice.between(1_600, 6_000) } else { 4 * 1024 * 1024 },
         tombstones: if dice.one_in(4) { dice.between(1, 20) as u32 } else { 100_000 },
         history_s: if dice.one_in(3) { dice.between(5, 60) as u32 } else { 300 },
         page: if dice.one_in(2) { dice.between(1, 20) as u32 } else { 0 },
