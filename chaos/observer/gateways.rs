@@ -234,15 +234,20 @@ impl Gateways {
         let (Some(slot), Some(place)) = (slot, truth.place(object)) else { return Ok(()) };
         let seen = slot.floor.saturating_sub(1);
         slot.content = 0;
-        if let Some(gone) = first_from(place, seen, What::is_nothing) {
-            slot.floor = gone;
-            return Ok(());
-        }
+        let gone = first_from(place, seen, What::is_nothing);
         let refuses = |what: What| {
             matches!(what, What::Content(content)
                 if truth.content(content).is_some_and(|written| written.refused.by(gateway)))
         };
-        if outside || first_from(place, seen, refuses).is_some() {
+        let refused = first_from(place, seen, refuses);
+        if let Some(gone) = gone {
+            // Without what it refuses it need not have seen what came after that.
+            if refused.is_none_or(|refused| refused > gone) {
+                slot.floor = gone;
+            }
+            return Ok(());
+        }
+        if outside || refused.is_some() {
             return Ok(());
         }
         let text = format!(

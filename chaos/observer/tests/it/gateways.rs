@@ -45,6 +45,24 @@ fn what_was_deleted_does_not_come_back() {
 }
 
 #[test]
+fn what_a_gateway_refused_may_have_gone_from_it_before_it_was_deleted() {
+    let mut fleet = Fleet::new();
+    let (gateway, route) = (fleet.gateway("g"), fleet.route("web"));
+    let first = fleet.write(route, PLAIN);
+    fleet.holds(gateway, route, first);
+    fleet.write(route, Spec { generation: 2, refused: Refused::By(&[gateway]), ..PLAIN });
+    let third = fleet.write(route, Spec { generation: 3, ..PLAIN });
+    fleet.delete(route);
+    // Its replica has not heard of the third yet.
+    fleet.loses(gateway, route);
+    fleet.holds(gateway, route, third);
+    fleet.is_fine();
+    fleet.loses(gateway, route);
+    fleet.holds(gateway, route, third);
+    fleet.breaks(Invariant::I2, &["g went back to content 3"]);
+}
+
+#[test]
 fn a_gateway_that_starts_again_may_begin_anywhere() {
     let mut fleet = Fleet::new();
     let (gateway, route) = (fleet.gateway("g"), fleet.route("web"));
