@@ -87,6 +87,11 @@ impl Edge {
         self.gateways.iter().map(|gateway| gateway.stats().bytes_received).collect()
     }
 
+    /// Full synchronisations of all gateways so far.
+    pub fn full_syncs(&self) -> u64 {
+        self.gateways.iter().map(|gateway| gateway.stats().full_syncs).sum()
+    }
+
     /// An error when not everything is seen any more.
     ///
     /// # Errors

@@ -73,6 +73,8 @@ pub struct Rolling {
     pub bytes_per_gateway_mean: f64,
     /// The largest by the size of the changes: at most 2 is wanted.
     pub resent_ratio_max: f64,
+    /// Full synchronisations of all gateways together.
+    pub full_syncs: u64,
     /// Changes that needed more than a second to a gateway that stayed connected.
     pub delayed_connected: usize,
     /// Changes that needed more than a second to any gateway: a gateway that has
@@ -164,12 +166,13 @@ impl Report {
             )?;
             writeln!(
                 text,
-                "{} changes of {:.0} bytes; per gateway {:.0} bytes at most, {:.0} in the mean: {:.2} times the changes",
+                "{} changes of {:.0} bytes; per gateway {:.0} bytes at most, {:.0} in the mean: {:.2} times the changes; {} full synchronisations",
                 rolling.changes,
                 rolling.bytes_per_change,
                 rolling.bytes_per_gateway_max,
                 rolling.bytes_per_gateway_mean,
-                rolling.resent_ratio_max
+                rolling.resent_ratio_max,
+                rolling.full_syncs
             )?;
             writeln!(
                 text,

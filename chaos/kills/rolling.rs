@@ -36,7 +36,7 @@ pub async fn update(
     bytes_per_change: f64,
     farewell: Duration,
 ) -> anyhow::Result<Rolling> {
-    let (start, bytes) = (Instant::now(), target.edge.bytes());
+    let (start, bytes, full_syncs) = (Instant::now(), target.edge.bytes(), target.edge.full_syncs());
     let changes = with_book(&target.book, |book| book.changes);
     let epochs = with_acts(&target.acts, |acts| acts.epochs().count());
     let owners = target.owners().await?;
@@ -76,6 +76,7 @@ pub async fn update(
         bytes_per_gateway_max: most,
         bytes_per_gateway_mean: mean(&got),
         resent_ratio_max: most / size.max(1.0),
+        full_syncs: target.edge.full_syncs() - full_syncs,
         delayed_connected,
         delayed_any,
     })
