@@ -98,7 +98,7 @@ pub async fn run(
     let watch_metrics = WatchMetrics::new(&registry)?;
     let wants = Wants::default();
     for kind in Kind::ALL {
-        let wiring = Wiring { events: objects_in.clone(), doubts: doubts.clone(), wanted: wants.of(kind) };
+        let wiring = Wiring { events: objects_in.clone(), doubts: doubts.clone(), wants: wants.clone() };
         let (client, metrics, cancel) = (client.clone(), watch_metrics.clone(), cancel.clone());
         tokio::spawn(follow(client, kind, WatchConfig::default(), metrics, wiring, cancel));
     }

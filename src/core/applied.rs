@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::delivery::{AppliedRow, AppliedTable, NAMED, Rejection, Scope};
 use crate::ids::{Frontier, GatewayId, Kind, MemberName, ObjectKey};
@@ -70,15 +71,23 @@ impl Census {
 struct Told {
     table: Arc<AppliedTable>,
     census: Census,
-    /// A map has listed its member.
+    /// It counts: a map has listed its member, and the last one that did is not
+    /// too long ago.
     listed: bool,
+    /// Since when no map lists its member.
+    left: Option<Mono>,
 }
+
+/// How long the gateways of a member count that has left the map. One that was
+/// told to end has let them go by then, and one that died without a word has none.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// The tables of all replicas, keyed by member. A member tells its table once
 /// and then only when it changes, so one that comes before the ShardMap lists
 /// the member is kept. It counts from the map that lists its member until the
-/// connection is lost: whoever was told to end leaves the map at once and serves
-/// its gateways for seconds more, and they may still lack what others have.
+/// connection is lost, or no map has listed it for a while: whoever was told to
+/// end leaves the map at once and serves its gateways for seconds more, and they
+/// may still lack what others have.
 #[derive(Debug, Default)]
 pub struct AppliedView {
     /// Moves with every change of what counts.
@@ -100,9 +109,9 @@ impl AppliedView {
         if self.tables.get(member).is_none_or(|told| told.table != table) {
             self.version += 1;
             let census = Census::of(&table);
-            let before = self.tables.get(member).is_some_and(|told| told.listed);
-            let listed = before || self.members.contains(member);
-            self.tables.insert(member.clone(), Told { table, census, listed });
+            let before = self.tables.get(member).map(|told| (told.listed, told.left));
+            let (listed, left) = before.unwrap_or((self.members.contains(member), None));
+            self.tables.insert(member.clone(), Told { table, census, listed, left });
         }
     }
 
@@ -143,10 +152,17 @@ impl AppliedView {
         });
         for member in members {
             match self.tables.get_mut(member) {
-                Some(told) => told.listed = true,
+                Some(told) => (told.listed, told.left) = (true, None),
                 None => {
                     self.missing.entry(member.clone()).or_insert(now);
                 }
+            }
+        }
+        for (_, told) in self.tables.iter_mut().filter(|(member, _)| !self.members.contains(*member)) {
+            let left = *told.left.get_or_insert(now);
+            if told.listed && left + FAREWELL <= now {
+                told.listed = false;
+                self.version += 1;
             }
         }
     }
@@ -169,7 +185,7 @@ impl AppliedView {
     /// When the tables count as complete: `Some(now)` or earlier when no
     /// member's table is missing, otherwise the moment at which the longest
     /// allowed wait for the last missing one is over.
-    pub fn complete_at(&self, patience: std::time::Duration) -> Mono {
+    pub fn complete_at(&self, patience: Duration) -> Mono {
         self.missing.values().map(|since| *since + patience).max().unwrap_or_default()
     }
 
@@ -270,7 +286,6 @@ fn same(rejection: &Rejection, kind: Kind, key: &ObjectKey, content: u32) -> boo
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::ids::Revision;
@@ -437,6 +452,24 @@ mod tests {
         assert!(view.is_complete());
         view.lost(now, &"b".into());
         assert_eq!(reach(&view, 10), (3, 3));
+    }
+
+    #[test]
+    fn a_member_that_died_without_a_word_does_not_count_for_long() {
+        let mut view = AppliedView::default();
+        let mut now = Mono(1_000_000_000);
+        let both = ["a".into(), "b".into()];
+        view.members(now, &both);
+        view.set(&"a".into(), table(vec![row(10, 3)]));
+        view.set(&"b".into(), table(vec![row(9, 2)]));
+        view.members(now, &both[..1]);
+        now = now + FAREWELL;
+        let version = view.version();
+        view.members(now, &both[..1]);
+        assert_eq!(reach(&view, 10), (3, 3), "and the connection hangs still");
+        assert!(view.version() > version);
+        view.members(now, &both);
+        assert_eq!(reach(&view, 10), (3, 5), "it is back");
     }
 
     #[test]

@@ -109,6 +109,8 @@ impl CaBundle {
             let set = tokio::time::timeout(REQUEST, self.set());
             let revision = set.await.map_err(|_| Error::timeout(what, REQUEST))??;
             self.changed(&revision).await?;
+            // Somebody may take it out as often as it is written.
+            tokio::time::sleep(PAUSE.0).await;
         }
     }
 

@@ -45,6 +45,9 @@ use crate::version::content_hash;
 
 const ATTEMPTS: u8 = 3;
 
+/// So many names of what is nowhere are believed in one repair.
+const GHOSTS: usize = 8;
+
 type Key = (Kind, ObjectKey);
 
 pub(super) fn key_of(resource: &Resource) -> Key {
@@ -179,6 +182,10 @@ impl Repair {
         let of_class = |(kind, _): &Key| about.is_none_or(|class| class == class_of(*kind));
         let ghosts = accused(words, of_class, |_| true);
         if ghosts.iter().any(|(kind, key)| store.entry(*kind, key).is_some()) {
+            return false;
+        }
+        // Words that name something else each time may be no names at all.
+        if self.ghosts.len() + ghosts.len() > GHOSTS {
             return false;
         }
         let mut new = false;

@@ -430,6 +430,8 @@ impl<P: StatusPlanner> Reporter<P> {
         for key in changed {
             if (round.may_act)(&key.1.namespace) {
                 let unseen = before.get(key.0) == Revision::default();
+                // What is being written about the content before is not its last word.
+                self.in_flight.entry(key.clone()).and_modify(|finality| *finality = Finality::Progress);
                 self.pending.insert(key, if unseen { inherited } else { fresh });
             }
         }

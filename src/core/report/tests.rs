@@ -313,6 +313,20 @@ fn gateways_that_come_and_go_cost_a_bounded_rate() {
 }
 
 #[test]
+fn an_answer_about_the_content_before_is_not_the_last_word_about_this_one() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 2)]);
+    let first = world.reporter.poll(&world.fleet, &round(&world.applied, world.now));
+    assert_eq!(first.len(), 1);
+    // The next change is seen before the answer comes.
+    world.fleet.put("x", 7);
+    world.reporter.poll(&world.fleet, &round(&world.applied, world.now));
+    world.reporter.written(world.now, first[0].kind, &first[0].key, PatchOutcome::Written);
+    assert!(world.reporter.pending.values().all(|pending| !pending.said));
+}
+
+#[test]
 fn a_gateway_that_takes_long_to_catch_up_costs_a_bounded_rate() {
     let slow = ReportConfig { refresh_every: Duration::from_millis(100), ..ReportConfig::default() };
     let mut world = World::with(slow);

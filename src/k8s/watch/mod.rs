@@ -11,6 +11,7 @@ mod source;
 pub mod wire;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,12 +20,12 @@ use flotilla_core::object::RawObject;
 use kube::Client;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use rand::Rng;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use source::Source;
+use source::{Lines, Source};
 use wire::Line;
 
 pub use history::replay_deletions;
@@ -97,6 +98,7 @@ impl Default for WatchConfig {
 #[derive(Clone)]
 pub struct WatchMetrics {
     lists: IntCounterVec,
+    caught_up: IntCounterVec,
     errors: IntCounterVec,
     up: IntGaugeVec,
     /// What keeps kinds from being read, in words; empty while all are.
@@ -112,6 +114,10 @@ impl WatchMetrics {
         let counter = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["kind"]);
         let metrics = WatchMetrics {
             lists: counter("flotilla_lists_total", "Complete lists read, by kind.")?,
+            caught_up: counter(
+                "flotilla_watch_caught_up_total",
+                "Lists read to know as much of a kind as a gateway, by kind.",
+            )?,
             errors: counter("flotilla_watch_errors_total", "Failed lists and watches, by kind.")?,
             up: IntGaugeVec::new(
                 Opts::new("flotilla_watch_up", "1 while the kind's watch is established."),
@@ -122,6 +128,7 @@ impl WatchMetrics {
             )),
         };
         registry.register(Box::new(metrics.lists.clone()))?;
+        registry.register(Box::new(metrics.caught_up.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
         registry.register(Box::new(metrics.up.clone()))?;
         for kind in Kind::ALL {
@@ -151,37 +158,45 @@ pub struct Wiring {
     pub events: mpsc::Sender<ObjectEvent>,
     /// That an API server is behind what was seen.
     pub doubts: mpsc::Sender<(Kind, Revision)>,
-    /// How far the kind should be known: somebody has seen it. For a kind that
-    /// changes, its next events tell. Of one that does not, only bookmarks do,
-    /// once a minute, at other moments for every replica.
-    pub wanted: watch::Receiver<Revision>,
+    /// How far others have seen the kinds.
+    pub wants: Wants,
 }
 
-/// How far each kind should be known, for [`Wiring::wanted`].
-#[derive(Debug)]
-pub struct Wants([watch::Sender<Revision>; Kind::COUNT]);
+/// How far gateways say that they have seen each kind. Of a kind that changes,
+/// the next events tell a follower as much. Of one that does not, only bookmarks
+/// do, once a minute, at other moments for every replica.
+#[derive(Debug, Clone, Default)]
+pub struct Wants(Arc<[Want; Kind::COUNT]>);
 
-impl Default for Wants {
-    fn default() -> Self {
-        Wants(Kind::ALL.map(|_| watch::Sender::new(Revision::default())))
-    }
+#[derive(Debug, Default)]
+struct Want {
+    /// The most that was said since it was last looked at.
+    seen: AtomicU64,
+    news: Notify,
 }
 
 impl Wants {
-    /// What is wanted of a kind, from now on.
-    pub fn of(&self, kind: Kind) -> watch::Receiver<Revision> {
-        self.0[kind.index()].subscribe()
+    /// Somebody says that it has seen this much.
+    pub fn raise(&self, seen: &Frontier) {
+        Kind::ALL.into_iter().for_each(|kind| self.say(kind, seen.get(kind)));
     }
 
-    /// Somebody has seen this much.
-    pub fn raise(&self, seen: &Frontier) {
-        for (kind, wanted) in Kind::ALL.into_iter().zip(&self.0) {
-            wanted.send_if_modified(|known| {
-                let more = *known < seen.get(kind);
-                *known = seen.get(kind).max(*known);
-                more
-            });
+    fn say(&self, kind: Kind, seen: Revision) {
+        let want = &self.0[kind.index()];
+        want.seen.fetch_max(seen.0, Ordering::Relaxed);
+        want.news.notify_one();
+    }
+
+    /// Waits until more is said than what a watch at `at` has shown, and for a
+    /// while longer: most often it is on its way. Returns what was said, which is
+    /// then forgotten, as nobody has proven it.
+    async fn overtake(&self, kind: Kind, at: Revision, not_before: Instant) -> Revision {
+        let want = &self.0[kind.index()];
+        while want.seen.load(Ordering::Relaxed) <= at.0 {
+            want.news.notified().await;
         }
+        sleep_until(not_before.max(Instant::now() + CATCH_UP_AFTER)).await;
+        Revision(want.seen.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -200,9 +215,7 @@ pub async fn follow(
         metrics,
         wiring,
         highest: Revision::default(),
-        tried: Revision::default(),
         catch_up_at: Instant::now(),
-        hurry: false,
     };
     tokio::select! {
         biased; // cancellation ends it at once
@@ -224,6 +237,9 @@ const CATCH_UP_AFTER: Duration = Duration::from_millis(50);
 /// Least time from one time of catching up to the next.
 const CATCH_UP_EVERY: Duration = Duration::from_secs(2);
 
+/// How long catching up may take: meanwhile the watch that is open is not read.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long a watch lasts that is only to bring a bookmark soon: a server sends
 /// one two seconds before the end.
 const HURRY_SECONDS: u64 = 3;
@@ -232,8 +248,16 @@ const HURRY_SECONDS: u64 = 3;
 enum Ended {
     /// As the server meant it to.
     InOrder,
-    /// So that more of what is wanted can be had, in `resume` or by the next watch.
+    /// A list has overtaken it.
     CaughtUp,
+}
+
+/// What brings a follower further than its watch.
+enum CaughtUp {
+    /// All objects as they were at a revision.
+    Listed(Revision, Vec<RawObject>),
+    /// A watch from the same revision that ends soon, with a bookmark before.
+    Hurried(Lines),
 }
 
 struct Follower {
@@ -242,13 +266,8 @@ struct Follower {
     wiring: Wiring,
     /// The highest revision that was told.
     highest: Revision,
-    /// What was wanted when it last caught up: not tried twice, as a gateway may
-    /// claim what never was.
-    tried: Revision,
     /// No catching up before this.
     catch_up_at: Instant,
-    /// The next watch is to end soon, for its bookmark.
-    hurry: bool,
 }
 
 impl Follower {
@@ -323,8 +342,7 @@ impl Follower {
                 Err(error) => return Ok(Err(error)),
             },
         };
-        let seconds = std::mem::take(&mut self.hurry).then_some(HURRY_SECONDS);
-        let mut lines = match self.source.watch(at, seconds).await {
+        let mut lines = match self.source.watch(at, None).await {
             Ok(lines) => lines,
             Err(error) => return Ok(Err(error)),
         };
@@ -334,9 +352,20 @@ impl Follower {
             let line = tokio::select! {
                 biased; // what was seen comes first, and may be what is wanted
                 line = lines.next() => line,
-                () = overtaken(&mut self.wiring.wanted, at.max(self.tried), self.catch_up_at) => {
-                    *resume = Some(self.catch_up(at).await?);
-                    return Ok(Ok(Ended::CaughtUp));
+                seen = self.wiring.wants.overtake(kind, at, self.catch_up_at) => {
+                    match self.catch_up(at, seen).await {
+                        Some(CaughtUp::Listed(upto, objects)) => {
+                            self.metrics.caught_up.with_label_values(&[kind.name()]).inc();
+                            tracing::info!(kind = kind.name(), objects = objects.len(), revision = %upto, "caught up");
+                            self.highest = self.highest.max(upto);
+                            self.tell(ObjectEvent::Listed { kind, revision: upto, objects }).await?;
+                            *resume = Some(upto);
+                            return Ok(Ok(Ended::CaughtUp));
+                        }
+                        Some(CaughtUp::Hurried(sooner)) => lines = sooner,
+                        None => {}
+                    }
+                    continue;
                 }
             };
             let event = match line {
@@ -365,31 +394,32 @@ impl Follower {
         }
     }
 
-    /// The watch is at `at`, and somebody has seen more. Asks for everything as it
-    /// was at the wanted revision, if that is one page, so that nobody waits; else
-    /// for a bookmark. Returns where the next watch starts.
-    async fn catch_up(&mut self, at: Revision) -> Result<Revision, Closed> {
-        let (kind, wanted) = (self.source.kind(), *self.wiring.wanted.borrow());
-        self.tried = wanted;
+    /// Asks for everything as it was at the revision that somebody has seen, or at
+    /// the end of the log, if that is one page; else for a watch that has its
+    /// bookmark soon. `None`: the watch that is open is as good as anything.
+    async fn catch_up(&mut self, at: Revision, seen: Revision) -> Option<CaughtUp> {
         self.catch_up_at = Instant::now() + CATCH_UP_EVERY;
-        match self.source.list_at(wanted).await {
-            Ok(Some(objects)) => {
-                self.metrics.lists.with_label_values(&[kind.name()]).inc();
-                tracing::info!(kind = kind.name(), objects = objects.len(), revision = %wanted, "caught up");
-                self.highest = self.highest.max(wanted);
-                self.tell(ObjectEvent::Listed { kind, revision: wanted, objects }).await?;
-                Ok(wanted)
+        let source = &self.source;
+        let found = async {
+            let upto = seen.min(source.newest().await?);
+            if upto <= at {
+                return Ok(None);
             }
-            Ok(None) => {
-                self.hurry = true;
-                Ok(at)
+            if let Some(objects) = source.list_at(upto).await? {
+                return Ok(Some(CaughtUp::Listed(upto, objects)));
             }
-            Err(error) => {
-                tracing::info!(kind = kind.name(), %wanted, error = %chain(&error), "cannot be read as it was");
-                self.hurry = true;
-                Ok(at)
+            source.watch(at, Some(HURRY_SECONDS)).await.map(|lines| Some(CaughtUp::Hurried(lines)))
+        };
+        match timeout(CATCH_UP_PATIENCE, found).await {
+            Ok(Ok(found)) => return found,
+            // It is tried again, not before CATCH_UP_EVERY.
+            Ok(Err(error)) => {
+                tracing::info!(kind = source.kind().name(), %seen, error = %chain(&error), "cannot catch up");
             }
+            Err(_) => tracing::info!(kind = source.kind().name(), %seen, "cannot catch up in time"),
         }
+        self.wiring.wants.say(source.kind(), seen);
+        None
     }
 
     /// Waits while the receiver is busy: a full channel slows this watch down
@@ -407,17 +437,6 @@ impl Follower {
             _ => jittered,
         }
     }
-}
-
-/// Waits until more is wanted than `known`, and has been for a while.
-async fn overtaken(wanted: &mut watch::Receiver<Revision>, known: Revision, not_before: Instant) {
-    while *wanted.borrow_and_update() <= known {
-        if wanted.changed().await.is_err() {
-            // Nobody will want anything any more.
-            std::future::pending::<()>().await;
-        }
-    }
-    sleep_until(not_before.max(Instant::now() + CATCH_UP_AFTER)).await;
 }
 
 /// An error with its causes in one line, for logs.

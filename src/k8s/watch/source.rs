@@ -68,11 +68,9 @@ impl Source {
         }
     }
 
-    /// Reads everything as it was at a revision, if that is one page. The end of
-    /// the log is read first: a revision that is not there yet, or never will be,
-    /// would be waited for.
+    /// Reads everything as it was at a revision that the log has reached, if that
+    /// is one page.
     pub(super) async fn list_at(&self, revision: Revision) -> Result<Option<Vec<RawObject>>, Error> {
-        self.reaches(revision).await?;
         let size = self.config.page;
         let query = format!("limit={size}&resourceVersion={revision}&resourceVersionMatch=Exact");
         let page = self.page(&query).await?;
@@ -158,16 +156,16 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The next line; `None` when the server ended the watch.
+    /// The next line; `None` when the server ended the watch. Nothing is lost when
+    /// it is given up before: what was read of a line is kept for the next call.
     pub(super) async fn next(&mut self) -> Result<Option<Line>, Error> {
         loop {
-            self.line.clear();
             let mut limited = (&mut self.reader).take(LONGEST_LINE);
             let read = timeout(self.idle, limited.read_until(b'\n', &mut self.line))
                 .await
                 .map_err(|_| Error::timeout(&self.what, self.idle))?
                 .map_err(|error| broken(&self.what, error))?;
-            if read == 0 {
+            if read == 0 && self.line.is_empty() {
                 return Ok(None);
             }
             if self.line.last() != Some(&b'\n') {
@@ -175,10 +173,11 @@ impl Lines {
                     if read as u64 == LONGEST_LINE { "a line is too long" } else { "cut inside a line" };
                 return Err(broken(&self.what, std::io::Error::other(message)));
             }
-            if self.line.iter().all(u8::is_ascii_whitespace) {
+            let line = std::mem::take(&mut self.line);
+            if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            let parsed = wire::parse_line(self.kind, &self.line);
+            let parsed = wire::parse_line(self.kind, &line);
             return parsed
                 .map(Some)
                 .map_err(|error| Error::Permanent { what: self.what.clone(), message: error.to_string() });

@@ -329,7 +329,7 @@ async fn assemble(
             kind,
             WatchConfig::default(),
             watch_metrics.clone(),
-            Wiring { events: objects_in.clone(), doubts: behind_in.clone(), wanted: wants.of(kind) },
+            Wiring { events: objects_in.clone(), doubts: behind_in.clone(), wants: wants.clone() },
             delivering.clone(),
         );
         supervisor.spawn(kind.plural(), task);

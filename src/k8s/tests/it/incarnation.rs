@@ -64,8 +64,7 @@ async fn a_log_that_went_back_is_doubted_and_not_followed() {
     let metrics = WatchMetrics::new(&prometheus::Registry::new()).unwrap();
     let (events_in, mut events) = mpsc::channel(64);
     let (doubts_in, mut doubts) = mpsc::channel(4);
-    let wanted = Wants::default().of(Kind::Backend);
-    let wiring = Wiring { events: events_in, doubts: doubts_in, wanted };
+    let wiring = Wiring { events: events_in, doubts: doubts_in, wants: Wants::default() };
     let cancel = CancellationToken::new();
     let (client, seen_by) = (server.client.clone(), metrics.clone());
     let task = tokio::spawn(follow(client, Kind::Backend, quick(), seen_by, wiring, cancel.clone()));
@@ -147,7 +146,6 @@ async fn no_list_is_answered_from_a_cache() {
     let coordinating = tokio::spawn(coordination.run(cancel.clone()));
     let (events_in, mut events) = mpsc::channel(64);
     let (doubts_in, _doubts) = mpsc::channel(4);
-    let wanted = Wants::default().of(Kind::Backend);
     let metrics = WatchMetrics::new(&prometheus::Registry::new()).unwrap();
     let config = WatchConfig { watch_timeout: Duration::from_secs(5), ..quick() };
     let following = tokio::spawn(follow(
@@ -155,7 +153,7 @@ async fn no_list_is_answered_from_a_cache() {
         Kind::Backend,
         config,
         metrics,
-        Wiring { events: events_in, doubts: doubts_in, wanted },
+        Wiring { events: events_in, doubts: doubts_in, wants: Wants::default() },
         cancel.clone(),
     ));
     Incarnations::new(client.clone(), &namespace).confirm("00000001").await.unwrap();

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use flotilla_apiserver::{Effect, Matcher, Rule};
-use flotilla_core::ids::{Kind, Revision};
+use flotilla_core::ids::{Frontier, Kind, Revision};
 use flotilla_k8s::Error;
 use flotilla_k8s::watch::{
-    ObjectEvent, WatchConfig, WatchMetrics, Wiring, follow, list_once, replay_deletions,
+    ObjectEvent, Wants, WatchConfig, WatchMetrics, Wiring, follow, list_once, replay_deletions,
 };
 use kube::Client;
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Following {
     events: mpsc::Receiver<ObjectEvent>,
     doubted: mpsc::Receiver<(Kind, Revision)>,
-    wanted: watch::Sender<Revision>,
+    wants: Wants,
     cancel: CancellationToken,
     task: JoinHandle<()>,
     namespace: String,
@@ -36,12 +36,12 @@ impl Following {
     fn of(kind: Kind, client: Client, namespace: &str, config: WatchConfig) -> Following {
         let (events_in, events) = mpsc::channel(64);
         let (doubts, doubted) = mpsc::channel(4);
-        let (wanted, wanted_out) = watch::channel(Revision::default());
-        let wiring = Wiring { events: events_in, doubts, wanted: wanted_out };
+        let wants = Wants::default();
+        let wiring = Wiring { events: events_in, doubts, wants: wants.clone() };
         let cancel = CancellationToken::new();
         let metrics = WatchMetrics::new(&prometheus::Registry::new()).unwrap();
         let task = tokio::spawn(follow(client, kind, config, metrics, wiring, cancel.clone()));
-        Following { events, doubted, wanted, cancel, task, namespace: namespace.to_owned() }
+        Following { events, doubted, wants, cancel, task, namespace: namespace.to_owned() }
     }
 
     /// The next event about this test's namespace, in words; other tests share
@@ -128,7 +128,8 @@ async fn a_kind_that_nothing_happens_to_catches_up_with_what_others_have_seen(se
         // Its own bookmarks come once a minute.
         server.create(&namespace, Kind::Backend, &format!("c{page}"), hosts(1)).await;
         let (seen, _) = list_once(server.client.clone(), Kind::Backend).await.unwrap();
-        following.wanted.send(seen).unwrap();
+        let saw = |revision: Revision| Frontier([revision; Kind::COUNT]);
+        following.wants.raise(&saw(seen));
         let caught_up = loop {
             match timeout(DEADLINE, following.events.recv()).await.expect("it catches up").unwrap() {
                 ObjectEvent::Listed { revision, objects, .. } => break (Some(objects.len()), revision),
@@ -137,8 +138,9 @@ async fn a_kind_that_nothing_happens_to_catches_up_with_what_others_have_seen(se
             }
         };
         assert!(if page > 1 { caught_up == (Some(2), seen) } else { caught_up.0.is_none() }, "{caught_up:?}");
-        // It goes on from there, and what never was is not asked for for ever.
-        following.wanted.send(Revision(seen.0 + 1_000_000)).unwrap();
+        // It goes on from there, also after somebody claims what never was, and knows
+        // the end of the log then.
+        following.wants.raise(&saw(Revision(seen.0 + 1_000_000)));
         server.edit(&namespace, Kind::GrpcBackend, "a", json!({"spec": hosts(page as u16 + 1)})).await;
         let changed = following.next().await;
         assert!(changed.starts_with("changed a "), "{changed}");
