@@ -334,9 +334,7 @@ impl Follower {
                 Ok((revision, objects)) => {
                     self.metrics.lists.with_label_values(&[kind.name()]).inc();
                     tracing::info!(kind = kind.name(), objects = objects.len(), %revision, "listed");
-                    self.highest = self.highest.max(revision);
-                    self.tell(ObjectEvent::Listed { kind, revision, objects }).await?;
-                    *resume = Some(revision);
+                    self.tell_all(resume, revision, objects).await?;
                     revision
                 }
                 Err(error) => return Ok(Err(error)),
@@ -357,9 +355,7 @@ impl Follower {
                         Some(CaughtUp::Listed(upto, objects)) => {
                             self.metrics.caught_up.with_label_values(&[kind.name()]).inc();
                             tracing::info!(kind = kind.name(), objects = objects.len(), revision = %upto, "caught up");
-                            self.highest = self.highest.max(upto);
-                            self.tell(ObjectEvent::Listed { kind, revision: upto, objects }).await?;
-                            *resume = Some(upto);
+                            self.tell_all(resume, upto, objects).await?;
                             return Ok(Ok(Ended::CaughtUp));
                         }
                         Some(CaughtUp::Hurried(sooner)) => lines = sooner,
@@ -420,6 +416,19 @@ impl Follower {
         }
         self.wiring.wants.say(source.kind(), seen);
         None
+    }
+
+    /// Everything that exists is known as of a revision: the next watch starts there.
+    async fn tell_all(
+        &mut self,
+        resume: &mut Option<Revision>,
+        revision: Revision,
+        objects: Vec<RawObject>,
+    ) -> Result<(), Closed> {
+        self.highest = self.highest.max(revision);
+        self.tell(ObjectEvent::Listed { kind: self.source.kind(), revision, objects }).await?;
+        *resume = Some(revision);
+        Ok(())
     }
 
     /// Waits while the receiver is busy: a full channel slows this watch down

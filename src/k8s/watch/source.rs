@@ -160,7 +160,8 @@ impl Lines {
     /// it is given up before: what was read of a line is kept for the next call.
     pub(super) async fn next(&mut self) -> Result<Option<Line>, Error> {
         loop {
-            let mut limited = (&mut self.reader).take(LONGEST_LINE);
+            let room = LONGEST_LINE.saturating_sub(self.line.len() as u64);
+            let mut limited = (&mut self.reader).take(room);
             let read = timeout(self.idle, limited.read_until(b'\n', &mut self.line))
                 .await
                 .map_err(|_| Error::timeout(&self.what, self.idle))?
@@ -169,15 +170,15 @@ impl Lines {
                 return Ok(None);
             }
             if self.line.last() != Some(&b'\n') {
-                let message =
-                    if read as u64 == LONGEST_LINE { "a line is too long" } else { "cut inside a line" };
+                let message = if read as u64 == room { "a line is too long" } else { "cut inside a line" };
                 return Err(broken(&self.what, std::io::Error::other(message)));
             }
-            let line = std::mem::take(&mut self.line);
-            if line.iter().all(u8::is_ascii_whitespace) {
+            if self.line.iter().all(u8::is_ascii_whitespace) {
+                self.line.clear();
                 continue;
             }
-            let parsed = wire::parse_line(self.kind, &line);
+            let parsed = wire::parse_line(self.kind, &self.line);
+            self.line.clear();
             return parsed
                 .map(Some)
                 .map_err(|error| Error::Permanent { what: self.what.clone(), message: error.to_string() });

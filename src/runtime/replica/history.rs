@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
 
-/// Answers the delivery task's questions: there is at most one per kind, right
-/// after the start. All at once, as a gateway waits until every kind is known.
+/// Answers the delivery task's questions: there is at most one per kind at a time,
+/// most after the start and some after a list has overtaken a watch. All at once, as a gateway waits until every kind is known.
 pub async fn answer(
     mut questions: mpsc::Receiver<HistoryWanted>,
     client: Client,
