@@ -1,6 +1,5 @@
 //! What gateways say: acknowledgements and heartbeats.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,20 +157,23 @@ impl Engine {
         match flight.purpose {
             Purpose::Repair => self.repaired(now, session, &flight),
             Purpose::Probe => self.probed(now, session, &flight),
-            Purpose::Deliver if flight.rejected.is_empty() => {
+            Purpose::Deliver if flight.rejected.is_empty() && !flight.misses_any() => {
                 if edge.batch.full {
                     session.full_required = false;
-                    session.sound = [true, true];
                 }
-                for update in &edge.batch.updates {
-                    if let Some(class) = update.change.class() {
-                        session.sound[class] = true;
+                for (index, update) in edge.batch.updates.iter().enumerate() {
+                    match update.change.class() {
+                        Some(class) => session.sound[class] = true,
+                        None if matches!(update.change, Change::FullSync(_)) => {
+                            session.sound = [!flight.unheard.contains(&index); 2];
+                        }
+                        None => {}
                     }
                 }
                 session.strikes = 0;
                 session.move_to(now, edge.target.clone());
             }
-            Purpose::Deliver => self.rejected(now, session, &flight),
+            Purpose::Deliver => self.taken_in_part(now, session, &flight),
         }
     }
 
@@ -223,13 +225,14 @@ fn delivers(edge: &Edge, (kind, key): &(Kind, ObjectKey), flight: &Flight) -> bo
             Change::Delete { kind: deleted, key: name } => deleted == kind && name == key,
             _ => false,
         };
-        it && mark.is_some() && !flight.rejected.contains_key(&index)
+        it && mark.is_some() && flight.took(index)
     })
 }
 
 impl Flight {
     /// Which update not yet acknowledged has this version. A later one than
-    /// the next implies those before it: acknowledgements come in order.
+    /// the next says that those before it were looked at: acknowledgements come
+    /// in order.
     fn awaited(&self, version: &str) -> Option<usize> {
         let waiting = self.edge.batch.updates.iter().enumerate().skip(self.next);
         waiting.filter(|(_, update)| *update.version == *version).map(|(index, _)| index).next()
@@ -252,25 +255,27 @@ impl Flight {
         self.progress = now;
     }
 
-    /// Updates whose answer was lost after one of their class had been rejected:
-    /// until another of the class is taken, theirs was no better.
-    pub(super) fn presumed_rejected(&self) -> BTreeSet<usize> {
-        let mut failing = [false; 2];
-        let mut presumed = BTreeSet::new();
-        for (index, update) in self.edge.batch.updates.iter().enumerate() {
-            let Some(class) = update.change.class() else {
-                if matches!(update.change, Change::FullSync(_)) {
-                    failing = [false; 2];
-                }
-                continue;
-            };
-            if !self.unheard.contains(&index) {
-                failing[class] = self.rejected.contains_key(&index);
-            } else if failing[class] {
-                presumed.insert(index);
-            }
-        }
-        presumed
+    /// Whether an increment's own answer was lost. It may have been rejected, as one
+    /// that the gateway cannot decode although others are taken after it, or as one
+    /// that makes all after it fail: it counts as not delivered and is sent again.
+    pub(super) fn misses(&self, index: usize) -> bool {
+        let increment = self.edge.batch.updates.get(index).and_then(|update| update.change.class());
+        increment.is_some() && self.unheard.contains(&index)
+    }
+
+    fn misses_any(&self) -> bool {
+        self.unheard.iter().any(|index| self.misses(*index))
+    }
+
+    /// Whether the gateway said that it took an update.
+    pub(super) fn took(&self, index: usize) -> bool {
+        !self.rejected.contains_key(&index) && !self.misses(index)
+    }
+
+    /// Whether what a kind's last increment came to is not known.
+    pub(super) fn ends_unheard(&self, kind: Kind) -> bool {
+        let of_kind = |update: &Update| update.change.kind() == Some(kind);
+        self.edge.batch.updates.iter().rposition(of_kind).is_some_and(|last| self.misses(last))
     }
 
     fn done(&self) -> bool {

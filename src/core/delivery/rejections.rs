@@ -99,13 +99,11 @@ pub(super) fn unless_bad(
 }
 
 impl Engine {
-    /// Of a batch that was to deliver something, some updates were rejected.
-    pub fn rejected(&mut self, now: Mono, session: &mut Session, flight: &Flight) {
+    /// Of a batch that was to deliver something, some updates were rejected, or
+    /// nobody knows.
+    pub fn taken_in_part(&mut self, now: Mono, session: &mut Session, flight: &Flight) {
         let edge = &flight.edge;
-        let presumed = flight.presumed_rejected();
-        let position = edge.partial(&mut self.positions, &self.store, |index| {
-            !flight.rejected.contains_key(&index) && !presumed.contains(&index)
-        });
+        let position = edge.partial(&mut self.positions, &self.store, |index| flight.took(index));
         session.move_to(now, position);
         let snapshot =
             edge.batch.updates.iter().position(|update| matches!(update.change, Change::FullSync(_)));
@@ -121,23 +119,25 @@ impl Engine {
             return;
         }
         let mut repair = Repair::default();
+        let mut failed = [false; 2];
         for (index, update) in edge.batch.updates.iter().enumerate() {
             let Some(class) = update.change.class() else {
                 // Snapshots that are rejected were dealt with above.
                 if matches!(update.change, Change::FullSync(_)) {
-                    session.sound = [true, true];
+                    session.sound = [!flight.unheard.contains(&index); 2];
                 }
                 continue;
             };
-            if presumed.contains(&index) {
+            let was_sound = session.sound[class];
+            session.sound[class] = flight.took(index);
+            if flight.misses(index) {
                 if let Change::Upsert { resource, added } = &update.change {
                     repair.suspect(Suspect { resource: resource.clone(), added: *added });
                 }
                 continue;
             }
-            let was_sound = session.sound[class];
             let message = flight.rejected.get(&index);
-            session.sound[class] = message.is_none();
+            failed[class] |= message.is_some();
             let (Some(message), Change::Upsert { resource, added }) = (message, &update.change) else {
                 continue;
             };
@@ -149,11 +149,12 @@ impl Engine {
             }
             repair.hear(&self.store, message, Some(class));
         }
-        // In a class that has come right by itself they are simply news.
-        repair.acquit(|kind| session.sound[class_of(kind)]);
+        // In a class that has come right by itself they are simply news, and where
+        // nothing is known to be wrong, too.
+        repair.acquit(|kind| session.sound[class_of(kind)] || !failed[class_of(kind)]);
         if repair.has_work() {
             session.trouble = Some(Trouble::Repair(repair));
-        } else if session.sound != [true, true] {
+        } else if session.sound != [true, true] && !flight.rejected.is_empty() {
             // Only deletions: they stay news and are sent again.
             session.strikes += 1;
             if session.strikes >= STRIKES {

@@ -355,6 +355,10 @@ impl Repair {
 impl Engine {
     pub fn repaired(&mut self, now: Mono, session: &mut Session, flight: &Flight) {
         session.move_to(now, flight.edge.target.clone());
+        if Kind::ALL.into_iter().any(|kind| flight.ends_unheard(kind)) {
+            // Whether the gateway is well now is not known: the same again.
+            return;
+        }
         let Some(Trouble::Repair(mut repair)) = session.trouble.take() else { return };
         repair.due.clear();
         let keys = flight.edge.batch.updates.iter().filter_map(|update| update.change.key());
@@ -365,6 +369,9 @@ impl Engine {
         for (index, update) in flight.edge.batch.updates.iter().enumerate() {
             let Some((kind, key)) = update.change.key() else { continue };
             repair.under_way.remove(&(kind, key));
+            if flight.misses(index) {
+                continue;
+            }
             let message = flight.rejected.get(&index);
             if let (Some(message), Change::Upsert { resource, .. }) = (message, &update.change)
                 && repair.is_untouchable(resource, message)

@@ -79,7 +79,7 @@ pub(crate) struct Flight {
     pub increments: usize,
     /// Rejected updates with the gateway's words.
     pub rejected: BTreeMap<usize, String>,
-    /// Updates whose own answer was lost: a later one implies that they were
+    /// Updates whose own answer was lost: a later one says that they were
     /// looked at, not that they were taken.
     pub unheard: BTreeSet<usize>,
 }
