@@ -138,14 +138,18 @@ impl Engine {
             }
             let message = flight.rejected.get(&index);
             failed[class] |= message.is_some();
-            let (Some(message), Change::Upsert { resource, added }) = (message, &update.change) else {
-                continue;
-            };
-            if was_sound {
-                self.quarantine(now, session, resource, *added, &edge.from, message.clone());
-                repair.convict(resource);
-            } else {
-                repair.suspect(Suspect { resource: resource.clone(), added: *added });
+            let Some(message) = message else { continue };
+            match &update.change {
+                Change::Upsert { resource, added } if was_sound => {
+                    self.quarantine(now, session, resource, *added, &edge.from, message.clone());
+                    repair.convict(resource);
+                }
+                Change::Upsert { resource, added } => {
+                    repair.suspect(Suspect { resource: resource.clone(), added: *added });
+                }
+                // Its words may be all that is heard about those before it.
+                _ if repair.concerns(class) => {}
+                _ => continue,
             }
             repair.hear(&self.store, message, Some(class));
         }

@@ -249,6 +249,11 @@ impl Repair {
         !self.culprits.is_empty() || !self.suspects.is_empty()
     }
 
+    /// Whether anything of a class is known to be bad or suspected.
+    pub(super) fn concerns(&self, class: usize) -> bool {
+        self.culprits.iter().chain(self.suspects.keys()).any(|(kind, _)| class_of(*kind) == class)
+    }
+
     /// What is sent at this attempt. Backends before routes; in each class the
     /// culprits last, whose result says whether the class is sound, or what
     /// only touches.

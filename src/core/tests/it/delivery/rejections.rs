@@ -710,3 +710,21 @@ fn a_repair_whose_answer_was_lost_is_sent_again() {
     assert!(bench.gateways["g"].removed.is_empty());
     assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
 }
+
+#[test]
+fn the_words_about_a_deletion_tell_who_was_rejected_unheard() {
+    let mut bench = with_routes(4);
+    for name in ["a/c", "a/gone"] {
+        bench.backend(name, "v1");
+    }
+    bench.ballast();
+    bench.settle();
+    bench.backend("a/b", "v2 poison");
+    bench.backend("a/c", "v2");
+    bench.delete(Kind::Backend, "a/gone");
+    assert_eq!(answer_some(&mut bench, &[0, 3]), ["heartbeat", "~a/b", "~a/c", "-a/gone"]);
+    bench.settle_for(Duration::from_secs(20));
+    assert_eq!(rejected(&bench), ["a/b"]);
+    assert_eq!(bench.holds("g", Kind::Backend, "a/c").unwrap(), "name=a/c v2");
+    assert_eq!(bench.gateways["g"].violations, Vec::<String>::new(), "it did not go back");
+}
