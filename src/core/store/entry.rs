@@ -86,6 +86,9 @@ pub(crate) struct Entry {
     pub restated: Option<Revision>,
     /// When it appeared.
     pub born: Option<Born>,
+    /// The last revision at which it is known to have been gone: for replicas that have
+    /// read no further and ask what was deleted.
+    pub gone_at: Option<Revision>,
     /// What to fall back to when a gateway rejects the outcome.
     pub previous: Option<Previous>,
 }

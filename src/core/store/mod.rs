@@ -244,6 +244,11 @@ impl Store {
             if revision > since && self.entry(buried, &key).is_some() {
                 // What it lived through, we may not have seen.
                 self.note(buried, &key, kind, revision);
+                if buried == kind
+                    && let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key)
+                {
+                    entry.gone_at = entry.gone_at.max(Some(revision));
+                }
             }
             let state = &self.kinds[kind.index()];
             let known = state.tombstones.get(&key).is_some_and(|grave| grave.revision >= revision);
@@ -269,8 +274,7 @@ impl Store {
         let above = state.tombstones.since(since)?;
         // Who asks may not have read as far as to what lives again.
         let again = state.entries.iter().filter_map(|(key, entry)| {
-            let absent_from = entry.born.as_ref()?.absent_from;
-            (absent_from > since).then(|| (absent_from, key.clone()))
+            entry.gone_at.filter(|gone_at| *gone_at > since).map(|gone_at| (gone_at, key.clone()))
         });
         let all = above.into_iter().chain(again).map(|(revision, key)| Tombstone { kind, key, revision });
         Some(all.chain(self.healed(kind, since)).collect())
@@ -523,9 +527,10 @@ impl Store {
         let (kind, key) = (object.kind, &object.key);
         let state = &mut self.kinds[kind.index()];
         let mut absent_from = state.tombstones.certain_from();
-        if let Some(grave) = state.tombstones.raise(key) {
-            self.news.remove(kind, grave.revision, kind, key);
-            absent_from = absent_from.max(grave.revision);
+        let grave = state.tombstones.raise(key).map(|grave| grave.revision);
+        if let Some(revision) = grave {
+            self.news.remove(kind, revision, kind, key);
+            absent_from = absent_from.max(revision);
         }
         let mut absent_since = Frontier::default();
         absent_since.advance(kind, absent_from);
@@ -543,6 +548,7 @@ impl Store {
             absent_since: Some(absent_since),
             restated: None,
             born: seen_live.then_some(Born { absent_from, at: object.revision }),
+            gone_at: if seen_live { Some(absent_from) } else { grave },
             previous: None,
         };
         state.entries.insert(key.clone(), entry);

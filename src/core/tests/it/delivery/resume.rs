@@ -586,3 +586,37 @@ fn a_replica_that_lags_learns_of_deletions_of_what_lives_again_at_its_peer() {
     assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1"), None);
     assert!(bench.holds("g", Kind::ApiRoute, "a/2").is_some());
 }
+
+#[test]
+fn who_only_heard_of_a_deletion_tells_those_who_lag_of_it_too() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/1", "v1");
+    bench.route("a/2", "v1");
+    bench.connected("g");
+    let since = Revision(bench.log.revision);
+    let mut ahead = Bench::over(plain(), std::mem::take(&mut bench.log));
+    ahead.delete(Kind::ApiRoute, "a/1");
+    // One lists now, and its watch stands still from here on.
+    let here = Revision(ahead.log.revision);
+    bench.delivery = flotilla_core::delivery::Delivery::new(plain(), super::log::TestCompiler);
+    for kind in Kind::ALL {
+        bench.delivery.listed(kind, here, ahead.log.list(kind, here));
+    }
+    ahead.route("a/1", "v2");
+    // Another lists when it lives again, and asks the first what was deleted.
+    let mut between = Bench::over(plain(), std::mem::take(&mut ahead.log));
+    let until = Revision(between.log.revision);
+    let tell = |from: &Bench, to: &mut Bench| {
+        for kind in Kind::ALL {
+            let tombstones = from.delivery.store().tombstones(kind, since).unwrap();
+            to.delivery.history(kind, since, until, tombstones);
+        }
+    };
+    tell(&ahead, &mut between);
+    bench.connect("g");
+    bench.settle();
+    tell(&between, &mut bench);
+    bench.settle();
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1"), None);
+    assert!(bench.holds("g", Kind::ApiRoute, "a/2").is_some());
+}
