@@ -101,7 +101,8 @@ impl Engine {
         };
         let position = self.positions.intern(draft);
         session.move_to(now, position);
-        let bad = Some(list.len());
+        // What was left out may be what was bad in it.
+        let bad = (list.len() == edge.snapshot.len()).then_some(list.len());
         let search = Search { list, good: 0, bad, probe: 0, padding, frontier: edge.frontier, whole };
         let message = flight.rejected.values().next().cloned().unwrap_or_default();
         self.narrow(now, session, search, message);
