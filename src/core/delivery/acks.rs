@@ -142,6 +142,7 @@ impl Engine {
             updates: edge.batch.updates.len(),
             full: edge.batch.full,
         }));
+        session.remember_unheard(&flight);
         session.rejected.retain(|key, _| !delivers(&edge, key, &flight));
         if takes_over(&flight) {
             // It holds what the snapshot brought, nothing from before that.

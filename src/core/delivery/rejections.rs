@@ -66,14 +66,22 @@ pub(crate) enum Trouble {
     Search(Search),
 }
 
-/// What a gateway that was at a position held of an object, as far as we know.
+/// What a gateway that was at a position held of an object before something `bad`, as
+/// far as we know.
 pub(super) fn held(
     store: &Store,
     session: &Session,
     at: &Position,
     key: &(Kind, ObjectKey),
     added: bool,
+    bad: Option<&Resource>,
 ) -> Option<Arc<Resource>> {
+    if let Some(unheard) = session.unheard.get(key)
+        && bad.is_none_or(|bad| content(bad) != content(unheard))
+    {
+        // It may hold that, and then nothing older is to come back.
+        return Some(unheard.clone());
+    }
     match session.rejected.get(key) {
         // Its last good version is older than the one rejected before.
         Some(earlier) => earlier.held.clone(),
@@ -91,11 +99,14 @@ pub(super) fn unless_bad(
     held: Option<Arc<Resource>>,
     bad: &Resource,
 ) -> Option<Arc<Resource>> {
-    let hash = |resource: &Resource| content_hash(&resource.uid, resource.generation);
-    held.filter(|held| hash(held) != hash(bad)).or_else(|| {
-        let now = store.entry(bad.kind, &bad.key).filter(|entry| entry.hash != hash(bad))?;
+    held.filter(|held| content(held) != content(bad)).or_else(|| {
+        let now = store.entry(bad.kind, &bad.key).filter(|entry| entry.hash != content(bad))?;
         now.outcome.as_ref().ok().cloned()
     })
+}
+
+fn content(resource: &Resource) -> u32 {
+    content_hash(&resource.uid, resource.generation)
 }
 
 impl Engine {
@@ -179,8 +190,8 @@ impl Engine {
         message: String,
     ) {
         let (kind, key) = (resource.kind, resource.key.clone());
-        let content = content_hash(&resource.uid, resource.generation);
-        let held = held(&self.store, session, from, &(kind, key.clone()), added);
+        let content = content(resource);
+        let held = held(&self.store, session, from, &(kind, key.clone()), added, Some(resource));
         let held = if added { held } else { unless_bad(&self.store, held, resource) };
         self.notice(Notice::Rejected {
             gateway: session.gateway.clone(),
@@ -188,6 +199,7 @@ impl Engine {
             key: key.clone(),
             message: message.clone(),
         });
+        session.unheard.remove(&(kind, key.clone()));
         session.rejected.insert((kind, key.clone()), Rejected { content, held, message });
         let mut draft = Position::clone(&session.position);
         draft.excluded.retain(|(other, _), owner| *other != kind || *owner != key);
@@ -232,6 +244,7 @@ impl Engine {
         session.trouble = None;
         session.strikes = 0;
         session.rejected.clear();
+        session.unheard.clear();
         session.pause_until = session.pause_until.max(now + self.config.max_pause);
         let high = session.position.high;
         let position = self.positions.unknown(&session.scope, high);

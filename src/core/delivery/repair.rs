@@ -304,7 +304,8 @@ impl Repair {
         let id = (kind, key.clone());
         let suspect = self.suspects.get(&id);
         let added = suspect.is_some_and(|suspect| suspect.added);
-        let known = held(store, session, &session.position, &id, added);
+        let bad = suspect.map(|suspect| suspect.resource.as_ref());
+        let known = held(store, session, &session.position, &id, added, bad);
         let held = match suspect {
             Some(suspect) if !added && !session.rejected.contains_key(&id) => {
                 unless_bad(store, known, &suspect.resource)

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Change;
 use super::cost::CostModel;
 use super::edge::Edge;
 use super::position::{Position, ScopeInfo};
@@ -121,6 +122,9 @@ pub(crate) struct Session {
     /// By object; those whose content is in the position's exclusions are in
     /// force, others wait for their object's new content to be acknowledged.
     pub rejected: BTreeMap<(Kind, ObjectKey), Rejected>,
+    /// What was sent last of an object and no answer came to, so that the gateway may
+    /// hold it: by object, until an answer about the object says that it took it.
+    pub unheard: BTreeMap<(Kind, ObjectKey), Arc<Resource>>,
     pub trouble: Option<Trouble>,
     /// Deletions since its `low` cannot be found out: only a full
     /// synchronisation makes it right.
@@ -171,6 +175,7 @@ impl Session {
             ask_after: Mono::default(),
             cost: CostModel::default(),
             rejected: BTreeMap::new(),
+            unheard: BTreeMap::new(),
             trouble: None,
             full_required: false,
             no_full: false,
@@ -188,6 +193,30 @@ impl Session {
     /// Whether a full synchronisation is under way to it.
     pub fn full_in_flight(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.edge.batch.full)
+    }
+
+    /// Keeps of what a batch brought that of which nothing was heard: once something
+    /// newer is rejected, nothing older is to be put back.
+    pub fn remember_unheard(&mut self, flight: &Flight) {
+        for (index, update) in flight.edge.batch.updates.iter().enumerate() {
+            if matches!(update.change, Change::FullSync(_)) && flight.took(index) {
+                self.unheard.clear();
+            }
+            let Some(key) = update.change.key() else { continue };
+            match &update.change {
+                Change::Upsert { resource, .. } if flight.misses(index) => {
+                    self.unheard.insert(key, resource.clone());
+                }
+                _ if flight.misses(index) => {
+                    self.unheard.remove(&key);
+                    if let Some(rejected) = self.rejected.get_mut(&key) {
+                        rejected.held = None;
+                    }
+                }
+                _ if flight.took(index) => drop(self.unheard.remove(&key)),
+                _ => {}
+            }
+        }
     }
 
     /// Moves it; the version it was told may be behind from now on.

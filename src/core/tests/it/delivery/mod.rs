@@ -18,3 +18,4 @@ mod sessions;
 mod simulation;
 mod store;
 mod storm;
+mod unheard;

@@ -1,0 +1,165 @@
+//! What happens when answers to updates are lost, some of which were rejected.
+
+use std::time::Duration;
+
+use flotilla_core::ids::Kind;
+
+use super::bench::{Bench, words};
+use super::gateway::Answer;
+use super::rejections::{rejected, with_routes};
+
+#[test]
+fn one_whose_answer_was_lost_is_suspected_like_those_before_it() {
+    let mut bench = with_routes(6);
+    bench.backend("a/gone", "v1");
+    bench.ballast();
+    bench.settle();
+    for (name, spec) in [("a/1", "v2 poison"), ("a/2", "v2"), ("a/3", "v2 poison")] {
+        bench.route(name, spec);
+    }
+    bench.delete(Kind::Backend, "a/gone");
+    let sent = answer_some(&mut bench, &[0, 1, 4]);
+    assert_eq!(sent, ["heartbeat", "~a/1", "~a/2", "~a/3", "-a/gone"]);
+    bench.settle();
+    assert_eq!(sorted(rejected(&bench)), ["a/1", "a/3"]);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v1");
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/2").unwrap(), "name=a/2 v2");
+    assert!(bench.gateways["g"].removed.iter().all(|(gone, _)| gone.kind == Kind::Backend));
+    assert!(!bench.gateways["g"].broken(true));
+}
+
+/// Lets a gateway take a batch, but only the answers to some of it arrive.
+fn answer_some(bench: &mut Bench, heard: &[usize]) -> Vec<String> {
+    let (name, batch, first) = bench.poll().remove(0);
+    let answers = bench.take(&name, &batch, first);
+    for index in heard {
+        let result = match &answers[*index] {
+            Answer::Nacked(words) => Err(words.as_str()),
+            _ => Ok(()),
+        };
+        bench.ack(&name, &batch.updates[*index].version, result);
+    }
+    words(&batch)
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
+#[test]
+fn after_a_lost_answer_the_next_one_is_not_taken_for_the_culprit() {
+    for mute in [false, true] {
+        let mut bench = with_routes(4);
+        bench.ballast();
+        bench.settle();
+        bench.gateway("g").mute = mute;
+        bench.backend("a/b", "v2 poison");
+        bench.route("a/1", "v2");
+        assert_eq!(answer_some(&mut bench, &[0, 2]), ["heartbeat", "~a/b", "~a/1"]);
+        // It fails with the one before it.
+        bench.backend("a/a", "v1");
+        bench.settle_for(Duration::from_secs(20));
+        assert_eq!(rejected(&bench), ["a/b"]);
+        assert_eq!(bench.holds("g", Kind::Backend, "a/a").unwrap(), "name=a/a v1");
+        assert_eq!(bench.holds("g", Kind::Backend, "a/b").unwrap(), "name=a/b v1");
+        assert!(!bench.gateways["g"].broken(false));
+        assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_cannot_be_decoded_is_found_although_its_answer_was_lost() {
+    let mut bench = with_routes(4);
+    bench.ballast();
+    bench.settle();
+    bench.route("a/1", "v2 undecodable");
+    bench.route("a/2", "v2");
+    assert_eq!(answer_some(&mut bench, &[0, 2]), ["heartbeat", "~a/1", "~a/2"]);
+    bench.settle();
+    assert_eq!(rejected(&bench), ["a/1"]);
+    let table = bench.delivery.applied_table();
+    assert_eq!(table.rows[0].excluded.len(), 1, "nobody says that it has it: {table:?}");
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v1");
+}
+
+#[test]
+fn a_repair_whose_answer_was_lost_is_sent_again() {
+    let mut bench = with_routes(4);
+    bench.backend("a/c", "v1");
+    bench.ballast();
+    bench.settle();
+    for name in ["a/b", "a/c"] {
+        bench.backend(name, "v2 poison");
+    }
+    bench.route("a/1", "v2 poison");
+    assert_eq!(answer_some(&mut bench, &[0, 1, 2, 3]), ["heartbeat", "~a/b", "~a/c", "~a/1"]);
+    // Of the two that were bad one still is, and that is not heard.
+    assert_eq!(answer_some(&mut bench, &[1]), ["~a/b", "~a/1"]);
+    bench.backend("a/a", "v1");
+    bench.settle_for(Duration::from_secs(20));
+    assert_eq!(sorted(rejected(&bench)), ["a/1", "a/b", "a/c"]);
+    assert_eq!(bench.holds("g", Kind::Backend, "a/a").unwrap(), "name=a/a v1");
+    assert!(!bench.gateways["g"].broken(false) && !bench.gateways["g"].broken(true));
+    assert!(bench.gateways["g"].removed.is_empty());
+    assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
+}
+
+#[test]
+fn the_words_about_a_deletion_tell_who_was_rejected_unheard() {
+    let mut bench = with_routes(4);
+    for name in ["a/c", "a/gone"] {
+        bench.backend(name, "v1");
+    }
+    bench.ballast();
+    bench.settle();
+    bench.backend("a/b", "v2 poison");
+    bench.backend("a/c", "v2");
+    bench.delete(Kind::Backend, "a/gone");
+    assert_eq!(answer_some(&mut bench, &[0, 3]), ["heartbeat", "~a/b", "~a/c", "-a/gone"]);
+    bench.settle_for(Duration::from_secs(20));
+    assert_eq!(rejected(&bench), ["a/b"]);
+    assert_eq!(bench.holds("g", Kind::Backend, "a/c").unwrap(), "name=a/c v2");
+    assert_eq!(bench.gateways["g"].violations, Vec::<String>::new(), "it did not go back");
+}
+
+#[test]
+fn what_a_gateway_may_have_taken_unheard_is_what_it_goes_back_to() {
+    // With an earlier rejection of the same object, and without.
+    for earlier in ["v2 undecodable", "v2"] {
+        let mut bench = with_routes(4);
+        bench.ballast();
+        bench.settle();
+        bench.route("a/1", earlier);
+        bench.settle();
+        bench.route("a/1", "v3");
+        bench.route("a/2", "v3");
+        bench.route("a/new", "v3");
+        bench.route("a/other", "v3");
+        let sent = answer_some(&mut bench, &[0, 2, 4]);
+        assert_eq!(sent, ["heartbeat", "~a/1", "~a/2", "+a/new", "+a/other"]);
+        bench.route("a/1", "v4 undecodable");
+        bench.route("a/new", "v4 undecodable");
+        bench.settle();
+        assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v3");
+        assert_eq!(bench.holds("g", Kind::ApiRoute, "a/new").unwrap(), "name=a/new v3");
+        assert!(bench.gateways["g"].removed.is_empty());
+        assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_went_unheard_does_not_come_back_after_a_rejection() {
+    let mut bench = with_routes(4);
+    bench.ballast();
+    bench.settle();
+    bench.route("a/1", "v2 undecodable");
+    bench.settle();
+    bench.delete(Kind::ApiRoute, "a/1");
+    bench.delete(Kind::ApiRoute, "a/2");
+    assert_eq!(answer_some(&mut bench, &[0, 2]), ["heartbeat", "-a/1", "-a/2"]);
+    bench.route("a/1", "v3 undecodable");
+    bench.settle();
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1"), None);
+    assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
+}
