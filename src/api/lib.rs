@@ -7,6 +7,7 @@ pub mod avapigw;
 pub mod conditions;
 pub mod crd;
 pub mod fleet;
+pub mod ingress;
 pub mod validation;
 
 mod structural;

@@ -8,11 +8,13 @@
 mod admission;
 mod compile;
 mod conflicts;
+mod ingress;
 mod status;
 mod whole;
 
-pub use admission::{References, Refusal, Verdict, contested, judge, kind_of_path, refuse};
+pub use admission::{References, Refusal, Verdict, contested, judge, judge_ingress, kind_of_path, refuse};
 pub use compile::AvapigwCompiler;
 pub use conflicts::{Conflict, Conflicts, Scope};
+pub use ingress::{Class, Converted, Fault, Faults, Ingress, Produced, Unresolved, convert, is_part_of};
 pub use status::AvapigwStatus;
 pub use whole::compile_all;

@@ -148,6 +148,15 @@ pub struct ControllerArgs {
     /// What webhooks do about a route whose destination is no Backend that is known
     #[arg(long, value_enum, default_value = "warn")]
     pub webhook_references: WebhookReferences,
+    /// Serve Ingresses of our class (true, false)
+    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
+    pub enable_ingress_controller: bool,
+    /// The class of Ingresses that are ours
+    #[arg(long, value_name = "NAME", default_value = "avapigw")]
+    pub ingress_class_name: String,
+    /// Ingresses that name no class are ours, too (true, false)
+    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
+    pub ingress_class_is_default: bool,
     /// No replica has ever run on this API server: the first map need not wait for one
     #[arg(skip)]
     pub new_cluster: bool,

@@ -21,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_avapigw::{AvapigwCompiler, References, Scope};
+use flotilla_avapigw::{AvapigwCompiler, Class, References, Scope};
 use flotilla_certs::Identity;
 use flotilla_core::coordination::Identity as Candidate;
 use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig};
@@ -478,6 +478,12 @@ fn scope(args: &ControllerArgs) -> Scope {
     if args.enable_cluster_wide_duplicate_check { Scope::Cluster } else { Scope::Namespace }
 }
 
+/// The class of Ingresses that are ours; `None` when none are.
+fn class(args: &ControllerArgs) -> Option<Class> {
+    args.enable_ingress_controller
+        .then(|| Class { name: args.ingress_class_name.clone(), is_default: args.ingress_class_is_default })
+}
+
 /// What webhooks know, who decides with the others, and what answers reviews.
 fn webhooks(
     args: &ControllerArgs,
@@ -494,7 +500,7 @@ fn webhooks(
     let metrics = webhook::Metrics::new(registry)?;
     let decider = metrics.decider(&known);
     let decider = decider.among(settings.member.clone(), peers.clone(), handles.ownership.clone());
-    let webhooks = Webhooks::new(known.clone(), decider.clone(), references, metrics);
+    let webhooks = Webhooks::new(known.clone(), decider.clone(), references, class(args), metrics);
     Ok((known, decider, webhooks))
 }
 

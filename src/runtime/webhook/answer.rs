@@ -9,18 +9,22 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use flotilla_avapigw::kind_of_path;
-use flotilla_core::ids::Kind;
+use futures::future::join_all;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Body;
 use tokio::sync::Semaphore;
 
 use super::Webhooks;
-use super::review::{self, Answer, Examined};
+use super::review::{self, About, Answer, Examined};
 use super::server::Limits;
 
 /// Where reviews go; the kind in lower case follows.
 const PATH: &str = "/validate-avapigw-io-v1alpha1-";
+
+/// Where reviews of Ingresses go. It is there also where Ingresses are not served: an
+/// API server that still asks must not be kept from writing others' Ingresses.
+const INGRESS_PATH: &str = "/validate-networking-k8s-io-v1-ingress";
 
 impl Webhooks {
     /// Answers a request.
@@ -60,7 +64,7 @@ impl Webhooks {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let kind = check_head(&request)?;
+        let about = check_head(&request)?;
         let announced = length(&request);
         let too_large = || {
             let message = format!("the body is larger than {} bytes", limits.body);
@@ -81,11 +85,11 @@ impl Webhooks {
             Answer::error(StatusCode::BAD_REQUEST, format!("the body did not arrive: {error}"))
         })?;
         let body = body.to_bytes();
-        let (known, references) = (self.known.clone(), self.references);
+        let (known, rules) = (self.known.clone(), self.rules.clone());
         // A large object with many expressions takes its time, which others must
         // not wait for.
         let examined = tokio::task::spawn_blocking(move || {
-            known.ask(|known| review::examine(kind, &body, known, references))
+            known.ask(|known| review::examine(about, &body, known, &rules))
         });
         let internal = |error: tokio::task::JoinError| {
             Answer::error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
@@ -95,20 +99,23 @@ impl Webhooks {
         Ok(match examined {
             Examined::Answered(answer) => answer,
             Examined::Contested(contested) => {
-                let answer = self.decider.ask(contested.question.clone()).await;
-                contested.decided(&answer)
+                let asked = contested.questions.iter().map(|question| self.decider.ask(question.clone()));
+                let answers = join_all(asked).await;
+                contested.decided(&answers)
             }
         })
     }
 }
 
-fn check_head<B>(request: &Request<B>) -> Result<Kind, Answer> {
+fn check_head<B>(request: &Request<B>) -> Result<About, Answer> {
     let path = request.uri().path();
-    let Some(kind) = path.strip_prefix(PATH).and_then(kind_of_path) else {
+    let object = || path.strip_prefix(PATH).and_then(kind_of_path).map(About::Object);
+    let Some(about) = (path == INGRESS_PATH).then_some(About::Ingress).or_else(object) else {
         return Err(Answer::error(
             StatusCode::NOT_FOUND,
             format!(
-                "nothing is at {path:.100}; reviews go to {PATH}apiroute, -grpcroute, -backend, -grpcbackend"
+                "nothing is at {path:.100}; reviews go to {PATH}apiroute, -grpcroute, -backend, -grpcbackend \
+                 and to {INGRESS_PATH}"
             ),
         ));
     };
@@ -123,7 +130,7 @@ fn check_head<B>(request: &Request<B>) -> Result<Kind, Answer> {
             format!("the content type is {essence:.100?}; send application/json"),
         ));
     }
-    Ok(kind)
+    Ok(about)
 }
 
 /// The length that the request announces; `None` when it comes in chunks.

@@ -13,13 +13,13 @@ mod server;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use flotilla_avapigw::{Conflicts, References, Scope};
+use flotilla_avapigw::{Class, Conflicts, References, Scope};
 use flotilla_core::time::Mono;
 use flotilla_grpc::peers::{AdmissionAnswer, AdmissionQuestion};
 use flotilla_k8s::watch::ObjectEvent;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
 
-use review::Outcome;
+use review::{Outcome, Rules};
 
 pub use decide::Decider;
 pub use server::{Limits, serve};
@@ -72,14 +72,20 @@ impl Known {
 pub struct Webhooks {
     known: Known,
     decider: Decider,
-    references: References,
+    rules: Rules,
     metrics: Metrics,
 }
 
 impl Webhooks {
-    /// Answers from what is known.
-    pub fn new(known: Known, decider: Decider, references: References, metrics: Metrics) -> Self {
-        Webhooks { known, decider, references, metrics }
+    /// Answers from what is known. `class`: of Ingresses that are ours, if any are.
+    pub fn new(
+        known: Known,
+        decider: Decider,
+        references: References,
+        class: Option<Class>,
+        metrics: Metrics,
+    ) -> Self {
+        Webhooks { known, decider, rules: Rules { references, class }, metrics }
     }
 }
 

@@ -6,10 +6,15 @@
 //! `admission.k8s.io/v1`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_avapigw::{Conflicts, References, Refusal, Verdict, contested, judge, refuse};
+use flotilla_api::ingress::{GROUP as NETWORKING, IngressSpec};
+use flotilla_avapigw::{
+    Class, Conflicts, Ingress, References, Refusal, Verdict, contested, judge, judge_ingress, refuse,
+};
+use flotilla_core::claims::Claim;
 use flotilla_core::ids::{Kind, ObjectKey, Revision};
 use flotilla_core::object::RawObject;
 use flotilla_grpc::peers::{AdmissionAnswer, AdmissionQuestion};
@@ -79,6 +84,38 @@ impl Answer {
     }
 }
 
+/// What a review is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// An object of a kind of ours.
+    Object(Kind),
+    /// An Ingress.
+    Ingress,
+}
+
+impl About {
+    /// Group, version and kind.
+    const fn of(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            About::Object(kind) => ("avapigw.io", "v1alpha1", kind.name()),
+            About::Ingress => (NETWORKING, "v1", "Ingress"),
+        }
+    }
+}
+
+/// By what objects are judged.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    /// What becomes of destinations that nobody knows.
+    pub references: References,
+    /// The class of Ingresses that are ours; `None`: none are.
+    pub class: Option<Class>,
+}
+
+/// Questions to others about one review; an object with more claims is judged by what is
+/// known, and what comes of it is settled by age.
+const QUESTIONS: usize = 64;
+
 /// What one replica can say about a review.
 #[derive(Debug)]
 pub(super) enum Examined {
@@ -89,24 +126,31 @@ pub(super) enum Examined {
     Contested(Box<Contested>),
 }
 
-/// A review that waits for a decision.
+/// A review that waits for decisions.
 #[derive(Debug)]
 pub(super) struct Contested {
     uid: String,
+    about: About,
+    name: Arc<str>,
     verdict: Verdict,
-    pub question: AdmissionQuestion,
+    /// One for each object that claims something.
+    pub questions: Vec<AdmissionQuestion>,
 }
 
 impl Contested {
-    /// The answer to the review once it is decided.
-    pub fn decided(self, answer: &AdmissionAnswer) -> Answer {
-        let AdmissionQuestion { kind, key, claims, .. } = &self.question;
-        let verdict = match answer {
-            AdmissionAnswer::Free => self.verdict,
-            AdmissionAnswer::Taken(taken) => refuse(*kind, claims, taken),
-            AdmissionAnswer::AskAnother(_) | AdmissionAnswer::NotReady => return not_ready(),
-        };
-        told(&self.uid, *kind, &key.name, &verdict)
+    /// The answer to the review once everything is decided, in the order of the
+    /// questions.
+    pub fn decided(mut self, answers: &[AdmissionAnswer]) -> Answer {
+        for (AdmissionQuestion { kind, claims, .. }, answer) in self.questions.iter().zip(answers) {
+            match answer {
+                AdmissionAnswer::Free => {}
+                AdmissionAnswer::Taken(taken) => {
+                    self.verdict.refusals.extend(refuse(*kind, claims, taken).refusals);
+                }
+                AdmissionAnswer::AskAnother(_) | AdmissionAnswer::NotReady => return not_ready(),
+            }
+        }
+        told(&self.uid, self.about, &self.name, &self.verdict)
     }
 }
 
@@ -160,40 +204,84 @@ struct Metadata {
     deletion_timestamp: Option<String>,
 }
 
-/// Examines a review about an object of `kind`.
-pub(super) fn examine(kind: Kind, body: &[u8], known: &Conflicts, references: References) -> Examined {
-    match read(kind, body) {
-        Err(answer) => Examined::Answered(answer),
-        Ok(_) if !known.is_complete() => Examined::Answered(not_ready()),
-        Ok(write) => judged(kind, write, known, references),
+/// Examines a review.
+pub(super) fn examine(about: About, body: &[u8], known: &Conflicts, rules: &Rules) -> Examined {
+    let examined = match about {
+        About::Object(kind) => examine_object(kind, body, known, rules),
+        About::Ingress => examine_ingress(body, known, rules),
+    };
+    examined.unwrap_or_else(Examined::Answered)
+}
+
+fn examine_object(kind: Kind, body: &[u8], known: &Conflicts, rules: &Rules) -> Result<Examined, Answer> {
+    let write = read(About::Object(kind), body)?;
+    let (object, before) = write.objects(|raw| object(kind, raw))?;
+    if !known.is_complete() {
+        return Err(not_ready());
     }
-}
-
-/// A write that is to be judged.
-struct Write {
-    uid: String,
-    object: RawObject,
-    before: Option<RawObject>,
-    dry_run: bool,
-}
-
-fn judged(kind: Kind, write: Write, known: &Conflicts, references: References) -> Examined {
-    let Write { uid, object, before, dry_run } = write;
-    let verdict = judge(known, &object, before.as_ref(), references);
+    let verdict = judge(known, &object, before.as_ref(), rules.references);
     let claims = match verdict.refusals.is_empty() {
         true => contested(known, &object, before.as_ref()),
         false => Vec::new(),
     };
-    if claims.is_empty() {
-        return Examined::Answered(told(&uid, kind, &object.key.name, &verdict));
+    let name = object.key.name.clone();
+    let claims = if claims.is_empty() { Vec::new() } else { vec![(kind, object.key, claims)] };
+    Ok(write.contested(About::Object(kind), name, verdict, claims))
+}
+
+fn examine_ingress(body: &[u8], known: &Conflicts, rules: &Rules) -> Result<Examined, Answer> {
+    let write = read(About::Ingress, body)?;
+    let (new, before) = write.objects(ingress)?;
+    let Some(class) = rules.class.as_ref().filter(|class| class.has(&new.ingress) && !new.deleting) else {
+        // Somebody else's, whom nothing here may keep waiting.
+        return Err(told(&write.uid, About::Ingress, &new.ingress.key.name, &Verdict::default()));
+    };
+    if !known.is_complete() {
+        return Err(not_ready());
     }
-    let mut key = object.key;
-    if key.name.is_empty() {
-        // It has no name yet, and is another object than the next one without.
-        key = ObjectKey::new(key.namespace, format!("({uid})"));
+    let before = before.map(|before| before.ingress).filter(|before| class.has(before));
+    let (verdict, claims) = judge_ingress(known, &new.ingress, before.as_ref(), &new.created);
+    Ok(write.contested(About::Ingress, new.ingress.key.name, verdict, claims))
+}
+
+/// A write that is to be judged.
+struct Write<'a> {
+    uid: String,
+    object: &'a RawValue,
+    before: Option<&'a RawValue>,
+    dry_run: bool,
+}
+
+impl Write<'_> {
+    /// The object as it would be, and as it was.
+    fn objects<T>(
+        &self,
+        read: impl Fn(&RawValue) -> Result<T, serde_json::Error>,
+    ) -> Result<(T, Option<T>), Answer> {
+        let both = read(self.object).and_then(|object| Ok((object, self.before.map(&read).transpose()?)));
+        both.map_err(|error| malformed(format!("the object cannot be read: {error}")))
     }
-    let question = AdmissionQuestion { kind, key, claims, reserve: !dry_run, stand_in: false };
-    Examined::Contested(Box::new(Contested { uid, verdict, question }))
+
+    fn contested(
+        self,
+        about: About,
+        name: Arc<str>,
+        verdict: Verdict,
+        claims: Vec<(Kind, ObjectKey, Vec<Claim>)>,
+    ) -> Examined {
+        if claims.is_empty() || claims.len() > QUESTIONS {
+            return Examined::Answered(told(&self.uid, about, &name, &verdict));
+        }
+        let question = |(kind, mut key, claims): (Kind, ObjectKey, Vec<Claim>)| {
+            if key.name.is_empty() {
+                // It has no name yet, and is another object than the next one without.
+                key = ObjectKey::new(key.namespace, format!("({})", self.uid));
+            }
+            AdmissionQuestion { kind, key, claims, reserve: !self.dry_run, stand_in: false }
+        };
+        let questions = claims.into_iter().map(question).collect();
+        Examined::Contested(Box::new(Contested { uid: self.uid, about, name, verdict, questions }))
+    }
 }
 
 fn not_ready() -> Answer {
@@ -202,7 +290,7 @@ fn not_ready() -> Answer {
 }
 
 /// Reads a review; what needs no judgement is answered.
-fn read(kind: Kind, body: &[u8]) -> Result<Write, Answer> {
+fn read(about: About, body: &[u8]) -> Result<Write<'_>, Answer> {
     let review: Review<'_> = match serde_json::from_slice(body) {
         Ok(review) => review,
         Err(error) => return Err(malformed(format!("the body is no AdmissionReview: {error}"))),
@@ -214,25 +302,20 @@ fn read(kind: Kind, body: &[u8]) -> Result<Write, Answer> {
         )));
     }
     let Some(request) = review.request else { return Err(malformed("the review has no request")) };
-    let GroupVersionKind { group, version, kind: named } = &request.kind;
-    if (group.as_str(), version.as_str(), named.as_str()) != ("avapigw.io", "v1alpha1", kind.name()) {
+    let GroupVersionKind { group, version, kind } = &request.kind;
+    let (our_group, our_version, our_kind) = about.of();
+    if (group.as_str(), version.as_str(), kind.as_str()) != about.of() {
         return Err(malformed(format!(
-            "this path is for {kind} of avapigw.io/v1alpha1, not for {named} of {group}/{version}"
+            "this path is for {our_kind} of {our_group}/{our_version}, not for {kind} of {group}/{version}"
         )));
     }
     if !matches!(request.operation.as_str(), "CREATE" | "UPDATE") {
         // Nobody is kept from deleting.
-        return Err(told(&request.uid, kind, "", &Verdict::default()));
+        return Err(told(&request.uid, about, "", &Verdict::default()));
     }
-    let read = |raw: Option<&RawValue>| raw.map(|raw| object(kind, raw)).transpose();
-    let (object, before) = match (read(request.object), read(request.old_object)) {
-        (Ok(Some(object)), Ok(before)) => (object, before),
-        (Ok(None), _) => return Err(malformed("the review has no object")),
-        (Err(error), _) | (_, Err(error)) => {
-            return Err(malformed(format!("the object cannot be read: {error}")));
-        }
-    };
-    Ok(Write { uid: request.uid, object, before, dry_run: request.dry_run == Some(true) })
+    let Some(object) = request.object else { return Err(malformed("the review has no object")) };
+    let dry_run = request.dry_run == Some(true);
+    Ok(Write { uid: request.uid, object, before: request.old_object, dry_run })
 }
 
 fn malformed(message: impl Into<String>) -> Answer {
@@ -254,9 +337,48 @@ fn object(kind: Kind, raw: &RawValue) -> Result<RawObject, serde_json::Error> {
     })
 }
 
+/// An Ingress of a review.
+struct Reviewed {
+    ingress: Ingress,
+    created: Arc<str>,
+    deleting: bool,
+}
+
+#[derive(Deserialize)]
+struct RawIngress {
+    metadata: IngressMetadata,
+    #[serde(default)]
+    spec: IngressSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IngressMetadata {
+    #[serde(default)]
+    name: String,
+    namespace: String,
+    annotations: Option<BTreeMap<String, String>>,
+    creation_timestamp: Option<String>,
+    deletion_timestamp: Option<String>,
+}
+
+fn ingress(raw: &RawValue) -> Result<Reviewed, serde_json::Error> {
+    let RawIngress { metadata, spec } = serde_json::from_str(raw.get())?;
+    Ok(Reviewed {
+        ingress: Ingress {
+            key: ObjectKey::new(metadata.namespace, metadata.name),
+            annotations: metadata.annotations.unwrap_or_default(),
+            spec,
+        },
+        created: metadata.creation_timestamp.map_or_else(Arc::default, Arc::from),
+        deleting: metadata.deletion_timestamp.is_some(),
+    })
+}
+
 /// The verdict in the words of the API. The code is that of the published
 /// operator's refusals: with 422, kubectl leaves out who refused.
-fn told(uid: &str, kind: Kind, name: &str, verdict: &Verdict) -> Answer {
+fn told(uid: &str, about: About, name: &str, verdict: &Verdict) -> Answer {
+    let (group, _, kind) = about.of();
     let allowed = verdict.refusals.is_empty();
     let mut response = json!({"uid": uid, "allowed": allowed});
     if !verdict.warnings.is_empty() {
@@ -280,8 +402,8 @@ fn told(uid: &str, kind: Kind, name: &str, verdict: &Verdict) -> Answer {
             "code": 403,
             "details": {
                 "name": name,
-                "group": "avapigw.io",
-                "kind": kind.name(),
+                "group": group,
+                "kind": kind,
                 "causes": verdict.refusals.iter().map(cause).collect::<Vec<_>>(),
             },
         });

@@ -16,8 +16,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::review::{self, Examined, Outcome};
+use super::review::{self, About, Answer, Examined, Outcome};
 use super::*;
+
+mod ingress;
 
 const ROUTE: &str = "/validate-avapigw-io-v1alpha1-apiroute";
 /// For what must end; far more than it takes.
@@ -90,6 +92,25 @@ fn raw(name: &str, prefix: &str) -> flotilla_core::object::RawObject {
     }
 }
 
+/// The class of Ingresses that are ours.
+fn class() -> Class {
+    Class { name: "avapigw".into(), is_default: false }
+}
+
+/// The whole answer to a review, decided alone.
+fn answered(about: About, bytes: &[u8]) -> Answer {
+    let known = known();
+    let rules = Rules { references: References::Deny, class: Some(class()) };
+    match known.ask(|known| review::examine(about, bytes, known, &rules)) {
+        Examined::Answered(answer) => answer,
+        Examined::Contested(contested) => {
+            let decide = |question| known.decide(flotilla_core::time::Mono(1), question);
+            let answers: Vec<_> = contested.questions.iter().map(decide).collect();
+            contested.decided(&answers)
+        }
+    }
+}
+
 /// A running server with its authority.
 struct Server {
     address: SocketAddr,
@@ -111,7 +132,7 @@ impl Server {
         let (registry, cancel) = (Registry::new(), CancellationToken::new());
         let metrics = Metrics::new(&registry).unwrap();
         let decider = metrics.decider(&known);
-        let webhooks = Webhooks::new(known, decider, References::Warn, metrics);
+        let webhooks = Webhooks::new(known, decider, References::Warn, Some(class()), metrics);
         let task = tokio::spawn(serve(listener, tls.clone(), webhooks, limits, cancel.clone()));
         Server { address, authority, tls, registry, cancel, task }
     }
@@ -417,11 +438,15 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         cut in any::<prop::sample::Index>(),
         whole in any::<bool>(),
-        which in 0..4usize,
+        which in 0..5usize,
     ) {
-        let kind = Kind::ALL[which];
-        let before = route("other", "/c");
-        let mut bytes = review("UPDATE", kind, route("other", "/a"), before).to_string().into_bytes();
+        let (about, review) = match Kind::ALL.get(which) {
+            Some(kind) => {
+                (About::Object(*kind), review("UPDATE", *kind, route("other", "/a"), route("other", "/c")))
+            }
+            None => (About::Ingress, ingress::review("UPDATE", ingress::at("/a"), ingress::at("/c"))),
+        };
+        let mut bytes = review.to_string().into_bytes();
         for (at, byte) in changes {
             let at = at.index(bytes.len());
             bytes[at] = byte;
@@ -429,14 +454,7 @@ proptest! {
         if !whole {
             bytes.truncate(cut.index(bytes.len()));
         }
-        let known = known();
-        let answer = match known.ask(|known| review::examine(kind, &bytes, known, References::Deny)) {
-            Examined::Answered(answer) => answer,
-            Examined::Contested(contested) => {
-                let decided = known.decide(flotilla_core::time::Mono(1), &contested.question);
-                contested.decided(&decided)
-            }
-        };
+        let answer = answered(about, &bytes);
         match answer.outcome {
             Outcome::Admitted | Outcome::Refused => {
                 prop_assert_eq!(answer.status.as_u16(), 200);
@@ -486,6 +504,11 @@ fn any_json() -> impl Strategy<Value = Value> {
             "authentication",
             "jwt",
             "retries",
+            "paths",
+            "pathType",
+            "backend",
+            "service",
+            "number",
         ]);
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
@@ -496,7 +519,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 /// Every place in a review that may be something else than it is.
-const PLACES: [&str; 22] = [
+const PLACES: [&str; 29] = [
     "/apiVersion",
     "/kind",
     "/request",
@@ -513,7 +536,14 @@ const PLACES: [&str; 22] = [
     "/request/object/metadata/namespace",
     "/request/object/metadata/creationTimestamp",
     "/request/object/metadata/deletionTimestamp",
+    "/request/object/metadata/annotations",
+    "/request/object/metadata/annotations/avapigw.io~1timeout",
     "/request/object/spec",
+    "/request/object/spec/rules",
+    "/request/object/spec/rules/0/host",
+    "/request/object/spec/rules/0/http/paths/0",
+    "/request/object/spec/rules/0/http/paths/0/path",
+    "/request/object/spec/tls",
     "/request/object/spec/match",
     "/request/object/spec/match/0",
     "/request/object/spec/route/0/destination",
@@ -526,30 +556,30 @@ proptest! {
     #[test]
     fn any_review_gets_an_answer(
         changes in prop::collection::vec((prop::sample::select(PLACES.to_vec()), any_json()), 0..4),
-        which in 0..4usize,
+        which in 0..5usize,
         created_before in any::<bool>(),
     ) {
-        let kind = Kind::ALL[which];
-        let mut object = route("other", "/a");
-        object["kind"] = json!(kind.name());
-        let before = if created_before { object.clone() } else { Value::Null };
-        let mut asked = review(if created_before { "UPDATE" } else { "CREATE" }, kind, object, before);
+        let operation = if created_before { "UPDATE" } else { "CREATE" };
+        let before = |object: &Value| if created_before { object.clone() } else { Value::Null };
+        let (about, mut asked) = match Kind::ALL.get(which) {
+            Some(kind) => {
+                let mut object = route("other", "/a");
+                object["kind"] = json!(kind.name());
+                let before = before(&object);
+                (About::Object(*kind), review(operation, *kind, object, before))
+            }
+            None => {
+                let object = ingress::at("/a");
+                let before = before(&object);
+                (About::Ingress, ingress::review(operation, object, before))
+            }
+        };
         for (place, value) in changes {
             if let Some(found) = asked.pointer_mut(place) {
                 *found = value;
             }
         }
-        let known = known();
-        let examined = known.ask(|known| {
-            review::examine(kind, asked.to_string().as_bytes(), known, References::Deny)
-        });
-        let answer = match examined {
-            Examined::Answered(answer) => answer,
-            Examined::Contested(contested) => {
-                let decided = known.decide(flotilla_core::time::Mono(1), &contested.question);
-                contested.decided(&decided)
-            }
-        };
+        let answer = answered(about, asked.to_string().as_bytes());
         if answer.status == 200 {
             let response = &answer.body["response"];
             prop_assert_eq!(&response["uid"], &asked["request"]["uid"]);
@@ -557,7 +587,7 @@ proptest! {
                 let told = &response["status"];
                 prop_assert!(told["message"].as_str().unwrap().starts_with("validation failed: "), "{}", told);
                 let causes = told["details"]["causes"].as_array().unwrap();
-                prop_assert!(causes.iter().all(|cause| cause["field"].as_str().unwrap().starts_with("spec")), "{}", told);
+                prop_assert!(causes.iter().all(|cause| ["spec", "metadata.annotations"].iter().any(|start| cause["field"].as_str().unwrap().starts_with(start))), "{}", told);
                 prop_assert!(!causes.is_empty());
             }
         } else {

@@ -7,6 +7,7 @@
 //! is always admitted, or an object from before a rule could not even lose a
 //! finalizer.
 
+mod ingress;
 mod rules;
 
 use flotilla_api::validation::{inspect, route_destinations};
@@ -17,6 +18,8 @@ use serde_json::Value;
 
 use crate::compile::{api_kind, backend_kind};
 use crate::conflicts::{Conflict, Conflicts};
+
+pub use ingress::judge_ingress;
 
 /// Warnings of one answer; API servers cut off what is much longer.
 const WARNINGS: usize = 16;

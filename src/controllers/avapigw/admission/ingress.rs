@@ -1,0 +1,144 @@
+//! Whether an Ingress of our class may be written: it is converted, and
+//! what it becomes is judged as if its author had written that.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use flotilla_core::claims::Claim;
+use flotilla_core::ids::{Kind, ObjectKey};
+use flotilla_core::object::RawObject;
+
+use super::{Refusal, Verdict, WARNINGS, in_the_way, rules};
+use crate::conflicts::Conflicts;
+use crate::ingress::{Converted, Fault, Ingress, Produced, convert, is_part_of, origin_of};
+
+/// A port of which nobody here knows the number: what is judged does not depend on it.
+const SOME_PORT: u16 = 1;
+
+/// Judges a write of an Ingress that is ours, in place of what it was `before` if that
+/// was ours, too. Besides, what its routes newly claim, each with its kind and key.
+pub fn judge_ingress(
+    known: &Conflicts,
+    ingress: &Ingress,
+    before: Option<&Ingress>,
+    created: &Arc<str>,
+) -> (Verdict, Vec<(Kind, ObjectKey, Vec<Claim>)>) {
+    let mut verdict = Verdict::default();
+    if before.is_some_and(|before| before.is_like(ingress)) {
+        return (verdict, Vec::new());
+    }
+    for (number, _) in ingress
+        .spec
+        .tls
+        .iter()
+        .flatten()
+        .enumerate()
+        .filter(|(_, tls)| tls.secret_name.as_deref().unwrap_or_default().is_empty())
+    {
+        let problem = "is missing; name the Secret with the certificate";
+        verdict.refusals.push(Refusal::new(format!("spec.tls[{number}].secretName"), problem));
+    }
+    let converted = match convert(ingress, &|_, _| Some(SOME_PORT)) {
+        Ok(converted) => converted,
+        Err(found) => {
+            let refusal = |fault: Fault| {
+                let field = fault.field.clone();
+                let words = fault.to_string();
+                // The field is told beside it.
+                let problem = words.strip_prefix(&field).unwrap_or(&words).trim_start_matches([':', ' ']);
+                Refusal::new(field, problem)
+            };
+            verdict.refusals.extend(found.faults.into_iter().map(refusal));
+            return (verdict, Vec::new());
+        }
+    };
+    verdict.warnings.extend(converted.warnings.iter().cloned());
+    check_rules(ingress, &converted, created, &mut verdict);
+    let before = before.and_then(|before| convert(before, &|_, _| Some(SOME_PORT)).ok()).unwrap_or_default();
+    check_conflicts(known, ingress, &converted, &before, created, &mut verdict);
+    let contested = match verdict.refusals.is_empty() {
+        true => new_claims(known, &converted, &before, created),
+        false => Vec::new(),
+    };
+    verdict.warnings.truncate(WARNINGS);
+    (verdict, contested)
+}
+
+fn routes<'a>(
+    converted: &'a Converted,
+    created: &'a Arc<str>,
+) -> impl Iterator<Item = (&'a Produced, RawObject)> {
+    let routes = converted.resources.iter().filter(|produced| produced.kind.is_route());
+    routes.map(move |produced| (produced, produced.object(created)))
+}
+
+/// The rules for what a tenant writes hold for what an Ingress becomes. Of many routes
+/// each says the same, which is told once.
+fn check_rules(ingress: &Ingress, converted: &Converted, created: &Arc<str>, verdict: &mut Verdict) {
+    let mut told = BTreeSet::new();
+    for produced in &converted.resources {
+        let mut own = Verdict::default();
+        rules::check(&produced.object(created), &mut own);
+        for Refusal { field, problem, .. } in own.refusals {
+            let (field, problem) = match origin_of(ingress, produced.kind, &field) {
+                Some(annotation) => (annotation, problem),
+                None => (produced.field.clone(), format!("{field} of what it becomes: {problem}")),
+            };
+            if told.insert((field.clone(), problem.clone())) {
+                verdict.refusals.push(Refusal::new(field, problem));
+            }
+        }
+        for warning in own.warnings {
+            let warning = format!("of what it becomes: {warning}");
+            if !verdict.warnings.contains(&warning) {
+                verdict.warnings.push(warning);
+            }
+        }
+    }
+}
+
+/// As for routes: who was in conflict already and has to give way, may be changed.
+fn check_conflicts(
+    known: &Conflicts,
+    ingress: &Ingress,
+    converted: &Converted,
+    before: &Converted,
+    created: &Arc<str>,
+    verdict: &mut Verdict,
+) {
+    let already: Vec<_> = routes(before, created).flat_map(|(_, object)| known.of(&object)).collect();
+    for (produced, object) in routes(converted, created) {
+        for conflict in known.of(&object) {
+            let itself = is_part_of(&ingress.key, conflict.kind, &conflict.other);
+            let same = already.iter().any(|one| (one.kind, &one.other) == (conflict.kind, &conflict.other));
+            if !itself && (conflict.precedes || !same) {
+                let field = produced.field.clone();
+                let refusal =
+                    in_the_way(produced.kind, field, &conflict.claim, conflict.kind, &conflict.other, "");
+                verdict.refusals.push(refusal);
+            }
+        }
+    }
+}
+
+/// What its routes claim that none of them claimed before.
+fn new_claims(
+    known: &Conflicts,
+    converted: &Converted,
+    before: &Converted,
+    created: &Arc<str>,
+) -> Vec<(Kind, ObjectKey, Vec<Claim>)> {
+    let had: BTreeSet<(Arc<str>, _)> = routes(before, created)
+        .flat_map(|(_, object)| known.new_claims(&object, None))
+        .map(|claim| (claim.slot, claim.interest))
+        .collect();
+    let new = |(produced, object): (&Produced, RawObject)| {
+        let claims = known.new_claims(&object, None).into_iter();
+        let claims = claims.filter(|claim| !had.contains(&(claim.slot.clone(), claim.interest)));
+        // Its author knows nothing of routes.
+        let claims: Vec<Claim> =
+            claims.map(|claim| Claim { field: produced.field.as_str().into(), ..claim }).collect();
+        (!claims.is_empty()).then(|| (produced.kind, produced.key.clone(), claims))
+    };
+    routes(converted, created).filter_map(new).collect()
+}
