@@ -174,6 +174,9 @@ impl World<'_> {
             Doubt::Ahead(gateway, high) => {
                 let refuted = |kind: &Kind| found.revision < high.get(*kind).0;
                 let Some(kind) = Kind::ALL.into_iter().find(refuted) else { return };
+                if found.revision < process.engine.frontier().get(kind).0 {
+                    return self.ask(slot, Ask::History(Question::Begin(found.revision)));
+                }
                 lineage.ahead.insert(gateway);
                 let (proven, all) = (lineage.ahead.len(), process.engine.session_count());
                 if proven > 1 && proven * 2 >= all {

@@ -185,12 +185,17 @@ impl Lineage {
     /// A gateway's word is not enough to name the history anew, or any one of
     /// them could disturb all others: it concerns itself. Most of them, and more
     /// than one, are believed: so a restore is noticed that happened while no
-    /// replica ran.
+    /// replica ran. Nobody's word is needed where our own reading is proven to be of
+    /// another log: to synchronise the gateway with that would take it back.
     async fn look_into_gateway(&mut self, gateway: GatewayId, high: Frontier) -> Result<(), Trouble> {
         let Ok(frontier) = self.delivery.inspect(|engine| engine.frontier()).await else { return Ok(()) };
         for kind in Kind::ALL.into_iter().filter(|kind| frontier.get(*kind) < high.get(*kind)) {
             let asked = Instant::now();
             let Some((newest, at)) = self.ends_before(kind, high.get(kind)).await? else { continue };
+            if newest.max(at.revision) < frontier.get(kind) {
+                // Beyond the log is what we have read ourselves, too.
+                return self.begin(&at).await;
+            }
             if self.ahead.insert(gateway.clone()) {
                 self.metrics.ahead.inc();
                 tracing::error!(%gateway, kind = kind.name(), %newest, claimed = %high.get(kind),
