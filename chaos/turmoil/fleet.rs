@@ -54,6 +54,7 @@ pub struct Fleet {
     desk: Desk,
     acting: Acting,
     gateway: Arc<OnceLock<Arc<Gateway>>>,
+    restarted: Arc<AtomicU32>,
     /// Per route the newest content that the gateway held.
     newest: BTreeMap<String, u32>,
 }
@@ -84,16 +85,17 @@ impl Fleet {
             let (desk, namespaces) = (desk.clone(), namespaces.clone());
             sim.host("api", move || api::run(desk.clone(), namespaces.clone()));
         }
-        let acting = Acting::default();
+        let (acting, restarted) = (Acting::default(), Arc::<AtomicU32>::default());
         for member in MEMBERS.iter().copied().take(shape.replicas) {
             let (pki, namespaces, told) = (pki.clone(), namespaces.clone(), acting.clone());
-            let processes = Arc::new(AtomicU32::new(0));
+            let (processes, restarted) = (Arc::new(AtomicU32::new(0)), restarted.clone());
             let report: Report = Arc::new(move |member, acts| {
                 told.lock().unwrap_or_else(PoisonError::into_inner).insert(member.to_owned(), acts);
             });
             sim.host(member, move || {
                 let process = processes.fetch_add(1, Ordering::Relaxed) + 1;
-                replica::run(member, process, pki.clone(), namespaces.clone(), report.clone())
+                let (pki, namespaces) = (pki.clone(), namespaces.clone());
+                replica::run(member, process, pki, namespaces, report.clone(), restarted.clone())
             });
         }
         let gateway = Arc::new(OnceLock::new());
@@ -119,7 +121,7 @@ impl Fleet {
         });
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let newest = BTreeMap::new();
-        Ok(Fleet { seed, sim, shape, random, desk, acting, gateway, newest })
+        Ok(Fleet { seed, sim, shape, random, desk, acting, gateway, restarted, newest })
     }
 
     /// A number below `bound`, by the seed.
@@ -226,6 +228,12 @@ impl Fleet {
     /// The gateway itself.
     pub fn gateway(&self) -> Option<&Arc<Gateway>> {
         self.gateway.get()
+    }
+
+    /// How often a replica could not tell what the gateway lacked, and had to give it
+    /// everything anew.
+    pub fn restarted(&self) -> u32 {
+        self.restarted.load(Ordering::Relaxed)
     }
 
     /// An error when anything was ever taken from the gateway, or a snapshot sent

@@ -2,6 +2,7 @@
 //! needs no network (statuses, web pages, renewal of certificates).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use flotilla_avapigw::AvapigwCompiler;
@@ -36,13 +37,15 @@ type Delivery = DeliveryHandle<AvapigwCompiler>;
 /// Says at every step on which namespaces the replica may act.
 pub type Report = Arc<dyn Fn(&str, Vec<bool>) + Send + Sync>;
 
-/// Runs until the host crashes.
+/// Runs until the host crashes. `restarted` counts the gateways that could not go on
+/// where they had been, at all replicas together.
 pub async fn run(
     member: &'static str,
     process: u32,
     pki: Arc<Pki>,
     namespaces: Vec<String>,
     report: Report,
+    restarted: Arc<AtomicU32>,
 ) -> turmoil::Result {
     let clock = MonoClock::start();
     let registry = Registry::new();
@@ -116,6 +119,7 @@ pub async fn run(
         wants,
         handles,
         addresses,
+        restarted,
     }));
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     loop {
@@ -185,6 +189,7 @@ struct Carried {
     wants: Wants,
     handles: Handles,
     addresses: watch::Sender<Vec<PeerAddress>>,
+    restarted: Arc<AtomicU32>,
 }
 
 async fn carry(mut parts: Carried) {
@@ -204,11 +209,13 @@ async fn carry(mut parts: Carried) {
                 let view = parts.handles.ownership.borrow_and_update().clone();
                 parts.addresses.send_replace(others(&view, &parts.member));
             }
-            Some(notice) = parts.notices.recv() => {
-                if let Notice::AheadOfUs { high, .. } = notice {
-                    parts.wants.raise(&high);
+            Some(notice) = parts.notices.recv() => match notice {
+                Notice::AheadOfUs { high, .. } => parts.wants.raise(&high),
+                Notice::NotResumable { .. } => {
+                    parts.restarted.fetch_add(1, Ordering::Relaxed);
                 }
-            }
+                _ => {}
+            },
             // Nothing is being written that would have to end first: dropping it says so.
             Some(drain) = parts.handles.drains.recv() => drop(drain),
             else => return,

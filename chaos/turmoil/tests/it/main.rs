@@ -107,13 +107,12 @@ fn a_gateway_resumes_elsewhere_when_its_replica_crashes() {
         fleet.write(2);
         let moment = fleet.below(200);
         fleet.pass(Duration::from_millis(moment))?;
-        let full_syncs = |fleet: &Fleet| fleet.gateway().map(|gateway| gateway.stats().full_syncs);
-        let known = full_syncs(fleet);
         fleet.crash(before);
         fleet.write(3);
         fleet.until("the change", 60, |fleet| fleet.holds(3))?;
         anyhow::ensure!(fleet.server() != Some(before), "it is served by another replica");
-        anyhow::ensure!(known.is_some() && full_syncs(fleet) <= known.map(|known| known + 1), "it resumes");
+        // A snapshot says nothing: where everything changed it is the cheaper way.
+        anyhow::ensure!(fleet.restarted() == 0, "it goes on where it was");
         fleet.start(before);
         fleet.write(4);
         fleet.until("the next change", 60, |fleet| fleet.holds(4))?;
