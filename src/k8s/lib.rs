@@ -12,6 +12,7 @@ pub mod coordination;
 pub mod crd;
 pub mod error;
 pub mod incarnation;
+pub mod ingress;
 pub mod status;
 pub mod watch;
 

@@ -169,6 +169,7 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
         rights_are_no_more_than_needed(&kubectl);
         requests_for_leases_have_their_own_priority(&kubectl);
         rights_are_enough_for_a_replica(&kubectl);
+        ingresses_take_more_rights(&helm, &kubectl);
     })
     .await
     .unwrap();
@@ -208,6 +209,41 @@ fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
     }
     // The question is asked rightly: this one it may.
     assert!(kubectl.may(&replica, &["get", "secrets/flotilla-ca", "-n", NAMESPACE]));
+}
+
+/// Only where Ingresses are served may a replica write what they become.
+fn ingresses_take_more_rights(helm: &str, kubectl: &Kubectl) {
+    let replica = format!("system:serviceaccount:{NAMESPACE}:flotilla");
+    let wanted = [
+        &["watch", "ingresses.networking.k8s.io", "-n", "default"][..],
+        &["patch", "ingresses.networking.k8s.io", "--subresource=status", "-n", "default"],
+        &["list", "services", "-n", "default"],
+        &["create", "events", "-n", "default"],
+        &["create", "apiroutes.avapigw.io", "-n", "default"],
+        &["delete", "grpcbackends.avapigw.io", "-n", "default"],
+    ];
+    for right in wanted {
+        assert!(!kubectl.may(&replica, right), "a replica may {right:?} without need");
+    }
+    let values = "image.repository=registry.example.com/flotilla,webhook.failurePolicy=Ignore,ingressController.enabled=true";
+    let objects = render(helm, &["--set", values]);
+    kubectl.give(&["apply", "--server-side", "-f", "-"], &objects);
+    for right in wanted {
+        let granted = within(PATIENCE, "a right that Ingresses take", async || {
+            kubectl.may(&replica, right).then_some(()).ok_or_else(|| format!("it may not {right:?}"))
+        });
+        Handle::current().block_on(granted);
+    }
+    for refused in [
+        &["patch", "ingresses.networking.k8s.io", "-n", "default"][..],
+        &["delete", "ingresses.networking.k8s.io", "-n", "default"],
+        &["patch", "services", "-n", "default"],
+        &["list", "secrets", "-n", "default"],
+    ] {
+        assert!(!kubectl.may(&replica, refused), "a replica may {refused:?}");
+    }
+    let class = kubectl.get(&["get", "ingressclass", "avapigw", "-o", "jsonpath={.spec.controller}"]);
+    assert_eq!(class, "avapigw.io/ingress-controller");
 }
 
 /// The API server tells with each answer which FlowSchema a request fell under.

@@ -13,6 +13,7 @@ mod demo;
 mod fencing;
 mod fleet;
 mod half_known;
+mod ingress;
 mod kubectl;
 mod lagging;
 mod layout;

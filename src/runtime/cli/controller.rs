@@ -157,6 +157,9 @@ pub struct ControllerArgs {
     /// Ingresses that name no class are ours, too (true, false)
     #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
     pub ingress_class_is_default: bool,
+    /// IP or host name under which gateways are reached: told in the statuses of Ingresses. Default: nothing is told
+    #[arg(long, value_name = "ADDRESS", value_parser = load_balancer)]
+    pub ingress_lb_address: Option<String>,
     /// No replica has ever run on this API server: the first map need not wait for one
     #[arg(skip)]
     pub new_cluster: bool,
@@ -166,4 +169,14 @@ pub struct ControllerArgs {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
     full.parse().map_err(|_| "use IP:PORT or :PORT".to_owned())
+}
+
+/// Reads an IP or a DNS name.
+fn load_balancer(text: &str) -> Result<String, String> {
+    let label = |label: &str| {
+        let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(inside)
+    };
+    let right = text.parse::<IpAddr>().is_ok() || (text.len() <= 253 && text.split('.').all(label));
+    right.then(|| text.to_owned()).ok_or_else(|| "use an IP address or a DNS name in lower case".to_owned())
 }

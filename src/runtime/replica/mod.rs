@@ -11,6 +11,7 @@
 mod feed;
 mod gaps;
 mod history;
+mod ingress;
 mod lineage;
 mod reporting;
 mod settings;
@@ -43,7 +44,7 @@ use lineage::{Doubt, Lineage};
 use prometheus::Registry;
 use rand::Rng as _;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::certs::{ReplicaTls, Source};
@@ -379,6 +380,23 @@ async fn assemble(
             delivering.clone(),
         ),
     );
+    let writes = Arc::new(Semaphore::new(ingress::WRITES as usize));
+    if let Some(class) = class(&args) {
+        let (observed_in, observed) = mpsc::channel(1024);
+        let follow = flotilla_k8s::ingress::follow(clients.objects.clone(), observed_in, delivering.clone());
+        supervisor.spawn("watches of Ingresses", follow);
+        let ingresses = ingress::Ingresses {
+            client: clients.objects.clone(),
+            class,
+            addresses: args.ingress_lb_address.as_deref().map(ingress::address).unwrap_or_default(),
+            permit: handles.permit.clone(),
+            ownership: handles.ownership.clone(),
+            writes: writes.clone(),
+            observed,
+            metrics: ingress::Metrics::new(&registry)?,
+        };
+        supervisor.spawn("Ingresses", ingresses.run(delivering.clone()));
+    }
     let (inputs_in, inputs) = mpsc::channel(256);
     let voices = voices::Voices {
         member,
@@ -408,6 +426,7 @@ async fn assemble(
         ownership: handles.ownership,
         permit: handles.permit,
         drains: handles.drains,
+        writes,
         inputs,
         view: outputs.view,
         config: ReportConfig {

@@ -46,11 +46,27 @@ fn webhook(kind: Kind, port: u16, authority: Option<&str>, via: Option<usize>) -
     }
 }
 
+/// The same about Ingresses.
+fn ingress_webhook(port: u16, authority: &str) -> ValidatingWebhook {
+    let mut webhook = webhook(Kind::ApiRoute, port, Some(authority), None);
+    webhook.name = "vingress.avapigw.io".to_owned();
+    webhook.client_config.url =
+        Some(format!("https://127.0.0.1:{port}/validate-networking-k8s-io-v1-ingress"));
+    for rule in webhook.rules.iter_mut().flatten() {
+        rule.api_groups = Some(vec!["networking.k8s.io".to_owned()]);
+        rule.api_versions = Some(vec!["v1".to_owned()]);
+        rule.resources = Some(vec!["ingresses".to_owned()]);
+    }
+    webhook
+}
+
 /// Has the first replica asked about everything.
 pub async fn ask_the_first(fleet: &Fleet) {
     let authority = fleet.authority().await.roots().pem().to_owned();
     let port = fleet.replicas[0].webhooks;
-    register(fleet, Kind::ALL.map(|kind| webhook(kind, port, Some(&authority), None)).to_vec()).await;
+    let mut all = Kind::ALL.map(|kind| webhook(kind, port, Some(&authority), None)).to_vec();
+    all.push(ingress_webhook(port, &authority));
+    register(fleet, all).await;
 }
 
 /// Has a replica asked about everything, without saying whom to believe.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use flotilla_api::ingress::{HTTPIngressPath, IngressBackend, IngressServiceBackend};
 use flotilla_api::validation::inspect;
 use flotilla_core::ids::{Kind, ObjectKey};
+use flotilla_core::ring::Position;
 use serde_json::{Map, Value, json};
 
 use super::annotations::{self, Annotations, Given, Part, origin};
@@ -63,29 +64,36 @@ pub fn convert(ingress: &Ingress, ports: &dyn Fn(&str, &str) -> Option<u16>) -> 
 /// Whether an object of this kind and name is what `ingress` becomes, or became once.
 pub fn is_part_of(ingress: &ObjectKey, kind: Kind, key: &ObjectKey) -> bool {
     let Some(rest) = key.name.strip_prefix(&prefix(ingress, kind)) else { return false };
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let marked = |text: &str, mark: char| text.strip_prefix(mark).is_some_and(number);
-    let of_route = || {
-        let parts = rest.split_once('-');
-        rest == DEFAULT || parts.is_some_and(|(rule, path)| marked(rule, 'r') && marked(path, 'p'))
+    let of_route = |rest: &str| {
+        rest == DEFAULT || (rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
     };
-    let of_backend =
-        || rest.split_once("::").is_some_and(|(service, port)| !service.is_empty() && number(port));
-    key.namespace == ingress.namespace && if kind.is_route() { of_route() } else { of_backend() }
+    let of_backend = |rest: &str| {
+        let parts = rest.split_once('.');
+        let number = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        parts.is_some_and(|(service, port)| !service.is_empty() && number(port))
+    };
+    key.namespace == ingress.namespace
+        && match kind.is_route() {
+            true => rest.strip_prefix('-').is_some_and(of_route),
+            false => rest.strip_prefix('.').is_some_and(of_backend),
+        }
 }
 
 const DEFAULT: &str = "default";
 
-/// What the names of one kind begin with; what follows has none of `-` (two parts) or
-/// `::`, so no two Ingresses share a name.
+/// What the names of one kind begin with. Then comes for a route `-` and what it
+/// matches, hashed: a path that is put in front of others renames none of them. For a
+/// backend `.SERVICE.PORT`. What follows has neither `-` nor, but for the one, `.`, so no
+/// two Ingresses share a name.
 fn prefix(ingress: &ObjectKey, kind: Kind) -> String {
     let ObjectKey { namespace, name } = ingress;
-    match kind {
-        Kind::ApiRoute => format!("ingress-{namespace}-{name}-"),
-        Kind::GrpcRoute => format!("ingress-grpc-{namespace}-{name}-"),
-        Kind::Backend => format!("ingress::{namespace}::{name}::"),
-        Kind::GrpcBackend => format!("ingress-grpc::{namespace}::{name}::"),
-    }
+    let grpc = if matches!(kind, Kind::GrpcRoute | Kind::GrpcBackend) { "grpc-" } else { "" };
+    format!("ingress-{grpc}{namespace}-{name}")
+}
+
+/// The same in every process and release.
+pub(super) fn hash(text: &str) -> u64 {
+    Position::of(text).0
 }
 
 struct Conversion<'a> {
@@ -122,13 +130,8 @@ impl Conversion<'_> {
             for (place, path) in paths.enumerate() {
                 let field = format!("spec.rules[{number}].http.paths[{place}]");
                 if let Some(condition) = self.condition(host, path, &field) {
-                    self.route(
-                        format!("r{number}-p{place}"),
-                        &field,
-                        condition,
-                        self.sni(host),
-                        &path.backend,
-                    );
+                    let name = format!("{:016x}", hash(&condition.to_string()));
+                    self.route(&name, &field, condition, self.sni(host), &path.backend);
                 }
             }
         }
@@ -139,7 +142,7 @@ impl Conversion<'_> {
                     Some(format!("spec.defaultBackend is never reached: {first} takes all requests"));
                 return;
             }
-            self.route(DEFAULT.to_owned(), "spec.defaultBackend", all, None, backend);
+            self.route(DEFAULT, "spec.defaultBackend", all, None, backend);
         }
     }
 
@@ -233,7 +236,7 @@ impl Conversion<'_> {
 
     fn route(
         &mut self,
-        name: String,
+        name: &str,
         field: &str,
         condition: Value,
         sni: Option<&str>,
@@ -258,7 +261,7 @@ impl Conversion<'_> {
             self.secured = true;
         }
         let kind = self.kind();
-        let name = format!("{}{name}", prefix(&self.ingress.key, kind));
+        let name = format!("{}-{name}", prefix(&self.ingress.key, kind));
         self.make(kind, name, Value::Object(spec), field);
     }
 
@@ -279,7 +282,7 @@ impl Conversion<'_> {
         let port = self.port(service, &field)?;
         let kind = backend_kind(self.kind());
         let ObjectKey { namespace, .. } = &self.ingress.key;
-        let name = format!("{}{}::{port}", prefix(&self.ingress.key, kind), service.name);
+        let name = format!("{}.{}.{port}", prefix(&self.ingress.key, kind), service.name);
         let key = ObjectKey::new(namespace.clone(), name.as_str());
         if !self.made.contains_key(&(kind, name.clone())) {
             let mut spec = self.annotations.backend.clone();

@@ -6,14 +6,18 @@
 //! name is looked up in the Service, a route leads to the backend that was made for it,
 //! and the Service's address carries its namespace.
 //!
-//! Names are the published operator's, too. They are unique within a namespace and kind,
-//! and as everywhere a gateway knows things by `namespace/name`.
+//! What an Ingress becomes are objects of their kinds, with the Ingress as their owner:
+//! they are delivered, judged, and told about in statuses as all others, and go with the
+//! Ingress. The owner of the namespace writes them. `plan` says what there is to do,
+//! from what `World` has been shown.
 
 mod annotations;
 mod class;
 mod convert;
 mod hosts;
+mod plan;
 mod values;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +29,8 @@ use flotilla_core::object::RawObject;
 
 pub use class::Class;
 pub use convert::{convert, is_part_of};
+pub use plan::{Child, Step};
+pub use world::{Seen, SeenIngress, Told, Work, World};
 
 /// An Ingress, as far as it matters here.
 #[derive(Debug, Clone, PartialEq)]

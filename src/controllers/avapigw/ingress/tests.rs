@@ -1,6 +1,7 @@
 //! The rules of conversion by example, and random Ingresses: an answer always, the same for the same, and no name twice.
 
 mod annotations;
+mod world;
 
 use flotilla_api::avapigw::{ApiRouteSpec, BackendSpec, GrpcBackendSpec, GrpcRouteSpec};
 use flotilla_core::compile::Compiler as _;
@@ -80,7 +81,13 @@ fn spec_of(produced: &Produced) -> Value {
 }
 
 fn names(converted: &Converted) -> Vec<String> {
-    converted.resources.iter().map(|one| format!("{} {}", one.kind, one.key)).collect()
+    let name = |one: &Produced| {
+        let end = one.key.name.rsplit('-').next().unwrap();
+        let hashed = one.kind.is_route() && end.len() == 16;
+        let key = one.key.to_string();
+        format!("{} {}", one.kind, if hashed { key.replace(end, "HASH") } else { key })
+    };
+    converted.resources.iter().map(name).collect()
 }
 
 /// The only route, or the only backend.
@@ -106,14 +113,14 @@ fn the_documents_example_becomes_one_route_and_one_backend() {
     let converted = converted(&annotations, &spec);
     assert_eq!(
         names(&converted),
-        ["APIRoute shop/ingress-shop-api-r0-p0", "Backend shop/ingress::shop::api::api-service::8080",]
+        ["APIRoute shop/ingress-shop-api-HASH", "Backend shop/ingress-shop-api.api-service.8080",]
     );
     assert!(converted.warnings.is_empty() && converted.unresolved.is_empty());
     assert_eq!(
         spec_of(&converted.resources[0]),
         json!({
             "match": [{"uri": {"prefix": "/api/v1"}, "headers": [{"name": "Host", "exact": "api.example.com"}]}],
-            "route": [{"destination": {"host": "shop/ingress::shop::api::api-service::8080", "port": 8080}, "weight": 100}],
+            "route": [{"destination": {"host": "shop/ingress-shop-api.api-service.8080", "port": 8080}, "weight": 100}],
             "timeout": "30s",
             "retries": {"attempts": 3},
         })
@@ -146,33 +153,39 @@ fn paths_and_hosts_become_matches() {
         "defaultBackend": service("rest", &json!({"number": 80})),
     });
     let converted = converted(&[("avapigw.io/tls-min-version", "TLS13")], &spec);
-    let routes: Vec<(String, Value, Value)> = converted
-        .resources
-        .iter()
-        .filter(|one| one.kind == Kind::ApiRoute)
-        .map(|one| (one.key.name.to_string(), spec_of(one)["match"][0].clone(), spec_of(one)["tls"].clone()))
-        .collect();
+    let mut routes: Vec<(&str, &str, Value, Value)> = Vec::new();
+    let specs: Vec<Value> = converted.resources.iter().map(spec_of).collect();
+    for (one, spec) in converted.resources.iter().zip(&specs).filter(|(one, _)| one.kind == Kind::ApiRoute) {
+        let default = if one.key.name.ends_with("-default") { "default" } else { "hash" };
+        routes.push((&one.field, default, spec["match"][0].clone(), spec["tls"].clone()));
+    }
+    routes.sort_by_key(|route| route.0);
     let host = |uri: Value| json!({"uri": uri, "headers": [{"name": "Host", "exact": "a.example.com"}]});
     let tls = json!({"sniHosts": ["a.example.com"], "minVersion": "TLS13"});
     let wildcard = json!({"name": "Host", "regex": "^[^.]+\\.example\\.org$"});
     let none = Value::Null;
     let expected = [
-        ("ingress-shop-api-default", json!({"uri": {"prefix": "/"}}), none.clone()),
-        ("ingress-shop-api-r0-p0", host(json!({"exact": "/x"})), tls.clone()),
-        ("ingress-shop-api-r0-p1", host(json!({"prefix": "/x"})), tls.clone()),
-        ("ingress-shop-api-r0-p2", host(json!({"prefix": "/y"})), tls),
-        ("ingress-shop-api-r1-p0", json!({"uri": {"prefix": "/"}, "headers": [wildcard]}), none.clone()),
-        ("ingress-shop-api-r2-p0", json!({"uri": {"exact": "/x"}}), none),
+        ("spec.defaultBackend", "default", json!({"uri": {"prefix": "/"}}), none.clone()),
+        ("spec.rules[0].http.paths[0]", "hash", host(json!({"exact": "/x"})), tls.clone()),
+        ("spec.rules[0].http.paths[1]", "hash", host(json!({"prefix": "/x"})), tls.clone()),
+        ("spec.rules[0].http.paths[2]", "hash", host(json!({"prefix": "/y"})), tls),
+        (
+            "spec.rules[1].http.paths[0]",
+            "hash",
+            json!({"uri": {"prefix": "/"}, "headers": [wildcard]}),
+            none.clone(),
+        ),
+        ("spec.rules[2].http.paths[0]", "hash", json!({"uri": {"exact": "/x"}}), none),
     ];
-    assert_eq!(routes, expected.map(|(name, entry, tls)| (name.to_owned(), entry, tls)));
+    assert_eq!(routes, expected);
     let backends: Vec<String> =
         names(&converted).into_iter().filter(|name| name.starts_with("Backend")).collect();
     assert_eq!(
         backends,
         [
-            "Backend shop/ingress::shop::api::rest::80",
-            "Backend shop/ingress::shop::api::web::8080",
-            "Backend shop/ingress::shop::api::web::8081",
+            "Backend shop/ingress-shop-api.rest.80",
+            "Backend shop/ingress-shop-api.web.8080",
+            "Backend shop/ingress-shop-api.web.8081",
         ]
     );
 }
@@ -184,10 +197,7 @@ fn a_path_of_grpc_is_a_service_and_a_method() {
         let converted = converted(&annotations, &json!({"rules": [rule("a.example", &[path(text, kind)])]}));
         assert_eq!(
             names(&converted),
-            [
-                "GRPCRoute shop/ingress-grpc-shop-api-r0-p0",
-                "GRPCBackend shop/ingress-grpc::shop::api::web::8080",
-            ]
+            ["GRPCRoute shop/ingress-grpc-shop-api-HASH", "GRPCBackend shop/ingress-grpc-shop-api.web.8080",]
         );
         let mut entry = only(&converted, Part::Route)["match"][0].clone();
         assert_eq!(entry.as_object_mut().unwrap().remove("authority"), Some(json!({"exact": "a.example"})));
@@ -229,7 +239,8 @@ fn a_port_by_name_waits_for_the_service() {
         port: "grpc".into(),
     };
     assert_eq!(missing.unresolved, [unresolved]);
-    assert_eq!(names(&missing)[0], "APIRoute shop/ingress-shop-api-r0-p1", "the others do not wait");
+    assert_eq!(missing.resources.len(), 2, "the others do not wait");
+    assert_eq!(missing.resources[0].field, "spec.rules[0].http.paths[1]");
 }
 
 #[test]
@@ -381,23 +392,31 @@ fn an_ingress_is_ours_by_its_class_and_what_it_says_of_itself() {
 }
 
 #[test]
-fn names_say_whose_they_are() {
+fn names_say_whose_they_are_and_stay_when_others_are_put_in_front() {
     let ours = ObjectKey::new("shop", "api");
     let part = |kind, namespace: &str, name: &str| is_part_of(&ours, kind, &ObjectKey::new(namespace, name));
-    assert!(
-        part(Kind::ApiRoute, "shop", "ingress-shop-api-r10-p2")
-            && part(Kind::GrpcRoute, "shop", "ingress-grpc-shop-api-default")
-    );
-    assert!(part(Kind::Backend, "shop", "ingress::shop::api::web::80"));
+    assert!(part(Kind::ApiRoute, "shop", "ingress-shop-api-0123456789abcdef"));
+    assert!(part(Kind::GrpcRoute, "shop", "ingress-grpc-shop-api-default"));
+    assert!(part(Kind::Backend, "shop", "ingress-shop-api.web.80"));
     for (kind, namespace, name) in [
-        (Kind::ApiRoute, "shop", "ingress-shop-api-r1-r0-p0"),
-        (Kind::ApiRoute, "shop", "ingress-shop-api-rx-p0"),
-        (Kind::ApiRoute, "other", "ingress-shop-api-r0-p0"),
-        (Kind::GrpcRoute, "shop", "ingress-shop-api-r0-p0"),
-        (Kind::Backend, "shop", "ingress::shop::api::web"),
+        (Kind::ApiRoute, "shop", "ingress-shop-api-v2-0123456789abcdef"),
+        (Kind::ApiRoute, "shop", "ingress-shop-api-r0-p0"),
+        (Kind::ApiRoute, "other", "ingress-shop-api-default"),
+        (Kind::GrpcRoute, "shop", "ingress-shop-api-default"),
+        (Kind::Backend, "shop", "ingress-shop-api.web"),
+        (Kind::Backend, "shop", "ingress-shop-api.v2.web.80"),
     ] {
         assert!(!part(kind, namespace, name), "{kind} {namespace}/{name}");
     }
+    let named = |paths: &[Value]| -> Vec<ObjectKey> {
+        let converted = converted(&[], &json!({"rules": [rule("", paths)]}));
+        converted.resources.into_iter().filter(|one| one.kind.is_route()).map(|one| one.key).collect()
+    };
+    let (one, other) = (path("/a", "Prefix"), path("/b", "Prefix"));
+    let alone = named(std::slice::from_ref(&one));
+    // Releases agree, or an upgrade would rename everything.
+    assert_eq!(&*alone[0].name, "ingress-shop-api-8c7c74c587fa8585");
+    assert!(named(&[other, one]).contains(&alone[0]));
 }
 
 /// Mostly one of these, sometimes anything.

@@ -1,0 +1,247 @@
+//! What there is to do about Ingresses, against an API server of a few lines that does what it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flotilla_core::ids::{Kind, ObjectKey};
+use serde_json::{Value, json};
+
+use super::super::{Child, Class, Ingress, Seen, SeenIngress, Step, Work, World};
+use super::{ingress, path, rule, service};
+
+/// The world, and the objects that there are.
+struct Fixture {
+    world: World,
+    there: BTreeMap<(Kind, ObjectKey), Child>,
+    revision: u64,
+}
+
+impl Fixture {
+    /// With nothing there, which is known.
+    fn new(addresses: Value) -> Fixture {
+        let mut world = World::new(Class { name: "avapigw".into(), is_default: false }, addresses);
+        world.ingresses(Seen::All(Vec::new()));
+        world.services(Seen::All(Vec::new()));
+        Kind::ALL.into_iter().for_each(|kind| world.children(kind, Seen::All(Vec::new())));
+        Fixture { world, there: BTreeMap::new(), revision: 1 }
+    }
+
+    fn next_revision(&mut self) -> Arc<str> {
+        self.revision += 1;
+        self.revision.to_string().into()
+    }
+
+    fn show(&mut self, ingress: Ingress) {
+        let revision = self.next_revision();
+        let seen =
+            SeenIngress { ingress, uid: "u".into(), revision, deleting: false, addresses: Value::Null };
+        self.world.ingresses(Seen::Is(seen));
+    }
+
+    fn next(&mut self) -> Option<Work> {
+        self.world.next(|_| true).map(|(_, work)| work)
+    }
+
+    /// Does what there is to do; in words.
+    fn work(&mut self) -> Vec<String> {
+        let Some(work) = self.next() else { return Vec::new() };
+        let done = work.steps.iter().map(|step| self.carry_out(step)).collect();
+        assert_eq!(self.next(), None, "what was done is enough");
+        done
+    }
+
+    fn carry_out(&mut self, step: &Step) -> String {
+        let revision = self.next_revision();
+        match step.clone() {
+            Step::Make { kind, key, mut spec, mark } => {
+                // A default of the schema.
+                spec["defaulted"] = json!(true);
+                let words = format!("make {kind}");
+                let child = Child {
+                    kind,
+                    key,
+                    uid: revision.clone(),
+                    revision,
+                    owner: "u".into(),
+                    mark: Some(mark.into()),
+                    spec,
+                    deleting: false,
+                };
+                assert!(self.tell(child).is_none(), "it was not there");
+                words
+            }
+            Step::Change { kind, key, revision: known, spec, mark } => {
+                let before = self.there[&(kind, key)].clone();
+                assert_eq!(before.revision, known);
+                self.tell(Child { revision, spec, mark: Some(mark.into()), ..before });
+                format!("change {kind}")
+            }
+            Step::Remove { kind, key, uid, revision } => {
+                let before = self.there.remove(&(kind, key.clone())).unwrap();
+                assert_eq!((before.uid, before.revision), (uid, revision));
+                self.world.children(kind, Seen::Gone(key));
+                format!("remove {kind}")
+            }
+        }
+    }
+
+    fn tell(&mut self, child: Child) -> Option<Child> {
+        self.world.children(child.kind, Seen::Is(child.clone()));
+        self.there.insert((child.kind, child.key.clone()), child)
+    }
+}
+
+fn spec(paths: &[Value]) -> Value {
+    json!({"ingressClassName": "avapigw", "rules": [rule("a.example", paths)]})
+}
+
+fn to(text: &str, name: &str) -> Value {
+    let backend = service(name, &json!({"number": 80}));
+    json!({"path": text, "pathType": "Prefix", "backend": backend})
+}
+
+#[test]
+fn nothing_is_done_before_everything_is_listed_and_where_others_act() {
+    let mut world = World::new(Class { name: "avapigw".into(), is_default: false }, Value::Null);
+    let seen = SeenIngress {
+        ingress: ingress(&[], &spec(&[to("/a", "web")])),
+        uid: "u".into(),
+        revision: "1".into(),
+        deleting: false,
+        addresses: Value::Null,
+    };
+    world.ingresses(Seen::All(vec![seen.clone()]));
+    world.services(Seen::All(Vec::new()));
+    for kind in Kind::ALL {
+        assert_eq!(world.next(|_| true), None);
+        world.children(kind, Seen::All(Vec::new()));
+    }
+    assert_eq!(world.next(|_| false), None);
+    assert_eq!(world.next(|_| true), None, "it is looked at again when that may have changed");
+    world.look_at_all();
+    assert!(world.next(|_| true).is_some());
+    // What is gone takes with it what was made of it.
+    world.look_again(&seen.ingress.key);
+    world.ingresses(Seen::Gone(seen.ingress.key));
+    assert_eq!(world.next(|_| true), None);
+}
+
+#[test]
+fn routes_and_backends_come_change_and_go_with_what_the_ingress_says() {
+    let mut fixture = Fixture::new(Value::Null);
+    let both = [to("/a", "web"), to("/b", "rest")];
+    fixture.show(ingress(&[], &spec(&both)));
+    assert_eq!(fixture.work(), ["make Backend", "make Backend", "make APIRoute", "make APIRoute"]);
+    // Defaults of the schema and the books of the published operator are no changes.
+    fixture.show(ingress(&[("avapigw.io/observed-generation", "1")], &spec(&both)));
+    assert!(fixture.work().is_empty());
+    // Only an annotation: generations do not count those.
+    fixture.show(ingress(&[("avapigw.io/timeout", "30s")], &spec(&both)));
+    assert_eq!(fixture.work(), ["change APIRoute", "change APIRoute"]);
+    fixture.show(ingress(
+        &[("avapigw.io/load-balancer", "random"), ("avapigw.io/timeout", "30s")],
+        &spec(&both),
+    ));
+    assert_eq!(fixture.work(), ["change Backend", "change Backend"]);
+    // One in front, and another way round: the others stay what they are.
+    fixture.show(ingress(&[], &spec(&both)));
+    fixture.work();
+    let more = [to("/c", "web"), to("/b", "rest"), to("/a", "web")];
+    fixture.show(ingress(&[], &spec(&more)));
+    assert_eq!(fixture.work(), ["make APIRoute"]);
+    fixture.show(ingress(&[], &spec(&more[2..])));
+    assert_eq!(fixture.work(), ["remove APIRoute", "remove APIRoute", "remove Backend"]);
+    fixture.show(ingress(&[("avapigw.io/protocol", "grpc")], &spec(&more[2..])));
+    assert_eq!(fixture.work(), ["make GRPCBackend", "make GRPCRoute", "remove APIRoute", "remove Backend"]);
+    let mut others = spec(&both);
+    others["ingressClassName"] = json!("nginx");
+    fixture.show(ingress(&[], &others));
+    assert_eq!(fixture.work(), ["remove GRPCRoute", "remove GRPCBackend"]);
+    assert!(fixture.there.is_empty());
+}
+
+#[test]
+fn what_somebody_did_to_it_is_put_right_and_what_is_not_ours_is_left_alone() {
+    let mut fixture = Fixture::new(Value::Null);
+    fixture.show(ingress(&[("avapigw.io/timeout", "30s")], &spec(&[to("/a", "web")])));
+    fixture.work();
+    let route = fixture.there.keys().find(|(kind, _)| kind.is_route()).unwrap().clone();
+    let mut edited = fixture.there[&route].clone();
+    edited.spec["timeout"] = json!("1h");
+    edited.revision = fixture.next_revision();
+    fixture.tell(edited);
+    assert_eq!(fixture.work(), ["change APIRoute"]);
+    fixture.there.remove(&route);
+    fixture.world.children(route.0, Seen::Gone(route.1.clone()));
+    assert_eq!(fixture.work(), ["make APIRoute"]);
+    // Of an Ingress of the same name from before.
+    let other = Child { owner: "before".into(), ..fixture.there[&route].clone() };
+    fixture.world.children(Kind::ApiRoute, Seen::Is(Child { key: ObjectKey::new("shop", "x"), ..other }));
+    assert!(fixture.work().is_empty());
+    // What a watch shows late is old news.
+    let late = Child { revision: "1".into(), spec: json!({}), ..fixture.there[&route].clone() };
+    fixture.world.children(Kind::ApiRoute, Seen::Is(late));
+    assert!(fixture.work().is_empty());
+    // One that is going is waited for.
+    let going = Child { deleting: true, revision: fixture.next_revision(), ..fixture.there[&route].clone() };
+    fixture.tell(going);
+    assert!(fixture.work().is_empty());
+    fixture.there.remove(&route);
+    fixture.world.children(route.0, Seen::Gone(route.1));
+    assert_eq!(fixture.work(), ["make APIRoute"]);
+    // A list without it says the same as its deletion.
+    fixture.world.children(Kind::ApiRoute, Seen::All(Vec::new()));
+    fixture.there.retain(|(kind, _), _| *kind != Kind::ApiRoute);
+    assert_eq!(fixture.work(), ["make APIRoute"]);
+}
+
+#[test]
+fn faults_take_nothing_away_and_are_told_once() {
+    let mut fixture = Fixture::new(json!([{"ip": "10.0.0.1"}]));
+    fixture.show(ingress(&[], &spec(&[to("/a", "web")])));
+    let work = fixture.next().unwrap();
+    assert_eq!(work.addresses, Some(json!([{"ip": "10.0.0.1"}])));
+    assert_eq!(
+        (work.done.reason, &*work.done.message),
+        ("IngressReconciled", "it became 1 routes and 1 backends")
+    );
+    fixture.show(ingress(&[("avapigw.io/timeout", "soon")], &spec(&[])));
+    let told = fixture.next().unwrap();
+    assert!(told.steps.is_empty() && told.addresses.is_none());
+    let said = told.told.unwrap();
+    assert!(
+        said.warning
+            && said.reason == "IngressConversionFailed"
+            && said.message.contains("avapigw.io/timeout")
+    );
+    fixture.show(ingress(&[("avapigw.io/timeout", "soon")], &spec(&[])));
+    assert_eq!(fixture.next(), None, "once");
+    fixture.show(ingress(&[("avapigw.io/timeout", "late")], &spec(&[])));
+    assert!(fixture.next().unwrap().told.unwrap().message.contains("late"));
+}
+
+#[test]
+fn a_port_by_name_follows_its_service() {
+    let mut fixture = Fixture::new(Value::Null);
+    let named =
+        json!({"path": "/n", "pathType": "Prefix", "backend": service("web", &json!({"name": "http"}))});
+    fixture.show(ingress(&[], &spec(&[named, path("/a", "Prefix")])));
+    let work = fixture.next().unwrap();
+    assert!(work.told.unwrap().message.contains("Service web has no port http"));
+    work.steps.iter().for_each(|step| drop(fixture.carry_out(step)));
+    assert_eq!((fixture.there.len(), fixture.next()), (2, None));
+    let key = ObjectKey::new("shop", "web");
+    let ports = |number| BTreeMap::from([("http".to_owned(), number)]);
+    fixture.world.services(Seen::Is((key.clone(), ports(8081))));
+    assert_eq!(fixture.work(), ["make Backend", "make APIRoute"]);
+    fixture.world.services(Seen::Is((key.clone(), ports(8081))));
+    assert!(fixture.work().is_empty());
+    fixture.world.services(Seen::Is((key.clone(), ports(9090))));
+    assert_eq!(fixture.work(), ["make Backend", "change APIRoute", "remove Backend"]);
+    let of = |child: &Child| child.spec["hosts"][0]["port"].as_i64();
+    let ports: BTreeSet<i64> = fixture.there.values().filter_map(of).collect();
+    assert_eq!(ports, BTreeSet::from([8080, 9090]));
+    // A Service that is away, perhaps for a moment, takes nothing away.
+    fixture.world.services(Seen::Gone(key));
+    assert!(fixture.next().unwrap().steps.is_empty());
+}

@@ -1,0 +1,395 @@
+//! What is watched and written for Ingresses: they, Services, and the objects that are
+//! made of Ingresses.
+//!
+//! Watched by the client's own types, unlike the kinds that are delivered: nothing is
+//! concluded from revisions here, and the bytes do not matter. A list is a consistent
+//! read, and what goes wrong removes nothing. Every write names what it was planned from,
+//! so a replica with an old view changes nothing.
+
+use std::time::Duration;
+
+use flotilla_core::ids::{Kind, ObjectKey};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Event, ObjectReference, Service};
+use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
+    Preconditions, WatchEvent, WatchParams,
+};
+use kube::core::GroupVersionKind;
+use rand::Rng as _;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::status::FIELD_MANAGER;
+use crate::watch::chain;
+
+/// Says of an object that it was made of an Ingress, and of which: its uid.
+pub const OWNER_LABEL: &str = "flotilla.dev/ingress";
+
+/// Names the spec that an object was made of.
+pub const MARK_LABEL: &str = "flotilla.dev/made-of";
+
+/// Objects per page of a list.
+const PAGE: u32 = 500;
+
+/// How long one request may take.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// How long one page of a list may take.
+const LIST: Duration = Duration::from_secs(60);
+
+/// Seconds after which an API server ends a watch.
+const WATCH: u32 = 240;
+
+/// Bytes of an event's message, of which an API server takes 1,024.
+const MESSAGE: usize = 1_000;
+
+/// First and longest pause after an error.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// What a watch shows.
+#[derive(Debug)]
+pub enum Seen<K> {
+    /// Everything there is.
+    All(Vec<K>),
+    /// An object is there, or has changed.
+    Is(Box<K>),
+    /// An object is gone; this is how it was.
+    Gone(Box<K>),
+}
+
+/// What the watches of this module show.
+#[derive(Debug)]
+pub enum Observed {
+    /// Ingresses, of whatever class.
+    Ingress(Seen<Ingress>),
+    /// Services.
+    Service(Seen<Service>),
+    /// Objects that say that they were made of an Ingress.
+    Made(Kind, Seen<DynamicObject>),
+}
+
+/// Follows Ingresses, Services and what was made of Ingresses, until cancelled. A full
+/// channel slows the watches down, and the API server keeps the rest.
+pub async fn follow(client: Client, out: mpsc::Sender<Observed>, cancel: CancellationToken) {
+    let made = |kind: Kind| {
+        let (client, out) = (client.clone(), out.clone());
+        async move {
+            let api = Api::all_with(client, &resource(kind));
+            mirror(api, kind.plural(), Some(OWNER_LABEL), &|seen| Observed::Made(kind, seen), &out).await;
+        }
+    };
+    let all = async {
+        tokio::join!(
+            mirror(Api::all(client.clone()), "ingresses", None, &Observed::Ingress, &out),
+            mirror(Api::all(client.clone()), "services", None, &Observed::Service, &out),
+            futures::future::join_all(Kind::ALL.map(made)),
+        )
+    };
+    tokio::select! {
+        biased; // cancellation ends it at once
+        () = cancel.cancelled() => {}
+        // Nobody takes what is seen any more.
+        _ = all => cancel.cancelled().await,
+    }
+}
+
+/// Lists and watches one resource until nobody listens any more.
+async fn mirror<K>(
+    api: Api<K>,
+    what: &str,
+    label: Option<&str>,
+    observed: &(dyn Fn(Seen<K>) -> Observed + Sync),
+    out: &mpsc::Sender<Observed>,
+) where
+    K: Clone + std::fmt::Debug + DeserializeOwned + kube::Resource + Send + 'static,
+{
+    let mut pause = PAUSE.0;
+    loop {
+        let round = async {
+            let (all, mut revision) = list(&api, what, label).await?;
+            if out.send(observed(Seen::All(all))).await.is_err() {
+                return Ok(());
+            }
+            loop {
+                match watch(&api, what, label, &mut revision, observed, out).await {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let Err(error) = round.await else { return };
+        if matches!(error, Error::Gone { .. }) {
+            pause = PAUSE.0;
+        } else {
+            tracing::warn!(what, error = %chain(&error), "list or watch failed, trying again");
+        }
+        let jitter = rand::rng().random_range(0.5..1.0);
+        sleep(pause.mul_f64(jitter)).await;
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+async fn list<K>(api: &Api<K>, what: &str, label: Option<&str>) -> Result<(Vec<K>, String), Error>
+where
+    K: Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let what = format!("list {what}");
+    let mut all = Vec::new();
+    let mut next: Option<String> = None;
+    loop {
+        let mut parameters = ListParams::default().limit(PAGE);
+        if let Some(label) = label {
+            parameters = parameters.labels(label);
+        }
+        if let Some(token) = &next {
+            parameters = parameters.continue_token(token);
+        }
+        let page = timeout(LIST, api.list(&parameters)).await.map_err(|_| Error::timeout(&what, LIST))?;
+        let page = page.map_err(|error| Error::from_kube(&what, error))?;
+        all.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => next = Some(token),
+            None => return Ok((all, page.metadata.resource_version.unwrap_or_default())),
+        }
+    }
+}
+
+/// One watch; whether the next one may follow, or nobody listens any more.
+async fn watch<K>(
+    api: &Api<K>,
+    what: &str,
+    label: Option<&str>,
+    revision: &mut String,
+    observed: &(dyn Fn(Seen<K>) -> Observed + Sync),
+    out: &mpsc::Sender<Observed>,
+) -> Result<bool, Error>
+where
+    K: Clone + std::fmt::Debug + DeserializeOwned + kube::Resource + Send + 'static,
+{
+    let what = format!("watch {what}");
+    let mut parameters = WatchParams::default().timeout(WATCH);
+    if let Some(label) = label {
+        parameters = parameters.labels(label);
+    }
+    let opened = timeout(REQUEST, api.watch(&parameters, revision)).await;
+    let opened = opened.map_err(|_| Error::timeout(&what, REQUEST))?;
+    let mut events = std::pin::pin!(opened.map_err(|error| Error::from_kube(&what, error))?);
+    let idle = Duration::from_secs(WATCH.into()) + REQUEST;
+    loop {
+        let event = timeout(idle, events.next()).await.map_err(|_| Error::timeout(&what, idle))?;
+        let Some(event) = event.transpose().map_err(|error| Error::from_kube(&what, error))? else {
+            return Ok(true);
+        };
+        let at = |object: &K| object.meta().resource_version.clone().unwrap_or_default();
+        let seen = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                *revision = at(&object);
+                Seen::Is(Box::new(object))
+            }
+            WatchEvent::Deleted(object) => {
+                *revision = at(&object);
+                Seen::Gone(Box::new(object))
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                *revision = bookmark.metadata.resource_version;
+                continue;
+            }
+            WatchEvent::Error(status) => {
+                return Err(Error::from_kube(&what, kube::Error::Api(status)));
+            }
+        };
+        if out.send(observed(seen)).await.is_err() {
+            return Ok(false);
+        }
+    }
+}
+
+fn resource(kind: Kind) -> ApiResource {
+    let group = GroupVersionKind::gvk("avapigw.io", "v1alpha1", kind.name());
+    ApiResource::from_gvk_with_plural(&group, kind.plural())
+}
+
+fn objects(client: &Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &resource(kind))
+}
+
+async fn within<T>(what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+    let answer = timeout(REQUEST, request).await.map_err(|_| Error::timeout(what, REQUEST))?;
+    answer.map_err(|error| Error::from_kube(what, error))
+}
+
+/// The Ingress that owns what is made of it.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// Its namespace and name.
+    pub key: ObjectKey,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// Makes an object that is not there; returns it as it is now.
+///
+/// # Errors
+/// `Conflict` when it is there all the same.
+pub async fn make(
+    client: &Client,
+    owner: &Owner,
+    kind: Kind,
+    name: &str,
+    spec: Value,
+    mark: &str,
+) -> Result<DynamicObject, Error> {
+    let what = format!("create {kind} {}/{name}", owner.key.namespace);
+    let wrong =
+        |error: serde_json::Error| Error::Permanent { what: what.clone(), message: error.to_string() };
+    let object = json!({
+        "apiVersion": "avapigw.io/v1alpha1",
+        "kind": kind.name(),
+        "metadata": {
+            "name": name,
+            "namespace": *owner.key.namespace,
+            "labels": {OWNER_LABEL: owner.uid, MARK_LABEL: mark},
+            "ownerReferences": [{
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "Ingress",
+                "name": *owner.key.name,
+                "uid": owner.uid,
+                "controller": true,
+            }],
+        },
+        "spec": spec,
+    });
+    let object: DynamicObject = serde_json::from_value(object).map_err(wrong)?;
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    within(&what, objects(client, kind, &owner.key.namespace).create(&parameters, &object)).await
+}
+
+/// Gives an object another spec, if it is still as it was seen; returns it as it is now.
+///
+/// # Errors
+/// `Conflict` when it is not.
+pub async fn change(
+    client: &Client,
+    kind: Kind,
+    key: &ObjectKey,
+    revision: &str,
+    spec: Value,
+    mark: &str,
+) -> Result<DynamicObject, Error> {
+    let what = format!("change {kind} {key}");
+    let wrong =
+        |error: serde_json::Error| Error::Permanent { what: what.clone(), message: error.to_string() };
+    // It was found by one of its labels, so they are there.
+    let label = format!("/metadata/labels/{}", MARK_LABEL.replace('/', "~1"));
+    let patch = json!([
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": revision},
+        {"op": "add", "path": label, "value": mark},
+        {"op": "add", "path": "/spec", "value": spec},
+    ]);
+    let patch = Patch::Json::<()>(serde_json::from_value(patch).map_err(wrong)?);
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let objects = objects(client, kind, &key.namespace);
+    within(&what, objects.patch(&key.name, &parameters, &patch)).await
+}
+
+/// Removes an object, if it is still as it was seen. One that is gone is removed.
+///
+/// # Errors
+/// `Conflict` when it is not.
+pub async fn remove(
+    client: &Client,
+    kind: Kind,
+    key: &ObjectKey,
+    uid: &str,
+    revision: &str,
+) -> Result<(), Error> {
+    let what = format!("delete {kind} {key}");
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: Some(revision.to_owned()),
+        }),
+        ..DeleteParams::default()
+    };
+    match within(&what, objects(client, kind, &key.namespace).delete(&key.name, &parameters)).await {
+        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says in the status of an Ingress where it is reached, if it is still as it was seen;
+/// returns it as it is now.
+///
+/// # Errors
+/// `Conflict` when it is not.
+pub async fn set_addresses(
+    client: &Client,
+    owner: &Owner,
+    revision: &str,
+    addresses: &Value,
+) -> Result<Ingress, Error> {
+    let what = format!("write the status of Ingress {}", owner.key);
+    let status = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": *owner.key.name, "uid": owner.uid, "resourceVersion": revision},
+        "status": {"loadBalancer": {"ingress": addresses}},
+    });
+    let api = Api::<Ingress>::namespaced(client.clone(), &owner.key.namespace);
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    within(&what, api.patch_status(&owner.key.name, &parameters, &Patch::Apply(&status))).await
+}
+
+/// Tells the author of an Ingress something, by an event.
+///
+/// # Errors
+/// Whatever the API server answers.
+pub async fn tell(
+    client: &Client,
+    owner: &Owner,
+    reason: &str,
+    message: &str,
+    warning: bool,
+) -> Result<(), Error> {
+    let what = format!("create an event about Ingress {}", owner.key);
+    let now = Timestamp::now();
+    let cut = message.char_indices().map(|(at, _)| at).find(|at| *at > MESSAGE).unwrap_or(message.len());
+    let event = Event {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{:.200}.", owner.key.name)),
+            namespace: Some(owner.key.namespace.to_string()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("networking.k8s.io/v1".to_owned()),
+            kind: Some("Ingress".to_owned()),
+            name: Some(owner.key.name.to_string()),
+            namespace: Some(owner.key.namespace.to_string()),
+            uid: Some(owner.uid.clone()),
+            ..ObjectReference::default()
+        },
+        reason: Some(reason.to_owned()),
+        message: Some(message[..cut].to_owned()),
+        type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        event_time: Some(MicroTime(now)),
+        action: Some("Convert".to_owned()),
+        reporting_component: Some(FIELD_MANAGER.to_owned()),
+        reporting_instance: Some(FIELD_MANAGER.to_owned()),
+        count: Some(1),
+        ..Event::default()
+    };
+    let api = Api::<Event>::namespaced(client.clone(), &owner.key.namespace);
+    within(&what, api.create(&PostParams::default(), &event)).await.map(|_| ())
+}

@@ -1,0 +1,362 @@
+//! The task that makes routes and backends of Ingresses, in the namespaces that this
+//! replica acts on. All rules are in `flotilla_avapigw`; here is what feeds them and
+//! carries out what they say.
+//!
+//! One Ingress is worked on at a time by one job, which writes one thing after the
+//! other, and asks before each whether this replica still acts there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_avapigw::{Child, Class, Ingress, Seen, SeenIngress, Step, Told, Work, World};
+use flotilla_core::ids::{Kind, ObjectKey};
+use flotilla_k8s::Error;
+use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
+use flotilla_k8s::ingress::{self as api, MARK_LABEL, Observed, Owner};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::Ingress as ApiIngress;
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use prometheus::{IntCounter, Registry};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// Writes under way at a time, and so the jobs.
+pub const WRITES: u32 = 8;
+
+/// First and longest pause until an Ingress is tried again that could not be written.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How often it is looked whether something is to be tried again.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Metrics of this task.
+#[derive(Clone)]
+pub struct Metrics {
+    processed: IntCounter,
+    faulty: IntCounter,
+    failed: IntCounter,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When a name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Metrics {
+            processed: IntCounter::new(
+                "avapigw_operator_ingress_resources_processed_total",
+                "Ingresses whose routes, backends or status were written.",
+            )?,
+            faulty: IntCounter::new(
+                "avapigw_operator_ingress_conversion_errors_total",
+                "Ingresses of our class that could not be converted; what was made of them before goes on.",
+            )?,
+            failed: IntCounter::new(
+                "flotilla_ingress_write_failures_total",
+                "Writes for Ingresses that failed and were tried again.",
+            )?,
+        };
+        for metric in [&metrics.processed, &metrics.faulty, &metrics.failed] {
+            registry.register(Box::new(metric.clone()))?;
+        }
+        Ok(metrics)
+    }
+}
+
+/// What the task is made of.
+pub struct Ingresses {
+    /// For writes.
+    pub client: kube::Client,
+    /// The class of Ingresses that are ours.
+    pub class: Class,
+    /// Where gateways are reached, as in a status; null when unknown.
+    pub addresses: Value,
+    /// Whether this replica acts on a namespace right now.
+    pub permit: ActingPermit,
+    /// Moves when that may have changed.
+    pub ownership: watch::Receiver<Arc<OwnershipView>>,
+    /// One permit for each write that is under way: whoever holds all of them knows that
+    /// there is none.
+    pub writes: Arc<Semaphore>,
+    /// What the watches show.
+    pub observed: mpsc::Receiver<Observed>,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+/// What was written, which is known at once.
+enum Written {
+    Is(Observed),
+    Removed(Kind, ObjectKey),
+}
+
+/// What came of a job.
+struct Done {
+    key: ObjectKey,
+    written: Vec<Written>,
+    outcome: Result<(), Error>,
+}
+
+/// An Ingress that is to be tried again.
+struct Again {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Ingresses {
+    /// Runs until cancelled; writes in flight are then given up, which their
+    /// preconditions make safe.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut world = World::new(self.class.clone(), self.addresses.clone());
+        let mut jobs: JoinSet<Done> = JoinSet::new();
+        // Those that have a job.
+        let mut at_work: BTreeSet<ObjectKey> = BTreeSet::new();
+        let mut again: BTreeMap<ObjectKey, Again> = BTreeMap::new();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased; // ending first; the rest is all looked at in one round
+                () = cancel.cancelled() => break,
+                Some(done) = jobs.join_next() => {
+                    let done = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                    at_work.remove(&done.key);
+                    for written in done.written {
+                        match written {
+                            Written::Is(observed) => note(&mut world, observed),
+                            Written::Removed(kind, key) => world.children(kind, Seen::Gone(key)),
+                        }
+                    }
+                    self.tried(&mut again, &done.key, done.outcome);
+                    // What came meanwhile was put off.
+                    world.look_again(&done.key);
+                }
+                Some(observed) = self.observed.recv() => {
+                    note(&mut world, observed);
+                    while let Ok(observed) = self.observed.try_recv() {
+                        note(&mut world, observed);
+                    }
+                }
+                // An error says that the Leases are given up: nothing may be acted on.
+                Ok(()) = self.ownership.changed() => world.look_at_all(),
+                _ = tick.tick() => {
+                    let now = Instant::now();
+                    // What was not tried again for so long is done, or another's, or gone.
+                    again.retain(|_, again| now < again.at + PAUSE.1);
+                    again.iter().filter(|(_, again)| again.at <= now).for_each(|(key, _)| world.look_again(key));
+                }
+            }
+            let permit = self.permit.current();
+            while jobs.len() < WRITES as usize {
+                let now = Instant::now();
+                let may_act = |key: &ObjectKey| {
+                    let waits = again.get(key).is_some_and(|again| again.at > now);
+                    permit.may_act(&key.namespace) && !at_work.contains(key) && !waits
+                };
+                let Some((key, work)) = world.next(may_act) else { break };
+                at_work.insert(key.clone());
+                self.start(&mut jobs, key, work);
+            }
+        }
+        jobs.shutdown().await;
+    }
+
+    fn tried(&self, again: &mut BTreeMap<ObjectKey, Again>, key: &ObjectKey, outcome: Result<(), Error>) {
+        let error = match outcome {
+            Ok(()) => {
+                again.remove(key);
+                return;
+            }
+            Err(error) => error,
+        };
+        let ObjectKey { namespace, name } = key;
+        let mut pause = PAUSE.0;
+        if matches!(error, Error::Conflict { .. }) {
+            tracing::info!(controller = "ingress", %namespace, %name, error = %error, "planned from an old view");
+        } else {
+            self.metrics.failed.inc();
+            tracing::warn!(controller = "ingress", %namespace, %name, error = %error,
+                "what an Ingress becomes was not written, trying again");
+            pause = again.get(key).map_or(PAUSE.0, |again| (again.pause * 2).min(PAUSE.1));
+        }
+        again.insert(key.clone(), Again { at: Instant::now() + pause, pause });
+    }
+
+    fn start(&self, jobs: &mut JoinSet<Done>, key: ObjectKey, work: Work) {
+        let job = Job {
+            client: self.client.clone(),
+            permit: self.permit.clone(),
+            writes: self.writes.clone(),
+            metrics: self.metrics.clone(),
+            owner: Owner { key: key.clone(), uid: work.uid.to_string() },
+        };
+        jobs.spawn(async move {
+            let mut written = Vec::new();
+            let outcome = job.carry_out(work, &mut written).await;
+            Done { key, written, outcome }
+        });
+    }
+}
+
+/// The work on one Ingress.
+struct Job {
+    client: kube::Client,
+    permit: ActingPermit,
+    writes: Arc<Semaphore>,
+    metrics: Metrics,
+    owner: Owner,
+}
+
+impl Job {
+    async fn carry_out(self, work: Work, written: &mut Vec<Written>) -> Result<(), Error> {
+        let wrote = !work.steps.is_empty();
+        if let Some(told) = &work.told {
+            if told.reason == "IngressConversionFailed" {
+                self.metrics.faulty.inc();
+            }
+            self.tell(told).await;
+        }
+        for step in work.steps {
+            match self.write(self.step(step)).await {
+                Ok(Some(done)) => written.push(done),
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    // Somebody else was faster, and what there is now will be shown.
+                    if !matches!(error, Error::Conflict { .. }) {
+                        let message = error.to_string();
+                        self.tell(&Told { reason: "IngressReconcileFailed", message, warning: true }).await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        if let Some(addresses) = &work.addresses {
+            let write = api::set_addresses(&self.client, &self.owner, &work.revision, addresses);
+            let Some(ingress) = self.write(write).await? else { return Ok(()) };
+            written.push(Written::Is(Observed::Ingress(api::Seen::Is(Box::new(ingress)))));
+        }
+        if wrote {
+            self.metrics.processed.inc();
+            let ObjectKey { namespace, name } = &self.owner.key;
+            tracing::info!(controller = "ingress", %namespace, %name, outcome = work.done.message, "Ingress reconciled");
+            self.tell(&work.done).await;
+        }
+        Ok(())
+    }
+
+    /// Carries out a write if this replica still acts here; `None` when it does not.
+    async fn write<T>(&self, write: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
+        // It is never closed.
+        let _under_way = self.writes.acquire().await;
+        if !self.permit.may_act(&self.owner.key.namespace) {
+            return Ok(None);
+        }
+        write.await.map(Some)
+    }
+
+    async fn step(&self, step: Step) -> Result<Written, Error> {
+        let Job { client, owner, .. } = self;
+        let (kind, object) = match step {
+            Step::Make { kind, key, spec, mark } => {
+                (kind, api::make(client, owner, kind, &key.name, spec, &mark).await?)
+            }
+            Step::Change { kind, key, revision, spec, mark } => {
+                (kind, api::change(client, kind, &key, &revision, spec, &mark).await?)
+            }
+            Step::Remove { kind, key, uid, revision } => {
+                api::remove(client, kind, &key, &uid, &revision).await?;
+                return Ok(Written::Removed(kind, key));
+            }
+        };
+        Ok(Written::Is(Observed::Made(kind, api::Seen::Is(Box::new(object)))))
+    }
+
+    /// Events are for people; nothing waits for them.
+    async fn tell(&self, told: &Told) {
+        let Told { reason, message, warning } = told;
+        let told = api::tell(&self.client, &self.owner, reason, message, *warning);
+        if let Err(error) = self.write(told).await {
+            tracing::debug!(error = %error, "an event was not written");
+        }
+    }
+}
+
+fn note(world: &mut World, observed: Observed) {
+    match observed {
+        Observed::Ingress(seen) => world.ingresses(seen_as(seen, key_of, ingress)),
+        Observed::Service(seen) => world.services(seen_as(seen, key_of, service)),
+        Observed::Made(kind, seen) => world.children(kind, seen_as(seen, key_of, |made| child(kind, made))),
+    }
+}
+
+fn seen_as<K, T>(
+    seen: api::Seen<K>,
+    key: impl Fn(&K) -> ObjectKey,
+    read: impl Fn(K) -> Option<T>,
+) -> Seen<T> {
+    match seen {
+        api::Seen::All(all) => Seen::All(all.into_iter().filter_map(read).collect()),
+        api::Seen::Gone(object) => Seen::Gone(key(&object)),
+        api::Seen::Is(object) => {
+            let key = key(&object);
+            read(*object).map_or(Seen::Gone(key), Seen::Is)
+        }
+    }
+}
+
+fn key_of<K: kube::Resource>(object: &K) -> ObjectKey {
+    ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn ingress(object: ApiIngress) -> Option<SeenIngress> {
+    let addresses = object.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.clone());
+    Some(SeenIngress {
+        uid: object.uid()?.into(),
+        revision: object.resource_version()?.into(),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        addresses: addresses.map(|addresses| json!(addresses)).unwrap_or_default(),
+        ingress: Ingress {
+            key: key_of(&object),
+            annotations: object.metadata.annotations.unwrap_or_default(),
+            spec: object.spec.unwrap_or_default(),
+        },
+    })
+}
+
+fn service(object: Service) -> Option<(ObjectKey, BTreeMap<String, u16>)> {
+    let key = key_of(&object);
+    let ports = object.spec.and_then(|spec| spec.ports).unwrap_or_default();
+    let named = ports.into_iter().filter_map(|port| Some((port.name?, u16::try_from(port.port).ok()?)));
+    Some((key, named.collect()))
+}
+
+/// An object that was made of an Ingress; one that only says so is nothing of ours.
+fn child(kind: Kind, object: DynamicObject) -> Option<Child> {
+    let owner = object.owner_references().iter().find(|owner| {
+        owner.kind == "Ingress"
+            && owner.api_version == "networking.k8s.io/v1"
+            && owner.controller == Some(true)
+    })?;
+    Some(Child {
+        kind,
+        key: key_of(&object),
+        uid: object.uid()?.into(),
+        revision: object.resource_version()?.into(),
+        owner: owner.uid.as_str().into(),
+        mark: object.labels().get(MARK_LABEL).map(|mark| mark.as_str().into()),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        spec: object.data.get("spec").cloned().unwrap_or_default(),
+    })
+}
+
+/// An address as it stands in the status of an Ingress.
+pub fn address(text: &str) -> Value {
+    let field = if text.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "hostname" };
+    json!([{field: text}])
+}
