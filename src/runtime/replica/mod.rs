@@ -518,7 +518,7 @@ fn webhooks(
     let known = Known::new(scope(args));
     let metrics = webhook::Metrics::new(registry)?;
     let decider = metrics.decider(&known);
-    let decider = decider.among(settings.member.clone(), peers.clone(), handles.ownership.clone());
+    let decider = decider.among(settings.member.clone(), peers.clone(), handles);
     let webhooks = Webhooks::new(known.clone(), decider.clone(), references, class(args), metrics);
     Ok((known, decider, webhooks))
 }

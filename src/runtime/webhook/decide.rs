@@ -2,14 +2,16 @@
 //!
 //! Of n writes at the same moment, through as many replicas, one is admitted: all
 //! replicas ask the owner of the namespace, which admits the first and reserves
-//! what it claims until it shows up. Where matches are compared over all
-//! namespaces, all ask the owner of one name.
+//! what it claims until it shows up. It decides while it may act on the namespace, so
+//! there are never two of them, whatever maps the replicas go by. Where matches are
+//! compared over all namespaces, all ask the owner of one name.
 //!
 //! Admission must not wait for an owner that is away. Then all ask the same member
 //! in its place, after a pause in which whatever the owner admitted last has shown
-//! up there. For the same reason a member that has just become the owner waits a
-//! moment before it decides. When nobody is reached, a replica decides by itself;
-//! of what comes of that the oldest is delivered, as everywhere.
+//! up there; that one asks the owner itself before it decides, for the line may be cut
+//! only between the two that spoke first. For the same reason a member that has just
+//! become the owner waits a moment before it decides. When nobody is reached, a replica
+//! decides by itself; of what comes of that the oldest is delivered, as everywhere.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,11 +20,11 @@ use flotilla_core::ids::MemberName;
 use flotilla_core::ring::Position;
 use flotilla_grpc::clock::MonoClock;
 use flotilla_grpc::peers::{AdmissionAnswer, AdmissionQuestion, AdmissionSource, Peers};
-use flotilla_k8s::coordination::OwnershipView;
+use flotilla_k8s::coordination::{ActingPermit, Handles, OwnershipView};
 use futures::FutureExt as _;
 use prometheus::IntCounterVec;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Known;
@@ -33,6 +35,12 @@ const SHOWS_UP: Duration = Duration::from_secs(1);
 
 /// How long one member may take to answer.
 const ANSWER: Duration = Duration::from_secs(1);
+
+/// How long a member waits, of that, for its turn to decide.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// How long a member that was not reached before may take to answer.
+const ONCE_MORE: Duration = Duration::from_millis(300);
 
 /// How long all of it may take; below what a request may take.
 const ALL: Duration = Duration::from_secs(4);
@@ -59,27 +67,39 @@ struct Others {
     member: MemberName,
     peers: Peers,
     ownership: watch::Receiver<Arc<OwnershipView>>,
+    permit: ActingPermit,
     handover: Arc<Mutex<Handover>>,
 }
 
-/// The present map, the one before, and when the one took the other's place.
+/// The present map, the one before, and since when this member acts by the one.
 struct Handover {
     now: Arc<OwnershipView>,
     before: Arc<OwnershipView>,
     since: Instant,
 }
 
+/// Whether a member may decide.
+enum Turn {
+    /// From this moment on, unless something changes before.
+    From(Instant),
+    /// Not before something changes.
+    Later,
+    /// It is for another one, if this member knows of any.
+    Another(Option<MemberName>),
+}
+
 impl Handover {
     fn note(&mut self, view: &Arc<OwnershipView>) {
-        if view.epoch() != self.now.epoch() {
-            let former = std::mem::replace(&mut self.now, view.clone());
-            // Of maps that follow each other at once the first counts: whoever owned
-            // something in it may have decided a moment ago.
-            if self.since.elapsed() >= SHOWS_UP {
-                self.before = former;
-            }
-            self.since = Instant::now();
+        if (view.epoch(), view.acting()) == (self.now.epoch(), self.now.acting()) {
+            return;
         }
+        let former = std::mem::replace(&mut self.now, view.clone());
+        // Of maps that follow each other at once the first counts: whoever owned
+        // something in it may have decided a moment ago.
+        if former.epoch() != view.epoch() && self.since.elapsed() >= SHOWS_UP {
+            self.before = former;
+        }
+        self.since = Instant::now();
     }
 
     /// When whatever others admitted before this member became the owner has shown up.
@@ -99,16 +119,12 @@ impl Decider {
     }
 
     /// Decides together with the others of a fleet.
-    pub fn among(
-        self,
-        member: MemberName,
-        peers: Peers,
-        ownership: watch::Receiver<Arc<OwnershipView>>,
-    ) -> Self {
+    pub fn among(self, member: MemberName, peers: Peers, handles: &Handles) -> Self {
+        let (ownership, permit) = (handles.ownership.clone(), handles.permit.clone());
         let now = ownership.borrow().clone();
         let handover = Handover { before: now.clone(), now, since: Instant::now() };
         let handover = Arc::new(Mutex::new(handover));
-        Decider { others: Some(Others { member, peers, ownership, handover }), ..self }
+        Decider { others: Some(Others { member, peers, ownership, permit, handover }), ..self }
     }
 
     /// Takes note of every map as soon as it is there, until cancelled.
@@ -155,25 +171,18 @@ impl Decider {
 
     async fn ask_others(&self, others: &Others, mut question: AdmissionQuestion) -> Option<AdmissionAnswer> {
         let name = self.decided_by(&question);
-        let view = others.ownership.borrow().clone();
-        let owner = view.owner(&name)?.clone();
-        let mut answer = self.put_to(others, &owner, &question).await;
-        if let Some(AdmissionAnswer::AskAnother(Some(other))) = &answer
-            && *other != owner
-        {
-            // Its map is newer than ours.
-            let other = other.clone();
-            answer = self.put_to(others, &other, &question).await;
-        }
-        if let Some(answer) = answer.filter(is_decision) {
-            self.decisions.with_label_values(&["owner"]).inc();
+        if let Some(answer) = self.put_to_owner(others, &name, &question, ANSWER).await? {
             return Some(answer);
         }
         sleep(SHOWS_UP).await;
+        // By now another one may own it, or the same one be there again.
+        if let Some(answer) = self.put_to_owner(others, &name, &question, ONCE_MORE).await? {
+            return Some(answer);
+        }
         question.stand_in = true;
-        for member in stand_ins(&view.members(), &owner, &name) {
-            let answer = self.put_to(others, &member, &question).await;
-            if let Some(answer) = answer.filter(is_decision) {
+        let view = others.ownership.borrow().clone();
+        for member in stand_ins(&view.members(), view.owner(&name)?, &name) {
+            if let Some(answer) = self.put_to(others, &member, &question, ANSWER).await {
                 self.decisions.with_label_values(&["stand_in"]).inc();
                 return Some(answer);
             }
@@ -181,16 +190,51 @@ impl Decider {
         None
     }
 
+    /// What the owner decides, if it does; `None` when nobody owns the name.
+    async fn put_to_owner(
+        &self,
+        others: &Others,
+        name: &str,
+        question: &AdmissionQuestion,
+        patience: Duration,
+    ) -> Option<Option<AdmissionAnswer>> {
+        let owner = others.owner(name)?;
+        let answer = self.put_to(others, &owner, question, patience).await;
+        if answer.is_some() {
+            self.decisions.with_label_values(&["owner"]).inc();
+        }
+        Some(answer)
+    }
+
+    /// What a member decides, if it does, or the one that it names.
     async fn put_to(
         &self,
         others: &Others,
         member: &MemberName,
         question: &AdmissionQuestion,
+        patience: Duration,
+    ) -> Option<AdmissionAnswer> {
+        let mut answer = self.put_once(others, member, question, patience).await?;
+        if let AdmissionAnswer::AskAnother(Some(other)) = &answer
+            && other != member
+        {
+            // Its map is newer than ours.
+            answer = self.put_once(others, other, question, patience).await?;
+        }
+        Some(answer).filter(is_decision)
+    }
+
+    async fn put_once(
+        &self,
+        others: &Others,
+        member: &MemberName,
+        question: &AdmissionQuestion,
+        patience: Duration,
     ) -> Option<AdmissionAnswer> {
         if *member == others.member {
-            return Some(self.answer(question).await);
+            return timeout(patience, self.answer(question)).await.ok();
         }
-        match others.peers.admit(member, question, ANSWER).await {
+        match others.peers.admit(member, question, patience).await {
             Ok(answer) => Some(answer),
             Err(error) => {
                 tracing::debug!(%member, %error, "a member did not decide about an admission");
@@ -201,20 +245,29 @@ impl Decider {
 
     /// Answers as the member that is asked.
     async fn answer(&self, question: &AdmissionQuestion) -> AdmissionAnswer {
-        if let Some(others) = self.others.as_ref().filter(|_| !question.stand_in) {
-            let name = self.decided_by(question);
-            let view = others.ownership.borrow().clone();
-            let settled = {
-                let mut handover = others.handover.lock().unwrap_or_else(PoisonError::into_inner);
-                handover.note(&view);
-                handover.settled(&name)
+        let Some(others) = &self.others else { return self.by_itself(question) };
+        let name = self.decided_by(question);
+        if question.stand_in {
+            return match others.ask_owner(&name, question).await {
+                Some(answer) => answer,
+                None => self.by_itself(question),
             };
-            if view.owner(&name) != Some(&others.member) {
-                return AdmissionAnswer::AskAnother(view.owner(&name).cloned());
-            }
-            sleep_until(settled).await;
         }
-        self.by_itself(question)
+        let deadline = Instant::now() + PATIENCE;
+        let mut ownership = others.ownership.clone();
+        loop {
+            let view = ownership.borrow_and_update().clone();
+            match others.turn(&name, &view) {
+                Turn::Another(other) => return AdmissionAnswer::AskAnother(other),
+                Turn::From(at) if at <= Instant::now() => return self.by_itself(question),
+                Turn::From(at) if at <= deadline => sleep_until(at).await,
+                Turn::From(_) => return AdmissionAnswer::NotReady,
+                Turn::Later => match timeout_at(deadline, ownership.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return AdmissionAnswer::NotReady,
+                },
+            }
+        }
     }
 
     fn by_itself(&self, question: &AdmissionQuestion) -> AdmissionAnswer {
@@ -224,6 +277,38 @@ impl Decider {
     /// The name whose owner decides.
     fn decided_by(&self, question: &AdmissionQuestion) -> Arc<str> {
         if self.known.is_cluster_wide() { EVERYWHERE.into() } else { question.key.namespace.clone() }
+    }
+}
+
+impl Others {
+    fn owner(&self, name: &str) -> Option<MemberName> {
+        self.ownership.borrow().owner(name).cloned()
+    }
+
+    /// Whether this member may decide by a view of the ownership.
+    fn turn(&self, name: &str, view: &Arc<OwnershipView>) -> Turn {
+        let settled = {
+            let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+            handover.note(view);
+            handover.settled(name)
+        };
+        match view.owner(name) {
+            Some(owner) if *owner == self.member => {
+                if self.permit.may_act(name) {
+                    Turn::From(settled)
+                } else {
+                    Turn::Later
+                }
+            }
+            other => Turn::Another(other.cloned()),
+        }
+    }
+
+    /// What the owner decides when this member is asked in its place.
+    async fn ask_owner(&self, name: &str, question: &AdmissionQuestion) -> Option<AdmissionAnswer> {
+        let owner = self.owner(name).filter(|owner| *owner != self.member)?;
+        let question = AdmissionQuestion { stand_in: false, ..question.clone() };
+        self.peers.admit(&owner, &question, ONCE_MORE).await.ok().filter(is_decision)
     }
 }
 

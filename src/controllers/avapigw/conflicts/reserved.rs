@@ -6,6 +6,7 @@
 //! much time has passed that it will not come any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::claims::{Claim, Claims, Holder};
@@ -20,6 +21,10 @@ pub(super) const LASTS: Duration = Duration::from_secs(15);
 /// port may ask, so their number has a bound.
 const LARGEST: usize = 100_000;
 
+/// Claims of one namespace that are reserved at a time; beyond that its objects are
+/// admitted without. So no tenant can push out what others reserved.
+const SHARE: usize = LARGEST / 10;
+
 /// See the module's description.
 #[derive(Debug, Default)]
 pub(super) struct Reserved {
@@ -28,7 +33,8 @@ pub(super) struct Reserved {
     by_object: BTreeMap<(Kind, ObjectKey), Reservation>,
     /// By the end of a reservation; the same as in `by_object`.
     by_end: BTreeSet<(Mono, Kind, ObjectKey)>,
-    /// How many claims there are in `by_object`.
+    /// How many claims there are in `by_object`, by namespace and together.
+    sizes: BTreeMap<Arc<str>, usize>,
     size: usize,
 }
 
@@ -48,9 +54,13 @@ impl Reserved {
     /// Reserves what an object claims, in place of what was reserved for it.
     pub fn put(&mut self, now: Mono, kind: Kind, key: &ObjectKey, claims: Vec<Claim>) {
         self.drop(kind, key);
+        if self.sizes.get(&key.namespace).copied().unwrap_or_default() + claims.len() > SHARE {
+            return;
+        }
         while self.size + claims.len() > LARGEST && !self.by_end.is_empty() {
             self.drop_oldest();
         }
+        *self.sizes.entry(key.namespace.clone()).or_default() += claims.len();
         self.size += claims.len();
         // Reservations have no precedence among each other: there are never two of the same.
         let holder = Holder { created: "".into(), key: key.clone(), kind };
@@ -88,6 +98,12 @@ impl Reserved {
     fn drop(&mut self, kind: Kind, key: &ObjectKey) {
         if let Some(reservation) = self.by_object.remove(&(kind, key.clone())) {
             self.size -= reservation.claims.len();
+            if let Some(size) = self.sizes.get_mut(&key.namespace) {
+                *size -= reservation.claims.len();
+                if *size == 0 {
+                    self.sizes.remove(&key.namespace);
+                }
+            }
             self.claims.remove(&reservation.holder, &reservation.claims);
             self.by_end.remove(&(reservation.until, kind, key.clone()));
         }
@@ -141,13 +157,27 @@ mod tests {
         let mut reserved = Reserved::default();
         let most = LARGEST / 1_000;
         for number in 0..=most {
-            let key = ObjectKey::new("n", number.to_string());
+            let key = ObjectKey::new(format!("n-{}", number % 20), number.to_string());
             let claims = (0..1_000).map(|place| claim(&format!("{number}-{place}"))).collect();
             reserved.put(Mono(number as u64), Kind::ApiRoute, &key, claims);
         }
         assert_eq!((reserved.by_object.len(), reserved.by_end.len(), reserved.size), (most, most, LARGEST));
-        assert!(holds(&reserved, "0-0").is_empty() && holds(&reserved, "1-0") == ["n/1"]);
+        assert!(holds(&reserved, "0-0").is_empty() && holds(&reserved, "1-0") == ["n-1/1"]);
         reserved.expire(Mono(u64::MAX));
-        assert!(reserved.size == 0 && reserved.claims.is_empty());
+        assert!(reserved.size == 0 && reserved.sizes.is_empty() && reserved.claims.is_empty());
+    }
+
+    #[test]
+    fn a_namespace_takes_nothing_from_what_others_reserved() {
+        let mut reserved = Reserved::default();
+        let (kind, quiet) = (Kind::ApiRoute, ObjectKey::new("quiet", "a"));
+        reserved.put(Mono(1), kind, &quiet, vec![claim("x")]);
+        for number in 0..LARGEST / 1_000 + 1 {
+            let key = ObjectKey::new("loud", number.to_string());
+            let claims = (0..1_000).map(|place| claim(&format!("{number}-{place}"))).collect();
+            reserved.put(Mono(2), kind, &key, claims);
+        }
+        assert_eq!(holds(&reserved, "x"), ["quiet/a"]);
+        assert_eq!(reserved.size, SHARE + 1);
     }
 }
