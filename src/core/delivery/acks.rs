@@ -218,7 +218,8 @@ fn brings(edge: &Edge, (kind, key): &(Kind, ObjectKey)) -> bool {
     edge.snapshot.iter().any(present)
 }
 
-/// Whether a batch brought the present content of an object, and it was taken.
+/// Whether a batch brought the present content of an object, and it was taken. The
+/// last good version of what it rejected is none.
 fn delivers(edge: &Edge, (kind, key): &(Kind, ObjectKey), flight: &Flight) -> bool {
     edge.batch.updates.iter().zip(&edge.marks).enumerate().any(|(index, (update, mark))| {
         let it = match &update.change {
@@ -226,7 +227,7 @@ fn delivers(edge: &Edge, (kind, key): &(Kind, ObjectKey), flight: &Flight) -> bo
             Change::Delete { kind: deleted, key: name } => deleted == kind && name == key,
             _ => false,
         };
-        it && mark.is_some() && flight.took(index)
+        it && mark.is_some_and(|mark| mark != Mark::default()) && flight.took(index)
     })
 }
 

@@ -631,3 +631,34 @@ fn the_guard_counts_what_was_rejected_unheard_too() {
     bench.settle();
     bench.assert_equal("g");
 }
+
+#[test]
+fn what_is_rejected_stays_so_when_its_last_good_version_comes_behind_a_snapshot() {
+    let config = DeliveryConfig { message_limit: 10_000, batch_bytes: 100_000, tombstones: 2, ..plain() };
+    let mut bench = Bench::new(config);
+    for n in 0..60 {
+        bench.route(&format!("a/{n:02}"), &"x".repeat(200));
+    }
+    bench.connected("g");
+    bench.pass(Duration::from_secs(60));
+    bench.route("a/59", "undecodable");
+    bench.settle();
+    assert_eq!(rejected(&bench), ["a/59"]);
+    // More was deleted than is remembered while it was busy.
+    bench.route("a/00", "v2");
+    let (name, batch, first) = bench.poll().remove(0);
+    for n in 1..5 {
+        bench.delete(Kind::ApiRoute, &format!("a/{n:02}"));
+    }
+    bench.answer(&name, &batch, first);
+    bench.settle();
+    for (kind, since) in std::mem::take(&mut bench.asked) {
+        bench.delivery.history_unavailable(kind, since);
+    }
+    let sent = bench.settle_for(Duration::from_secs(60));
+    assert!(sent.iter().any(|(_, batch)| batch.full && words(batch).contains(&"+a/59".to_owned())));
+    assert_eq!(bench.gateways["g"].table.len(), 56);
+    let table = bench.delivery.applied_table();
+    assert_eq!(table.rows[0].excluded.len(), 1);
+    assert_eq!(table.rejections.len(), 1, "its status says why: {table:?}");
+}
