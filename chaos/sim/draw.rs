@@ -341,7 +341,7 @@ const DAY: u64 = 86_400;
 fn faults(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
     // Each sort of fault occurs in about every other run; a run without any is
     // worth having, too.
-    let sorts: Vec<u64> = (0..18).filter(|_| dice.one_in(2)).collect();
+    let sorts: Vec<u64> = (0..19).filter(|_| dice.one_in(2)).collect();
     if sorts.is_empty() || dice.one_in(12) {
         return;
     }
@@ -381,7 +381,8 @@ fn faults(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
             14 => Fault::GatewayHop(gateway),
             15 => Fault::GatewayStalls(gateway, time),
             16 => Fault::WallClock(member, i32::try_from(dice.below(2 * DAY)).unwrap_or(0) - DAY as i32),
-            _ => Fault::AcksElsewhere(gateway, time),
+            17 => Fault::AcksElsewhere(gateway, time),
+            _ => Fault::HopInTrouble(gateway, dice.between(1, 12) as u16),
         };
         plan.push(Planned { at, what: What::Fault(fault) });
     }

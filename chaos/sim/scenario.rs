@@ -231,6 +231,9 @@ pub enum Fault {
     GatewayRestart(u16),
     /// A gateway's connection breaks.
     GatewayHop(u16),
+    /// It breaks so many messages after the gateway has next rejected something: in
+    /// the middle of what is done about that.
+    HopInTrouble(u16, u16),
     /// A gateway reads nothing for so many milliseconds.
     GatewayStalls(u16, u32),
     /// A gateway's acknowledgements and heartbeats go to another replica, for so
@@ -261,6 +264,7 @@ impl Fault {
             Fault::Restore(_) => "etcd restored",
             Fault::GatewayRestart(..) => "gateway restart",
             Fault::GatewayHop(..) => "gateway hop",
+            Fault::HopInTrouble(..) => "gateway hop in trouble",
             Fault::GatewayStalls(..) => "gateway stalls",
             Fault::AcksElsewhere(..) => "acknowledgements elsewhere",
         }

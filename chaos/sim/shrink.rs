@@ -241,7 +241,7 @@ fn sort(what: &What) -> u8 {
             Fault::CacheFrozen(..) | Fault::StaleLists(..) => 16,
             Fault::WatchBreaks(..) | Fault::Compact => 17,
             Fault::Backup | Fault::Restore(_) => 20,
-            Fault::GatewayRestart(..) | Fault::GatewayHop(..) => 18,
+            Fault::GatewayRestart(..) | Fault::GatewayHop(..) | Fault::HopInTrouble(..) => 18,
             Fault::GatewayStalls(..) | Fault::AcksElsewhere(..) => 19,
         },
     }
@@ -302,6 +302,7 @@ fn without_gateway(scenario: &Scenario, gone: usize) -> Scenario {
         Some(match fault {
             Fault::GatewayRestart(gateway) => Fault::GatewayRestart(moved(gateway)?),
             Fault::GatewayHop(gateway) => Fault::GatewayHop(moved(gateway)?),
+            Fault::HopInTrouble(gateway, after) => Fault::HopInTrouble(moved(gateway)?, after),
             Fault::GatewayStalls(gateway, time) => Fault::GatewayStalls(moved(gateway)?, time),
             Fault::AcksElsewhere(gateway, time) => Fault::AcksElsewhere(moved(gateway)?, time),
             Fault::Cut(one, other, time) => Fault::Cut(end(one)?, end(other)?, time),

@@ -15,7 +15,7 @@ use super::{Answer, Effect, Gateway};
 use crate::clock::{MILLIS, SECONDS};
 use crate::dice::Dice;
 use crate::replica::serving::Acks;
-use crate::scenario::{End, GatewayShape};
+use crate::scenario::{End, Fault, GatewayShape};
 use crate::statistics::Count;
 use crate::world::{Beat, Occurrence, World};
 
@@ -75,6 +75,28 @@ pub struct Client {
     pub stalled_until: u64,
     /// Its acknowledgements go to another replica until then.
     pub elsewhere_until: u64,
+    /// It is going to break its connection off.
+    pub hops: Option<Hops>,
+}
+
+/// When a gateway breaks its connection off.
+#[derive(Debug, Clone, Copy)]
+pub struct Hops {
+    /// So many messages after it rejected one.
+    pub after: u16,
+    /// Whether it has.
+    pub rejected: bool,
+}
+
+impl Hops {
+    /// It took messages and rejected one of them or not. Returns whether it is time.
+    fn are_due(&mut self, taken: usize, rejects: bool) -> bool {
+        if self.rejected {
+            self.after = self.after.saturating_sub(u16::try_from(taken).unwrap_or(u16::MAX));
+        }
+        self.rejected |= rejects;
+        self.rejected && self.after == 0
+    }
 }
 
 impl Client {
@@ -104,6 +126,7 @@ impl Client {
             hidden: BTreeSet::new(),
             stalled_until: 0,
             elsewhere_until: 0,
+            hops: None,
         }
     }
 
@@ -417,6 +440,7 @@ impl World<'_> {
                 Answer::Skipped => others.push((index, None)),
             }
         }
+        let rejects = others.iter().any(|(_, words)| words.is_some());
         let skipped = others.iter().any(|(_, words)| words.is_none());
         let ignored = std::mem::take(&mut client.model.ignored);
         let took = Duration::from_nanos(cost / (to - from) as u64);
@@ -452,6 +476,11 @@ impl World<'_> {
         let acks = Acks { gateway, session, wire, messages: from..to, others, took, forward: true };
         if !lost {
             self.queue.push(at, Occurrence::Acks { slot, life, acks: Box::new(acks) });
+        }
+        if client.hops.as_mut().is_some_and(|hops| hops.are_due(to - from, rejects)) {
+            client.hops = None;
+            self.stats.fault(Fault::HopInTrouble(0, 0).name());
+            return self.hop(gateway, false);
         }
         // The next one is read when the answer to the acknowledgement is there.
         if client.inbox.is_empty() {

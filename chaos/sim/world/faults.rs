@@ -3,6 +3,7 @@
 use flotilla_observer::{GatewayId, Subject};
 
 use crate::clock::{MILLIS, SECONDS};
+use crate::gateway::client::Hops;
 use crate::scenario::{End, Fault};
 
 use super::{Occurrence, World};
@@ -24,7 +25,7 @@ impl World<'_> {
         let gateways = self.clients.len();
         let gateway = |gateway: u16| usize::from(gateway) % gateways.max(1);
         // Counted when it happens.
-        if !matches!(fault, Fault::CrashAtWrite(..)) {
+        if !matches!(fault, Fault::CrashAtWrite(..) | Fault::HopInTrouble(..)) {
             self.stats.fault(fault.name());
         }
         match fault {
@@ -90,6 +91,9 @@ impl World<'_> {
             Fault::Restore(away) => self.restore(until(away)),
             Fault::GatewayRestart(at) if gateways > 0 => self.hop(gateway(at), true),
             Fault::GatewayHop(at) if gateways > 0 => self.hop(gateway(at), false),
+            Fault::HopInTrouble(at, after) if gateways > 0 => {
+                self.clients[gateway(at)].hops = Some(Hops { after, rejected: false });
+            }
             Fault::GatewayStalls(at, time) if gateways > 0 => self.stall(gateway(at), until(time)),
             Fault::AcksElsewhere(at, time) if gateways > 0 => {
                 let client = &mut self.clients[gateway(at)];
@@ -97,6 +101,7 @@ impl World<'_> {
             }
             Fault::GatewayRestart(_)
             | Fault::GatewayHop(_)
+            | Fault::HopInTrouble(..)
             | Fault::GatewayStalls(..)
             | Fault::AcksElsewhere(..) => {}
         }
@@ -185,7 +190,7 @@ impl World<'_> {
             }
         }
         for client in &mut self.clients {
-            (client.stalled_until, client.elsewhere_until) = (0, 0);
+            (client.stalled_until, client.elsewhere_until, client.hops) = (0, 0, None);
         }
         let subjects: Vec<super::SubjectKey> = self.impaired.keys().copied().collect();
         for (sort, id) in subjects {
