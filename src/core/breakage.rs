@@ -21,9 +21,6 @@ pub enum Breakage {
     WallClock,
     /// A fenced replica comes back under the name of the instance that was fenced.
     InstanceReused,
-    /// A replica begins a tenure under a name that others may have seen and given
-    /// up before.
-    TryForgotten,
     /// What a map gives to a replica it acts on at once.
     BarrierSkipped,
     /// What a map takes away a replica goes on acting on.
@@ -67,8 +64,6 @@ pub enum Breakage {
     VersionTooEarly,
     /// After a rejection a gateway gets nothing more.
     RejectionBlocks,
-    /// What a repair took from a gateway is still claimed by its version.
-    RemovalUnsaid,
 }
 
 impl Breakage {
@@ -98,14 +93,12 @@ impl Breakage {
 
     /// Those that it has not found yet, or only together with something else: another
     /// precaution covers them, or what they harm is too rare.
-    pub const UNFOUND: [Breakage; 7] = [
+    pub const UNFOUND: [Breakage; 5] = [
         Breakage::ValidFromAnswer,
         Breakage::EveryoneWrites,
         Breakage::MissingTablesIgnored,
         Breakage::StaleListTaken,
         Breakage::OtherAckCounted,
-        Breakage::RemovalUnsaid,
-        Breakage::TryForgotten,
     ];
 }
 

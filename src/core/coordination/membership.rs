@@ -131,7 +131,7 @@ impl Membership {
     /// Returns it.
     pub(super) fn give_up(&mut self, now: Mono) -> Option<Instance> {
         let tried_at = self.tried_at.filter(|_| self.phase == Phase::Seeking)?;
-        if now < tried_at + self.claim.validity() || self.breakage.is(Breakage::TryForgotten) {
+        if now < tried_at + self.claim.validity() {
             return None;
         }
         let ended = self.instance();

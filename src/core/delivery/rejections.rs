@@ -19,7 +19,6 @@ use super::repair::{Repair, Suspect};
 use super::search::Search;
 use super::session::{Flight, Purpose, Rejected, Session};
 use super::{Change, Limits, Notice};
-use crate::breakage::Breakage;
 use crate::ids::{Kind, ObjectKey};
 use crate::object::Resource;
 use crate::store::Store;
@@ -222,8 +221,7 @@ impl Engine {
             }
             Some(Trouble::Repair(repair)) => {
                 let changes = repair.changes(&self.store, session);
-                let bereft = repair.takes_away(&self.store, session, &changes)
-                    && !self.config.breakage.is(Breakage::RemovalUnsaid);
+                let bereft = repair.takes_away(&self.store, session, &changes);
                 (self.builder().repair(&position, changes, bereft), Purpose::Repair)
             }
             None => return Verdict::Watch(None),
