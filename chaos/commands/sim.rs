@@ -36,9 +36,7 @@ pub struct SimArgs {
     /// Larger worlds: up to 5 replicas, 50 gateways, 100 namespaces
     #[arg(long)]
     large: bool,
-    /// In some worlds etcd is restored from a backup, or empty of a sudden. About one seed in a thousand
-    /// breaks a promise then: a replica that lists some kinds before and others after it serves a mixture
-    /// until it notices, some seconds later
+    /// In some worlds etcd is restored from a backup, or empty of a sudden
     #[arg(long)]
     restores: bool,
     /// Tell everything that happens in the first seed, and play no other
