@@ -24,7 +24,7 @@ use rand::Rng as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
@@ -127,7 +127,11 @@ async fn mirror<K>(
                 }
             }
         };
+        let begun = Instant::now();
         let Err(error) = round.await else { return };
+        if begun.elapsed() > PAUSE.1 {
+            pause = PAUSE.0; // it worked for a while
+        }
         if matches!(error, Error::Gone { .. }) {
             pause = PAUSE.0;
         } else {

@@ -242,6 +242,24 @@ fn ingresses_take_more_rights(helm: &str, kubectl: &Kubectl) {
     ] {
         assert!(!kubectl.may(&replica, refused), "a replica may {refused:?}");
     }
+    // No pod answers: of Ingresses that are not ours nobody is asked.
+    let ingress = |class: &str| {
+        let backend = "{service: {name: web, port: {number: 80}}}";
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: {class}, namespace: default}}\n\
+             spec: {{ingressClassName: {class}, defaultBackend: {backend}}}\n"
+        )
+    };
+    let strict = render(helm, &["--set", &values.replace("Ignore", "Fail")]);
+    kubectl.give(&["apply", "--server-side", "-f", "-"], &strict);
+    let asked = within(PATIENCE, "an Ingress of our class waits for a replica", async || {
+        let output = kubectl.run(&["create", "--dry-run=server", "-f", "-"], &ingress("avapigw"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let asked = said.contains("failed calling webhook \"vingress.avapigw.io\"");
+        asked.then_some(()).ok_or(said)
+    });
+    Handle::current().block_on(asked);
+    kubectl.give(&["create", "--dry-run=server", "-f", "-"], &ingress("nginx"));
     let class = kubectl.get(&["get", "ingressclass", "avapigw", "-o", "jsonpath={.spec.controller}"]);
     assert_eq!(class, "avapigw.io/ingress-controller");
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_apiserver::{Effect, Matcher, Rule, Verb};
 use flotilla_core::ids::Kind;
 use k8s_openapi::api::core::v1::{Event, Service};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -11,6 +12,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::fleet::objects::answering;
+use crate::fleet::server::replica_user;
 use crate::fleet::waiting::{SOON, within};
 use crate::fleet::{Against, Fleet, http, webhooks};
 
@@ -276,4 +278,80 @@ async fn a_real_api_server_refuses_ingresses_that_cannot_be_served() {
     becomes(&fleet, "team-0", "both", |all| routes(all) == 2).await;
     fleet.settled().await;
     fleet.check().unwrap();
+}
+
+/// Whatever the API server answers to what is written for Ingresses, and whenever it ends the watches: in the end
+/// everything is there, and nothing of it was ever away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_api_server_does_not_do_at_once_is_done_in_the_end() {
+    let Some(mut fleet) = fleet_of(Against::Inside).await else { return };
+    for namespace in namespaces() {
+        create(&fleet, &namespace, &example()).await.unwrap();
+    }
+    for namespace in namespaces() {
+        becomes(&fleet, &namespace, "a route and a backend", |all| all.len() == 2).await;
+    }
+    fleet.settled().await;
+    let mut stayed: Vec<String> = Vec::new();
+    for namespace in namespaces() {
+        let names = there(&fleet, &namespace).await.into_keys();
+        stayed.extend(names.map(|name| name.split_once(' ').unwrap().1.to_owned()));
+    }
+    let about = |resource: &str, verbs: &[Verb]| Matcher {
+        verbs: verbs.to_vec(),
+        resource: Some(resource.to_owned()),
+        ..Matcher::default()
+    };
+    let status = |code| Effect::Status { code, retry_after: None };
+    let writes = [Verb::Create, Verb::Patch, Verb::Delete];
+    let troubles: [(&str, Rule); 6] = [
+        ("500", Rule::new(about("apiroutes", &writes), status(500)).times(4)),
+        ("409", Rule::new(about("backends", &writes), status(409)).times(4)),
+        ("an answer that is lost", Rule::new(about("apiroutes", &writes), Effect::LoseAnswer).times(4)),
+        ("410", Rule::new(about("ingresses", &[Verb::Watch]), status(410)).times(3)),
+        ("no list", Rule::new(about("apiroutes", &[Verb::List]), status(503)).times(3)),
+        ("no events", Rule::new(about("events", &[Verb::Create]), status(403)).times(20)),
+    ];
+    for (round, (name, rule)) in troubles.into_iter().enumerate() {
+        eprintln!("{name}");
+        for number in 0..fleet.replicas.len() {
+            let matcher = Matcher { user: Some(replica_user(number)), ..rule.matcher.clone() };
+            fleet.server.faults().add(Rule { matcher, ..rule.clone() });
+            for resource in ["ingresses", "apiroutes", "services"] {
+                let watches = about(resource, &[]);
+                let user = Some(replica_user(number));
+                fleet.server.faults().cut_watches(&Matcher { user, ..watches });
+            }
+        }
+        let timeout = format!("{}s", round + 1);
+        let mut paths = example()["spec"]["rules"][0]["http"]["paths"].clone();
+        paths.as_array_mut().unwrap().push(path(&format!("/{round}"), json!({"number": 80 + round})));
+        let rules = json!([{"host": "api.example.com", "http": {"paths": paths}}]);
+        for namespace in namespaces() {
+            let annotations = json!({"annotations": {"avapigw.io/timeout": timeout}});
+            change(
+                &fleet,
+                &namespace,
+                "api-ingress",
+                json!({"metadata": annotations, "spec": {"rules": rules}}),
+            )
+            .await;
+        }
+        for namespace in namespaces() {
+            let backend = format!("Backend ingress-{namespace}-api-ingress.web.{}", 80 + round);
+            becomes(&fleet, &namespace, "two routes as they are now", |all| {
+                let new = all.iter().any(|(name, _)| *name == backend);
+                let current =
+                    |(name, spec): &(&str, &Value)| !name.contains("Route ") || spec["timeout"] == *timeout;
+                new && all.len() == 4 && routes(all) == 2 && all.iter().all(current)
+            })
+            .await;
+        }
+        fleet.settled().await;
+    }
+    // What was in every Ingress all the time never left a gateway.
+    let removed = fleet.removed();
+    assert!(removed.len() >= 5 * 2 * namespaces().len(), "{removed:?}");
+    assert!(removed.iter().all(|key| stayed.iter().all(|name| !key.ends_with(name))), "{removed:?}");
+    fleet.nothing_went_back().await;
 }

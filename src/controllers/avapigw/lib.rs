@@ -17,8 +17,8 @@ pub use admission::{References, Refusal, Verdict, contested, judge, judge_ingres
 pub use compile::AvapigwCompiler;
 pub use conflicts::{Conflict, Conflicts, Scope};
 pub use ingress::{
-    Child, Class, Converted, Fault, Faults, Ingress, Produced, Seen, SeenIngress, Step, Told, Unresolved,
-    Work, World, convert, is_part_of,
+    Child, Class, Converted, Fault, Faults, Ingress, Next, Produced, Seen, SeenIngress, Step, Told,
+    Unresolved, Work, World, convert, is_part_of,
 };
 pub use status::AvapigwStatus;
 pub use whole::compile_all;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_avapigw::{Child, Class, Ingress, Seen, SeenIngress, Step, Told, Work, World};
+use flotilla_avapigw::{Child, Class, Ingress, Next, Seen, SeenIngress, Step, Told, Work, World};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_k8s::Error;
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
@@ -25,11 +25,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::reconciles::Reconciles;
+
 /// Writes under way at a time, and so the jobs.
 pub const WRITES: u32 = 8;
 
 /// First and longest pause until an Ingress is tried again that could not be written.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// This controller's name in metrics and logs.
+const CONTROLLER: &str = "ingress";
+
+/// Conflicts in a row after which one is not taken for an old view any more.
+const CONFLICTS: u32 = 3;
 
 /// How often it is looked whether something is to be tried again.
 const TICK: Duration = Duration::from_millis(500);
@@ -40,6 +48,7 @@ pub struct Metrics {
     processed: IntCounter,
     faulty: IntCounter,
     failed: IntCounter,
+    reconciles: Reconciles,
 }
 
 impl Metrics {
@@ -47,8 +56,10 @@ impl Metrics {
     ///
     /// # Errors
     /// When a name is registered already.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn new(registry: &Registry, reconciles: Reconciles) -> Result<Self, prometheus::Error> {
+        reconciles.start(CONTROLLER);
         let metrics = Metrics {
+            reconciles,
             processed: IntCounter::new(
                 "avapigw_operator_ingress_resources_processed_total",
                 "Ingresses whose routes, backends or status were written.",
@@ -106,7 +117,8 @@ struct Done {
 /// An Ingress that is to be tried again.
 struct Again {
     at: Instant,
-    pause: Duration,
+    /// How often it was tried.
+    tries: u32,
 }
 
 impl Ingresses {
@@ -118,6 +130,8 @@ impl Ingresses {
         // Those that have a job.
         let mut at_work: BTreeSet<ObjectKey> = BTreeSet::new();
         let mut again: BTreeMap<ObjectKey, Again> = BTreeMap::new();
+        // Whether there are more to be looked at, for which nothing has to happen first.
+        let mut more = false;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -144,24 +158,33 @@ impl Ingresses {
                     }
                 }
                 // An error says that the Leases are given up: nothing may be acted on.
-                Ok(()) = self.ownership.changed() => world.look_at_all(),
+                Ok(()) = self.ownership.changed() => world.look_at_left(),
                 _ = tick.tick() => {
                     let now = Instant::now();
                     // What was not tried again for so long is done, or another's, or gone.
-                    again.retain(|_, again| now < again.at + PAUSE.1);
+                    again.retain(|_, again| now < again.at + 2 * PAUSE.1);
                     again.iter().filter(|(_, again)| again.at <= now).for_each(|(key, _)| world.look_again(key));
                 }
+                () = tokio::task::yield_now(), if more => {}
             }
             let permit = self.permit.current();
+            more = false;
             while jobs.len() < WRITES as usize {
                 let now = Instant::now();
                 let may_act = |key: &ObjectKey| {
                     let waits = again.get(key).is_some_and(|again| again.at > now);
                     permit.may_act(&key.namespace) && !at_work.contains(key) && !waits
                 };
-                let Some((key, work)) = world.next(may_act) else { break };
+                let (key, work) = match world.next(may_act) {
+                    Next::Work(key, work) => (key, work),
+                    next => {
+                        more = next == Next::More;
+                        break;
+                    }
+                };
                 at_work.insert(key.clone());
-                self.start(&mut jobs, key, work);
+                let tries = again.get(&key).map_or(0, |again| again.tries);
+                self.start(&mut jobs, key, *work, tries);
             }
         }
         jobs.shutdown().await;
@@ -176,29 +199,33 @@ impl Ingresses {
             Err(error) => error,
         };
         let ObjectKey { namespace, name } = key;
-        let mut pause = PAUSE.0;
         if matches!(error, Error::Conflict { .. }) {
-            tracing::info!(controller = "ingress", %namespace, %name, error = %error, "planned from an old view");
+            tracing::info!(controller = CONTROLLER, %namespace, %name, error = %error, "planned from an old view");
         } else {
             self.metrics.failed.inc();
-            tracing::warn!(controller = "ingress", %namespace, %name, error = %error,
+            tracing::warn!(controller = CONTROLLER, %namespace, %name, error = %error,
                 "what an Ingress becomes was not written, trying again");
-            pause = again.get(key).map_or(PAUSE.0, |again| (again.pause * 2).min(PAUSE.1));
         }
-        again.insert(key.clone(), Again { at: Instant::now() + pause, pause });
+        let tries = again.get(key).map_or(0, |again| again.tries);
+        let pause = PAUSE.0.saturating_mul(1 << tries.min(10)).min(PAUSE.1);
+        again.insert(key.clone(), Again { at: Instant::now() + pause, tries: tries + 1 });
     }
 
-    fn start(&self, jobs: &mut JoinSet<Done>, key: ObjectKey, work: Work) {
+    fn start(&self, jobs: &mut JoinSet<Done>, key: ObjectKey, work: Work, tries: u32) {
         let job = Job {
             client: self.client.clone(),
             permit: self.permit.clone(),
             writes: self.writes.clone(),
             metrics: self.metrics.clone(),
             owner: Owner { key: key.clone(), uid: work.uid.to_string() },
+            tries,
         };
         jobs.spawn(async move {
-            let mut written = Vec::new();
+            let (mut written, started) = (Vec::new(), Instant::now());
+            let reconciles = job.metrics.reconciles.clone();
             let outcome = job.carry_out(work, &mut written).await;
+            let failed = !matches!(outcome, Ok(()) | Err(Error::Conflict { .. }));
+            reconciles.observe(CONTROLLER, started.elapsed(), failed);
             Done { key, written, outcome }
         });
     }
@@ -211,6 +238,8 @@ struct Job {
     writes: Arc<Semaphore>,
     metrics: Metrics,
     owner: Owner,
+    /// How often it was tried in vain.
+    tries: u32,
 }
 
 impl Job {
@@ -227,9 +256,12 @@ impl Job {
                 Ok(Some(done)) => written.push(done),
                 Ok(None) => return Ok(()),
                 Err(error) => {
-                    // Somebody else was faster, and what there is now will be shown.
-                    if !matches!(error, Error::Conflict { .. }) {
-                        let message = error.to_string();
+                    // Somebody else was faster, and what there is now will be shown. What is
+                    // not shown for so long was not made of this Ingress.
+                    let conflict = matches!(error, Error::Conflict { .. });
+                    if !conflict || self.tries == CONFLICTS {
+                        let words = "there is another object of that name; delete it";
+                        let message = if conflict { format!("{error}: {words}") } else { error.to_string() };
                         self.tell(&Told { reason: "IngressReconcileFailed", message, warning: true }).await;
                     }
                     return Err(error);
@@ -244,7 +276,7 @@ impl Job {
         if wrote {
             self.metrics.processed.inc();
             let ObjectKey { namespace, name } = &self.owner.key;
-            tracing::info!(controller = "ingress", %namespace, %name, outcome = work.done.message, "Ingress reconciled");
+            tracing::info!(controller = CONTROLLER, %namespace, %name, outcome = work.done.message, "Ingress reconciled");
             self.tell(&work.done).await;
         }
         Ok(())

@@ -13,6 +13,7 @@ mod gaps;
 mod history;
 mod ingress;
 mod lineage;
+mod reconciles;
 mod reporting;
 mod settings;
 mod voices;
@@ -380,6 +381,7 @@ async fn assemble(
             delivering.clone(),
         ),
     );
+    let reconciles = reconciles::Reconciles::new(&registry)?;
     let writes = Arc::new(Semaphore::new(ingress::WRITES as usize));
     if let Some(class) = class(&args) {
         let (observed_in, observed) = mpsc::channel(1024);
@@ -393,7 +395,7 @@ async fn assemble(
             ownership: handles.ownership.clone(),
             writes: writes.clone(),
             observed,
-            metrics: ingress::Metrics::new(&registry)?,
+            metrics: ingress::Metrics::new(&registry, reconciles.clone())?,
         };
         supervisor.spawn("Ingresses", ingresses.run(delivering.clone()));
     }
@@ -437,7 +439,7 @@ async fn assemble(
         },
         rate: args.status_rate,
         origin,
-        metrics: reporting::Metrics::new(&registry)?,
+        metrics: reporting::Metrics::new(&registry, reconciles)?,
     };
     supervisor.spawn("reporting", reporting.run(delivering.clone()));
     supervisor.spawn("certificates", standby.source.renew(standby.tls, standby.renew_at, delivering.clone()));

@@ -18,12 +18,13 @@ use flotilla_grpc::gateway::DeliveryView;
 use flotilla_k8s::coordination::{ActingPermit, Drain, OwnershipView};
 use flotilla_k8s::{Error, status};
 use kube::Client;
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::reconciles::Reconciles;
 use super::{Delivery, ingress};
 
 /// Rounds are at least this far apart: what happens in between is looked at
@@ -53,9 +54,7 @@ pub struct Metrics {
     pending: IntGauge,
     fenced: IntCounter,
     rounds: IntCounter,
-    reconciles: IntCounterVec,
-    reconcile_errors: IntCounterVec,
-    reconcile_seconds: HistogramVec,
+    reconciles: Reconciles,
 }
 
 impl Metrics {
@@ -63,8 +62,9 @@ impl Metrics {
     ///
     /// # Errors
     /// When a name is registered already.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn new(registry: &Registry, reconciles: Reconciles) -> Result<Self, prometheus::Error> {
         let metrics = Metrics {
+            reconciles,
             patches: IntCounterVec::new(
                 Opts::new("flotilla_status_patches_total", "Status patches, by what became of them."),
                 &["result"],
@@ -75,36 +75,13 @@ impl Metrics {
                 "Statuses left alone because they were written in a later epoch.",
             )?,
             rounds: IntCounter::new("flotilla_status_rounds_total", "Rounds of the status reporter.")?,
-            reconciles: IntCounterVec::new(
-                Opts::new("controller_runtime_reconcile_total", "Statuses reconciled, by controller."),
-                &["controller"],
-            )?,
-            reconcile_errors: IntCounterVec::new(
-                Opts::new(
-                    "controller_runtime_reconcile_errors_total",
-                    "Reconciliations that failed, by controller.",
-                ),
-                &["controller"],
-            )?,
-            reconcile_seconds: HistogramVec::new(
-                HistogramOpts::new(
-                    "controller_runtime_reconcile_time_seconds",
-                    "How long reconciliations took.",
-                ),
-                &["controller"],
-            )?,
         };
         registry.register(Box::new(metrics.patches.clone()))?;
         registry.register(Box::new(metrics.pending.clone()))?;
         registry.register(Box::new(metrics.fenced.clone()))?;
         registry.register(Box::new(metrics.rounds.clone()))?;
-        registry.register(Box::new(metrics.reconciles.clone()))?;
-        registry.register(Box::new(metrics.reconcile_errors.clone()))?;
-        registry.register(Box::new(metrics.reconcile_seconds.clone()))?;
         for kind in Kind::ALL {
-            let controller = controller(kind);
-            metrics.reconciles.with_label_values(&[&controller]).inc_by(0);
-            metrics.reconcile_errors.with_label_values(&[&controller]).inc_by(0);
+            metrics.reconciles.start(&controller(kind));
         }
         for result in ["written", "conflict", "failed"] {
             metrics.patches.with_label_values(&[result]).inc_by(0);
@@ -305,11 +282,8 @@ impl Reporting {
             let controller = controller(kind);
             let started = Instant::now();
             let answer = status::patch(&client, kind, &key, body).await;
-            metrics.reconciles.with_label_values(&[&controller]).inc();
-            metrics
-                .reconcile_seconds
-                .with_label_values(&[&controller])
-                .observe(started.elapsed().as_secs_f64());
+            let failed = !matches!(answer, Ok(_) | Err(Error::Conflict { .. } | Error::NotFound { .. }));
+            metrics.reconciles.observe(&controller, started.elapsed(), failed);
             let outcome = match answer {
                 Ok(written) => {
                     // With its epoch and its place in the log: who acted where, and in which order, can
@@ -321,7 +295,6 @@ impl Reporting {
                 }
                 Err(Error::Conflict { .. } | Error::NotFound { .. }) => PatchOutcome::Conflict,
                 Err(error) => {
-                    metrics.reconcile_errors.with_label_values(&[&controller]).inc();
                     tracing::warn!(controller, namespace = %key.namespace, name = %key.name, generation,
                         error = %error, "status was not written, trying again");
                     let after = match &error {

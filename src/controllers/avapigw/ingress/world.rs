@@ -69,6 +69,20 @@ pub struct Work {
     pub done: Told,
 }
 
+/// What comes of looking for something to do.
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    /// This, about this Ingress.
+    Work(ObjectKey, Box<Work>),
+    /// Nothing so far, and there are more to be looked at.
+    More,
+    /// There is nothing to do.
+    Nothing,
+}
+
+/// Ingresses that are looked at in one go: converting one takes some ten microseconds.
+const LOOKS: usize = 64;
+
 /// See the module's description.
 #[derive(Debug)]
 pub struct World {
@@ -86,6 +100,8 @@ pub struct World {
     /// What was told last, as long as it is true.
     told: BTreeMap<ObjectKey, Told>,
     dirty: BTreeSet<ObjectKey>,
+    /// Those that had to be looked at and could not be acted on.
+    left: BTreeSet<ObjectKey>,
     listed: (bool, bool, BTreeSet<Kind>),
 }
 
@@ -102,6 +118,7 @@ impl World {
             by_owner: BTreeMap::new(),
             told: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            left: BTreeSet::new(),
             listed: (false, false, BTreeSet::new()),
         }
     }
@@ -150,6 +167,7 @@ impl World {
         }
         self.told.remove(key);
         self.dirty.remove(key);
+        self.left.remove(key);
     }
 
     /// Takes note of Services: their ports by name.
@@ -216,9 +234,13 @@ impl World {
         self.dirty.extend(own.cloned());
     }
 
-    /// All are to be looked at: others may be ours to act on than before.
-    pub fn look_at_all(&mut self) {
+    fn look_at_all(&mut self) {
         self.dirty.extend(self.ingresses.keys().cloned());
+    }
+
+    /// Others may be acted on than before: those that were left are looked at again.
+    pub fn look_at_left(&mut self) {
+        self.dirty.append(&mut self.left);
     }
 
     /// One is to be looked at again.
@@ -229,20 +251,22 @@ impl World {
     }
 
     /// The next one about which there is something to do, of those that may be acted on.
-    /// The others are looked at when they are asked for.
-    pub fn next(&mut self, may_act: impl Fn(&ObjectKey) -> bool) -> Option<(ObjectKey, Work)> {
+    /// The others are left for [`World::look_at_left`].
+    pub fn next(&mut self, may_act: impl Fn(&ObjectKey) -> bool) -> Next {
         if !self.is_complete() {
-            return None;
+            return Next::Nothing;
         }
-        while let Some(key) = self.dirty.pop_first() {
+        for _ in 0..LOOKS {
+            let Some(key) = self.dirty.pop_first() else { return Next::Nothing };
             if !may_act(&key) {
+                self.left.insert(key);
                 continue;
             }
             if let Some(work) = self.work(&key) {
-                return Some((key, work));
+                return Next::Work(key, Box::new(work));
             }
         }
-        None
+        Next::More
     }
 
     fn work(&mut self, key: &ObjectKey) -> Option<Work> {

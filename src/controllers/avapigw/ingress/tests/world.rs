@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flotilla_core::ids::{Kind, ObjectKey};
 use serde_json::{Value, json};
 
-use super::super::{Child, Class, Ingress, Seen, SeenIngress, Step, Work, World};
+use super::super::{Child, Class, Ingress, Next, Seen, SeenIngress, Step, Work, World};
 use super::{ingress, path, rule, service};
 
 /// The world, and the objects that there are.
@@ -39,7 +39,7 @@ impl Fixture {
     }
 
     fn next(&mut self) -> Option<Work> {
-        self.world.next(|_| true).map(|(_, work)| work)
+        work_of(self.world.next(|_| true))
     }
 
     /// Does what there is to do; in words.
@@ -91,6 +91,14 @@ impl Fixture {
     }
 }
 
+fn work_of(next: Next) -> Option<Work> {
+    match next {
+        Next::Work(_, work) => Some(*work),
+        Next::Nothing => None,
+        Next::More => panic!("there are few"),
+    }
+}
+
 fn spec(paths: &[Value]) -> Value {
     json!({"ingressClassName": "avapigw", "rules": [rule("a.example", paths)]})
 }
@@ -113,17 +121,27 @@ fn nothing_is_done_before_everything_is_listed_and_where_others_act() {
     world.ingresses(Seen::All(vec![seen.clone()]));
     world.services(Seen::All(Vec::new()));
     for kind in Kind::ALL {
-        assert_eq!(world.next(|_| true), None);
+        assert_eq!(world.next(|_| true), Next::Nothing);
         world.children(kind, Seen::All(Vec::new()));
     }
-    assert_eq!(world.next(|_| false), None);
-    assert_eq!(world.next(|_| true), None, "it is looked at again when that may have changed");
-    world.look_at_all();
-    assert!(world.next(|_| true).is_some());
+    assert_eq!(world.next(|_| false), Next::Nothing);
+    assert_eq!(world.next(|_| true), Next::Nothing, "it is looked at again when that may have changed");
+    world.look_at_left();
+    assert!(work_of(world.next(|_| true)).is_some());
     // What is gone takes with it what was made of it.
     world.look_again(&seen.ingress.key);
-    world.ingresses(Seen::Gone(seen.ingress.key));
-    assert_eq!(world.next(|_| true), None);
+    world.ingresses(Seen::Gone(seen.ingress.key.clone()));
+    assert_eq!(world.next(|_| true), Next::Nothing);
+    // Of very many some are looked at at a time.
+    let named = |number: usize| {
+        let mut seen = seen.clone();
+        seen.ingress.key = ObjectKey::new("shop", number.to_string());
+        seen.ingress.spec.ingress_class_name = None;
+        SeenIngress { uid: number.to_string().into(), ..seen }
+    };
+    world.ingresses(Seen::All((0..100).map(named).collect()));
+    assert_eq!(world.next(|_| true), Next::More);
+    assert_eq!(world.next(|_| true), Next::Nothing);
 }
 
 #[test]
