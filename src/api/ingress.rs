@@ -19,3 +19,6 @@ pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// What all annotations of this family begin with.
 pub const ANNOTATIONS: &str = "avapigw.io/";
+
+/// What the published operator keeps Ingresses from going with.
+pub const FINALIZER: &str = "ingress.avapigw.io/finalizer";

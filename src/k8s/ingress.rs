@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use flotilla_api::ingress::FINALIZER;
 use flotilla_core::ids::{Kind, ObjectKey};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Event, ObjectReference, Service};
@@ -352,6 +353,28 @@ pub async fn set_addresses(
     let api = Api::<Ingress>::namespaced(client.clone(), &owner.key.namespace);
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     within(&what, api.patch_status(&owner.key.name, &parameters, &Patch::Apply(&status))).await
+}
+
+/// Takes a finalizer out of an Ingress, if it is still as it was seen.
+///
+/// # Errors
+/// `Conflict` when it is not.
+pub async fn release(client: &Client, owner: &Owner, revision: &str, place: usize) -> Result<(), Error> {
+    let what = format!("take the finalizer out of Ingress {}", owner.key);
+    let wrong =
+        |error: serde_json::Error| Error::Permanent { what: what.clone(), message: error.to_string() };
+    let path = format!("/metadata/finalizers/{place}");
+    let patch = json!([
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": revision},
+        {"op": "test", "path": path, "value": FINALIZER},
+        {"op": "remove", "path": path},
+    ]);
+    let patch = Patch::Json::<()>(serde_json::from_value(patch).map_err(wrong)?);
+    let api = Api::<Ingress>::namespaced(client.clone(), &owner.key.namespace);
+    match within(&what, api.patch(&owner.key.name, &PatchParams::default(), &patch)).await {
+        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Tells the author of an Ingress something, by an event.

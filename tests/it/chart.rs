@@ -235,7 +235,7 @@ fn ingresses_take_more_rights(helm: &str, kubectl: &Kubectl) {
         Handle::current().block_on(granted);
     }
     for refused in [
-        &["patch", "ingresses.networking.k8s.io", "-n", "default"][..],
+        &["update", "ingresses.networking.k8s.io", "-n", "default"][..],
         &["delete", "ingresses.networking.k8s.io", "-n", "default"],
         &["patch", "services", "-n", "default"],
         &["list", "secrets", "-n", "default"],

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_api::ingress::FINALIZER;
 use flotilla_avapigw::{Child, Class, Ingress, Next, Seen, SeenIngress, Step, Told, Work, World};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_k8s::Error;
@@ -273,6 +274,12 @@ impl Job {
             let Some(ingress) = self.write(write).await? else { return Ok(()) };
             written.push(Written::Is(Observed::Ingress(api::Seen::Is(Box::new(ingress)))));
         }
+        if let Some(place) = work.release {
+            let release = api::release(&self.client, &self.owner, &work.revision, place);
+            if self.write(release).await?.is_none() {
+                return Ok(());
+            }
+        }
         if wrote {
             self.metrics.processed.inc();
             let ObjectKey { namespace, name } = &self.owner.key;
@@ -353,6 +360,7 @@ fn ingress(object: ApiIngress) -> Option<SeenIngress> {
         revision: object.resource_version()?.into(),
         deleting: object.metadata.deletion_timestamp.is_some(),
         addresses: addresses.map(|addresses| json!(addresses)).unwrap_or_default(),
+        finalizer: object.finalizers().iter().position(|finalizer| finalizer == FINALIZER),
         ingress: Ingress {
             key: key_of(&object),
             annotations: object.metadata.annotations.unwrap_or_default(),

@@ -39,6 +39,8 @@ pub struct SeenIngress {
     pub deleting: bool,
     /// `status.loadBalancer.ingress`, null when there is none.
     pub addresses: Value,
+    /// The place of the published operator's finalizer among its finalizers.
+    pub finalizer: Option<usize>,
 }
 
 /// What the author of an Ingress is told by an event.
@@ -63,6 +65,9 @@ pub struct Work {
     pub steps: Vec<Step>,
     /// The addresses that its status is to have, where it has others.
     pub addresses: Option<Value>,
+    /// The place of the finalizer that is to be taken out, so that it may go: who set it
+    /// is not there any more.
+    pub release: Option<usize>,
     /// What is to be told, once: not again while it is the same.
     pub told: Option<Told>,
     /// What is to be told when everything is written.
@@ -80,7 +85,7 @@ pub enum Next {
     Nothing,
 }
 
-/// Ingresses that are looked at in one go: converting one takes some ten microseconds.
+/// Ingresses that are looked at in one go, so that other tasks have their turn.
 const LOOKS: usize = 64;
 
 /// See the module's description.
@@ -279,6 +284,7 @@ impl World {
             revision: seen.revision.clone(),
             steps: Vec::new(),
             addresses: None,
+            release: None,
             told: None,
             done: Told { reason: "IngressReconciled", message: String::new(), warning: false },
         };
@@ -286,6 +292,10 @@ impl World {
         if !ours {
             work.steps = plan(&[], children);
             work.done.message = "nothing is served for it any more".to_owned();
+            let made_nothing = !self.by_owner.contains_key(&seen.uid);
+            if seen.deleting && made_nothing && self.class.has(&seen.ingress) {
+                work.release = seen.finalizer;
+            }
         } else {
             let port = |service: &str, port: &str| {
                 let service = ObjectKey::new(key.namespace.clone(), service);
@@ -330,7 +340,10 @@ impl World {
                 None => self.told.remove(key),
             };
         }
-        let nothing = work.steps.is_empty() && work.addresses.is_none() && work.told.is_none();
+        let nothing = work.steps.is_empty()
+            && work.addresses.is_none()
+            && work.release.is_none()
+            && work.told.is_none();
         (!nothing).then_some(work)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::ids::{Kind, ObjectKey};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{Child, Class, Ingress, Next, Seen, SeenIngress, Step, Work, World};
@@ -33,8 +34,14 @@ impl Fixture {
 
     fn show(&mut self, ingress: Ingress) {
         let revision = self.next_revision();
-        let seen =
-            SeenIngress { ingress, uid: "u".into(), revision, deleting: false, addresses: Value::Null };
+        let seen = SeenIngress {
+            ingress,
+            uid: "u".into(),
+            revision,
+            deleting: false,
+            addresses: Value::Null,
+            finalizer: None,
+        };
         self.world.ingresses(Seen::Is(seen));
     }
 
@@ -117,6 +124,7 @@ fn nothing_is_done_before_everything_is_listed_and_where_others_act() {
         revision: "1".into(),
         deleting: false,
         addresses: Value::Null,
+        finalizer: None,
     };
     world.ingresses(Seen::All(vec![seen.clone()]));
     world.services(Seen::All(Vec::new()));
@@ -262,4 +270,131 @@ fn a_port_by_name_follows_its_service() {
     // A Service that is away, perhaps for a moment, takes nothing away.
     fixture.world.services(Seen::Gone(key));
     assert!(fixture.next().unwrap().steps.is_empty());
+}
+
+#[test]
+fn an_ingress_that_the_published_operator_holds_may_go_when_nothing_is_left_of_it() {
+    let mut fixture = Fixture::new(Value::Null);
+    let held = |fixture: &mut Fixture, deleting: bool, class: &str| {
+        let mut spec = spec(&[to("/a", "web")]);
+        spec["ingressClassName"] = json!(class);
+        let (ingress, revision) = (ingress(&[], &spec), fixture.next_revision());
+        let addresses = Value::Null;
+        let seen =
+            SeenIngress { ingress, uid: "u".into(), revision, deleting, addresses, finalizer: Some(1) };
+        fixture.world.ingresses(Seen::Is(seen));
+    };
+    held(&mut fixture, false, "avapigw");
+    assert_eq!(fixture.work(), ["make Backend", "make APIRoute"]);
+    held(&mut fixture, true, "avapigw");
+    let work = fixture.next().unwrap();
+    assert_eq!(work.release, None, "there is something of it yet");
+    work.steps.iter().for_each(|step| drop(fixture.carry_out(step)));
+    let work = fixture.next().unwrap();
+    assert_eq!((work.steps, work.release), (Vec::new(), Some(1)));
+    held(&mut fixture, true, "another");
+    assert_eq!(fixture.next(), None);
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+enum Happens {
+    /// The Ingress says that it has these of the paths, with this time-out.
+    Says(Vec<usize>, u8),
+    /// The Service's port that has a name.
+    Port(Option<u16>),
+    /// Somebody removes or edits one of the objects.
+    Removed(prop::sample::Index),
+    Edited(prop::sample::Index),
+    /// A watch of this kind begins anew.
+    Listed(usize),
+    /// What there is to do is done, but for what comes after this many writes.
+    Worked(usize),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        (prop::sample::subsequence(vec![0, 1, 2, 3], 0..=4), 0..3_u8)
+            .prop_map(|(paths, time)| Happens::Says(paths, time)),
+        prop::option::of(1..4_u16).prop_map(Happens::Port),
+        any::<prop::sample::Index>().prop_map(Happens::Removed),
+        any::<prop::sample::Index>().prop_map(Happens::Edited),
+        (0..4_usize).prop_map(Happens::Listed),
+        (0..4_usize).prop_map(Happens::Worked),
+    ]
+}
+
+proptest! {
+    /// Whatever happens, and wherever the work breaks off: in the end there is what the Ingress says, and nothing is
+    /// removed that it says at that moment.
+    #[test]
+    fn in_the_end_there_is_what_the_ingress_says(history in prop::collection::vec(happens(), 0..24)) {
+        let mut fixture = Fixture::new(Value::Null);
+        let named = json!({"path": "/n", "pathType": "Prefix", "backend": service("web", &json!({"name": "http"}))});
+        let pool = [to("/a", "web"), to("/b", "web"), to("/c", "rest"), named];
+        let service_key = ObjectKey::new("shop", "web");
+        let (mut says, mut port) = (None, None);
+        for happened in history.into_iter().chain([Happens::Worked(99), Happens::Worked(99)]) {
+            let place = |there: &BTreeMap<(Kind, ObjectKey), Child>, index: prop::sample::Index| {
+                (!there.is_empty()).then(|| there.values().nth(index.index(there.len())).unwrap().clone())
+            };
+            match happened {
+                Happens::Says(paths, time) => {
+                    let paths: Vec<Value> = paths.into_iter().map(|path| pool[path].clone()).collect();
+                    let timeout = format!("{}s", time + 1);
+                    let now = ingress(&[("avapigw.io/timeout", &timeout)], &spec(&paths));
+                    says = Some(now.clone());
+                    fixture.show(now);
+                }
+                Happens::Port(number) => {
+                    port = number;
+                    let ports = number.map(|number| ("http".to_owned(), number)).into_iter().collect();
+                    fixture.world.services(Seen::Is((service_key.clone(), ports)));
+                }
+                Happens::Removed(index) => if let Some(child) = place(&fixture.there, index) {
+                    fixture.there.remove(&(child.kind, child.key.clone()));
+                    fixture.world.children(child.kind, Seen::Gone(child.key));
+                },
+                Happens::Edited(index) => if let Some(mut child) = place(&fixture.there, index) {
+                    child.spec["timeout"] = json!("1h");
+                    child.spec["hosts"] = json!([]);
+                    child.revision = fixture.next_revision();
+                    fixture.tell(child);
+                },
+                Happens::Listed(kind) => {
+                    let kind = Kind::ALL[kind];
+                    let all = fixture.there.values().filter(|child| child.kind == kind).cloned().collect();
+                    fixture.world.children(kind, Seen::All(all));
+                }
+                Happens::Worked(steps) => {
+                    let work = fixture.next();
+                    let wanted = says.as_ref().map(|says| super::super::convert(says, &|_, _| port).unwrap());
+                    for step in work.iter().flat_map(|work| &work.steps).take(steps) {
+                        if let Step::Remove { kind, key, .. } = step {
+                            let wanted = &wanted.as_ref().unwrap().resources;
+                            prop_assert!(!wanted.iter().any(|one| (one.kind, &one.key) == (*kind, key)), "{}", key);
+                        }
+                        fixture.carry_out(step);
+                    }
+                    fixture.world.look_again(&ObjectKey::new("shop", "api"));
+                }
+            }
+        }
+        prop_assert_eq!(fixture.next().map(|work| work.steps).unwrap_or_default(), []);
+        let wanted = says.map(|says| super::super::convert(&says, &|_, _| port).unwrap()).unwrap_or_default();
+        let names = |all: Vec<(Kind, ObjectKey)>| all.into_iter().collect::<BTreeSet<_>>();
+        let there = names(fixture.there.keys().cloned().collect());
+        let wants = names(wanted.resources.iter().map(|one| (one.kind, one.key.clone())).collect());
+        if wanted.unresolved.is_empty() {
+            prop_assert_eq!(&there, &wants);
+        }
+        prop_assert!(there.is_superset(&wants));
+        for one in &wanted.resources {
+            let spec: Value = serde_json::from_slice(&one.spec).unwrap();
+            let child = &fixture.there[&(one.kind, one.key.clone())];
+            for (name, value) in spec.as_object().unwrap() {
+                prop_assert_eq!(&child.spec[name], value);
+            }
+        }
+    }
 }
