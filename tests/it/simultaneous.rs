@@ -4,7 +4,8 @@
 use flotilla_core::ids::Kind;
 use flotilla_core::shardmap::Ownership;
 use futures::future::join_all;
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::fleet::objects::answering;
@@ -37,7 +38,7 @@ enum Fate {
     Other(String),
 }
 
-fn fate(result: Result<DynamicObject, kube::Error>) -> Fate {
+fn fate<T>(result: Result<T, kube::Error>) -> Fate {
     match result {
         Ok(_) => Fate::Admitted,
         Err(kube::Error::Api(status)) if status.message.contains("duplicate route match found") => {
@@ -72,6 +73,21 @@ async fn create_in(
     .unwrap();
     let parameters = PostParams { dry_run, ..PostParams::default() };
     fate(fleet.tenants.api(Kind::ApiRoute, namespace).create(&parameters, &object).await)
+}
+
+/// Creates an Ingress that becomes a route like that, through one replica.
+async fn create_ingress(fleet: &Fleet, name: &str, via: usize, path: &str) -> Fate {
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    let ingress: Ingress = serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {(webhooks::VIA): via.to_string()}},
+        "spec": {
+            "ingressClassName": "avapigw",
+            "rules": [{"http": {"paths": [{"path": path, "pathType": "Prefix", "backend": backend}]}}],
+        },
+    }))
+    .unwrap();
+    let api = Api::<Ingress>::namespaced(fleet.client(), NAMESPACE);
+    fate(api.create(&PostParams::default(), &ingress).await)
 }
 
 /// Fifty creations of the same match at once, in these namespaces.
@@ -159,6 +175,34 @@ async fn of_fifty_simultaneous_creations_of_a_match_one_is_admitted() {
     figure(&format!(
         "{rounds} rounds of {AT_ONCE} creations, one admitted in each; decided by {}",
         by.join(", ")
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_fifty_simultaneous_routes_and_ingresses_with_a_match_one_is_admitted() {
+    let Some(mut fleet) = start(&["--enable-ingress-controller=true"]).await else { return };
+    let (rounds, mut ingresses) = (rounds(4), 0);
+    for round in 0..rounds {
+        let path = format!("/both-{round}");
+        let one = |number: usize| {
+            let (fleet, path, name) = (&fleet, &path, format!("b{round}-{number}"));
+            let via = number % REPLICAS;
+            async move {
+                match number % 2 {
+                    0 => create(fleet, &name, via, path, false).await,
+                    _ => create_ingress(fleet, &name, via, path).await,
+                }
+            }
+        };
+        let fates = join_all((0..AT_ONCE).map(one)).await;
+        let told = (count(&fates, &Fate::Admitted), count(&fates, &Fate::Duplicate));
+        assert_eq!(told, (1, AT_ONCE - 1), "round {round}: {fates:?}");
+        ingresses += fates.iter().position(|fate| *fate == Fate::Admitted).unwrap() % 2;
+    }
+    nobody_lost(&fleet).await;
+    fleet.check().unwrap();
+    figure(&format!(
+        "{rounds} rounds of {AT_ONCE} creations, one admitted in each, {ingresses} times an Ingress"
     ));
 }
 

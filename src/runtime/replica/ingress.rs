@@ -257,10 +257,11 @@ impl Job {
                 Ok(Some(done)) => written.push(done),
                 Ok(None) => return Ok(()),
                 Err(error) => {
-                    // Somebody else was faster, and what there is now will be shown. What is
-                    // not shown for so long was not made of this Ingress.
+                    // Told once in a row of failures, and not of one that ends by itself:
+                    // somebody else was faster, or a webhook does not know a backend yet. What
+                    // is not shown for so long was not made of this Ingress.
                     let conflict = matches!(error, Error::Conflict { .. });
-                    if !conflict || self.tries == CONFLICTS {
+                    if self.tries == if conflict { CONFLICTS } else { 1 } {
                         let words = "there is another object of that name; delete it";
                         let message = if conflict { format!("{error}: {words}") } else { error.to_string() };
                         self.tell(&Told { reason: "IngressReconcileFailed", message, warning: true }).await;

@@ -47,9 +47,9 @@ fn webhook(kind: Kind, port: u16, authority: Option<&str>, via: Option<usize>) -
 }
 
 /// The same about Ingresses.
-fn ingress_webhook(port: u16, authority: &str) -> ValidatingWebhook {
-    let mut webhook = webhook(Kind::ApiRoute, port, Some(authority), None);
-    webhook.name = "vingress.avapigw.io".to_owned();
+fn ingress_webhook(port: u16, authority: &str, via: Option<usize>) -> ValidatingWebhook {
+    let mut webhook = webhook(Kind::ApiRoute, port, Some(authority), via);
+    webhook.name = webhook.name.replace("vapiroute", "vingress");
     webhook.client_config.url =
         Some(format!("https://127.0.0.1:{port}/validate-networking-k8s-io-v1-ingress"));
     for rule in webhook.rules.iter_mut().flatten() {
@@ -65,7 +65,7 @@ pub async fn ask_the_first(fleet: &Fleet) {
     let authority = fleet.authority().await.roots().pem().to_owned();
     let port = fleet.replicas[0].webhooks;
     let mut all = Kind::ALL.map(|kind| webhook(kind, port, Some(&authority), None)).to_vec();
-    all.push(ingress_webhook(port, &authority));
+    all.push(ingress_webhook(port, &authority, None));
     register(fleet, all).await;
 }
 
@@ -75,13 +75,16 @@ pub async fn ask_without_bundle(fleet: &Fleet, replica: usize) {
     register(fleet, Kind::ALL.map(|kind| webhook(kind, port, None, None)).to_vec()).await;
 }
 
-/// Has each replica asked about those APIRoutes that have its number as label.
+/// Has each replica asked about those APIRoutes and Ingresses that have its number as
+/// label.
 pub async fn ask_by_label(fleet: &Fleet) {
     let authority = fleet.authority().await.roots().pem().to_owned();
-    let one = |(number, replica): (usize, &flotilla_testing::fleet::replica::Replica)| {
-        webhook(Kind::ApiRoute, replica.webhooks, Some(&authority), Some(number))
+    let both = |(number, replica): (usize, &flotilla_testing::fleet::replica::Replica)| {
+        let port = replica.webhooks;
+        let route = webhook(Kind::ApiRoute, port, Some(&authority), Some(number));
+        [route, ingress_webhook(port, &authority, Some(number))]
     };
-    register(fleet, fleet.replicas.iter().enumerate().map(one).collect()).await;
+    register(fleet, fleet.replicas.iter().enumerate().flat_map(both).collect()).await;
 }
 
 async fn register(fleet: &Fleet, webhooks: Vec<ValidatingWebhook>) {
