@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::delivery::{AppliedRow, AppliedTable, NAMED, Rejection, Scope};
+use crate::delivery::{AppliedRow, AppliedTable, NAMED, Rejection};
 use crate::ids::{Frontier, GatewayId, Kind, MemberName, ObjectKey};
 use crate::time::Mono;
 
@@ -198,7 +198,7 @@ impl AppliedView {
         let mut listed = true;
         for row in self.rows() {
             reach.connected += row.gateways;
-            if !includes(&row.scope, kind, key) {
+            if !row.scope.includes(kind, key) {
                 continue;
             }
             reach.gateways += row.gateways;
@@ -225,8 +225,7 @@ impl AppliedView {
     /// Whether the object is under way: what [`Reach::is_under_way`] says of the
     /// same question, without anybody's name.
     pub fn is_under_way(&self, kind: Kind, key: &ObjectKey, needs: &Frontier, content: u32) -> bool {
-        let lacks =
-            |row: &&AppliedRow| includes(&row.scope, kind, key) && !applied(row, kind, needs, content);
+        let lacks = |row: &&AppliedRow| row.scope.includes(kind, key) && !applied(row, kind, needs, content);
         let lacking: u32 = self.rows().filter(lacks).map(|row| row.gateways).sum();
         lacking > 0 && self.rejections(kind, key, content).count() < lacking as usize
     }
@@ -257,11 +256,6 @@ impl AppliedView {
     }
 }
 
-fn includes(scope: &Scope, kind: Kind, key: &ObjectKey) -> bool {
-    (scope.namespaces.is_empty() || scope.namespaces.contains(&key.namespace))
-        && (scope.kinds.is_empty() || scope.kinds.contains(&kind))
-}
-
 fn applied(row: &AppliedRow, kind: Kind, needs: &Frontier, content: u32) -> bool {
     !row.unknown && row.low.reached(needs) && !row.excluded.contains(&(kind, content))
 }
@@ -288,6 +282,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::delivery::Scope;
     use crate::ids::Revision;
 
     fn row(low: u64, gateways: u32) -> AppliedRow {

@@ -18,6 +18,7 @@ pub mod digest;
 pub mod ids;
 pub mod object;
 pub mod placement;
+pub mod policy;
 pub mod report;
 pub mod ring;
 pub mod shardmap;

@@ -19,6 +19,7 @@ mod lagging;
 mod layout;
 mod outage;
 mod ownership;
+mod policy;
 mod program;
 mod rejection;
 mod restored;

@@ -80,10 +80,7 @@ impl Engine {
         }
         let digests = self.store.digests();
         let sum = |sum: u64, digest: &u64| sum.wrapping_add(*digest);
-        match scope.namespaces.is_empty() {
-            true => digests.values().fold(0, sum),
-            false => scope.namespaces.iter().filter_map(|name| digests.get(name)).fold(0, sum),
-        }
+        scope.select(digests).fold(0, sum)
     }
 
     /// Resources that it lacks, as far as they can be told, and how many parts of

@@ -17,6 +17,7 @@ mod position;
 mod rejections;
 mod repair;
 mod resume;
+mod scope;
 mod search;
 mod session;
 pub(crate) mod size;
@@ -25,6 +26,7 @@ mod types;
 
 use std::time::Duration;
 
+pub use scope::Scope;
 pub(crate) use table::NAMED;
 pub use types::*;
 

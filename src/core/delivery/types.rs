@@ -1,36 +1,15 @@
 //! What goes into the delivery engine and what comes out of it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Scope;
 use crate::breakage::Breakages;
 use crate::ids::{Frontier, GatewayId, Kind, ObjectKey, Revision, SessionId};
 use crate::object::Resource;
 use crate::time::Mono;
-
-/// What part of the fleet's configuration a gateway asked for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Scope {
-    /// Namespaces; empty: all.
-    pub namespaces: BTreeSet<Arc<str>>,
-    /// Kinds; empty: all.
-    pub kinds: BTreeSet<Kind>,
-}
-
-impl Scope {
-    /// Whether it includes objects of this kind.
-    pub fn includes_kind(&self, kind: Kind) -> bool {
-        self.kinds.is_empty() || self.kinds.contains(&kind)
-    }
-
-    /// Whether it includes this object.
-    pub fn includes(&self, kind: Kind, key: &ObjectKey) -> bool {
-        self.includes_kind(kind) && (self.namespaces.is_empty() || self.namespaces.contains(&key.namespace))
-    }
-}
 
 /// A gateway opened its stream.
 #[derive(Debug, Clone)]
@@ -40,7 +19,7 @@ pub struct Connect {
     pub session: SessionId,
     /// Who it is, as confirmed by its certificate.
     pub gateway: GatewayId,
-    /// What it asked for.
+    /// What it gets of what it asked for.
     pub scope: Scope,
     /// The version it last applied; empty after its restart.
     pub last_version: String,

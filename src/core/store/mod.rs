@@ -14,7 +14,6 @@ mod outcome;
 mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 pub use entry::ContentView;
@@ -353,18 +352,7 @@ impl Store {
         Kind::ALL
             .into_iter()
             .filter(|kind| scope.includes_kind(*kind))
-            .flat_map(move |kind| {
-                let entries = &self.kinds[kind.index()].entries;
-                let all = scope.namespaces.is_empty().then(|| entries.range::<ObjectKey, _>(..));
-                let some = scope.namespaces.iter().flat_map(move |namespace| {
-                    let first = ObjectKey::new(namespace.clone(), "");
-                    // No namespace's name sorts between a name and that name
-                    // followed by the lowest character.
-                    let end = ObjectKey::new(format!("{namespace}\0"), "");
-                    entries.range((Bound::Included(first), Bound::Excluded(end)))
-                });
-                all.into_iter().flatten().chain(some)
-            })
+            .flat_map(move |kind| scope.select_objects(&self.kinds[kind.index()].entries))
             .filter_map(|(_, entry)| entry.outcome.as_ref().ok().map(|resource| (entry, resource)))
     }
 
@@ -380,7 +368,7 @@ impl Store {
         if scope.namespaces.is_empty() {
             add(&self.all);
         } else {
-            scope.namespaces.iter().filter_map(|namespace| self.totals.get(namespace)).for_each(&mut add);
+            scope.select(&self.totals).for_each(&mut add);
         }
         sums
     }

@@ -8,11 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use flotilla_core::compile::Compiler;
-use flotilla_core::delivery::{Ack, Connect, Delivery, Tombstone};
+use flotilla_core::delivery::{Ack, Delivery, Scope, Tombstone};
 use flotilla_core::digest::Sums;
 use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision, SessionId};
 use flotilla_core::object::RawObject;
+use flotilla_core::policy::{Asking, Policy};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -48,7 +50,15 @@ type Question<C> = Box<dyn FnOnce(&Delivery<C>) + Send>;
 /// From gateways, peers and operators.
 pub(super) enum Control<C: Compiler> {
     Registered(SessionId, GatewayId),
-    Connected(Connect, StreamHandle),
+    Connected {
+        session: SessionId,
+        asking: Asking,
+        /// The version it last applied.
+        version: String,
+        handle: StreamHandle,
+    },
+    /// The policy is another one.
+    Policy,
     Acknowledged {
         ack: Ack,
         /// Whether other replicas may be told.
@@ -98,12 +108,18 @@ pub(super) enum Watch {
 pub struct DeliveryHandle<C: Compiler> {
     control: mpsc::Sender<Control<C>>,
     watch: mpsc::Sender<Watch>,
+    policy: Arc<ArcSwap<Policy>>,
     pub(super) gone: Arc<Notify>,
 }
 
 impl<C: Compiler> Clone for DeliveryHandle<C> {
     fn clone(&self) -> Self {
-        DeliveryHandle { control: self.control.clone(), watch: self.watch.clone(), gone: self.gone.clone() }
+        DeliveryHandle {
+            control: self.control.clone(),
+            watch: self.watch.clone(),
+            policy: self.policy.clone(),
+            gone: self.gone.clone(),
+        }
     }
 }
 
@@ -111,6 +127,8 @@ impl<C: Compiler> Clone for DeliveryHandle<C> {
 pub struct DeliveryInbox<C: Compiler> {
     pub(super) control: mpsc::Receiver<Control<C>>,
     pub(super) watch: mpsc::Receiver<Watch>,
+    /// What gateways may have.
+    pub(super) policy: Arc<ArcSwap<Policy>>,
     /// Woken when a stream's body was dropped.
     pub(super) gone: Arc<Notify>,
 }
@@ -121,8 +139,10 @@ pub fn delivery_channel<C: Compiler>() -> (DeliveryHandle<C>, DeliveryInbox<C>) 
     let (control_in, control) = mpsc::channel(CONTROL);
     let (watch_in, watch) = mpsc::channel(WATCH);
     let gone = Arc::new(Notify::new());
-    let handle = DeliveryHandle { control: control_in, watch: watch_in, gone: gone.clone() };
-    (handle, DeliveryInbox { control, watch, gone })
+    let policy = Arc::new(ArcSwap::from_pointee(Policy::default()));
+    let handle =
+        DeliveryHandle { control: control_in, watch: watch_in, policy: policy.clone(), gone: gone.clone() };
+    (handle, DeliveryInbox { control, watch, policy, gone })
 }
 
 impl<C: Compiler> DeliveryHandle<C> {
@@ -184,6 +204,22 @@ impl<C: Compiler> DeliveryHandle<C> {
     /// [`DeliveryGone`].
     pub async fn history_unavailable(&self, kind: Kind, since: Revision) -> Result<(), DeliveryGone> {
         self.watched(Watch::HistoryUnavailable { kind, since }).await
+    }
+
+    /// What gateways may have from now on. Streams of those that get something else
+    /// than before are ended; they come back for it.
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn set_policy(&self, policy: Policy) -> Result<(), DeliveryGone> {
+        // Before the task hears of it: it goes by the newest for who connects meanwhile.
+        self.policy.store(Arc::new(policy));
+        self.told(Control::Policy).await
+    }
+
+    /// What a gateway gets of what it asks for.
+    pub(super) fn grant(&self, asking: &Asking) -> Scope {
+        self.policy.load().grant(asking)
     }
 
     /// An acknowledgement that another replica passed on. If its session is

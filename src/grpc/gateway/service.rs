@@ -7,7 +7,7 @@
 //! acknowledgements, and no call of a gateway whose identity is right fails for
 //! its session.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,10 +15,11 @@ use std::time::{Duration, SystemTime};
 
 use flotilla_certs::{IdentityError, Role};
 use flotilla_core::compile::Compiler;
-use flotilla_core::delivery::{Ack, Connect, Delivery, Scope, Snapshot};
+use flotilla_core::delivery::{Ack, Delivery, Scope, Snapshot};
 use flotilla_core::digest::HOLDS;
 use flotilla_core::ids::{GatewayId, Kind, MemberName, SessionId};
 use flotilla_core::object::Resource;
+use flotilla_core::policy::Asking;
 use flotilla_core::version::{Exclusions, Version, scope_hash};
 use flotilla_proto::operator::configuration_service_server::{self, ConfigurationServiceServer};
 use flotilla_proto::operator::{
@@ -52,6 +53,9 @@ const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
 /// How long a call may wait for the delivery task. A gateway applies nothing
 /// while its acknowledgement is unanswered, so this bounds what we cost it.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Bytes of a gateway's labels that are kept while it is connected.
+const LABELS: usize = 16 * 1024;
 
 /// How much of a gateway's words is kept.
 const WORDS: usize = 1024;
@@ -152,6 +156,26 @@ impl<C: Compiler + 'static> GatewayService<C> {
         Ok(claimed)
     }
 
+    /// What the policy is asked about a gateway.
+    fn asking(
+        &self,
+        extensions: &http::Extensions,
+        gateway: GatewayId,
+        info: Option<&GatewayInfo>,
+        scope: Scope,
+    ) -> Result<Asking, Status> {
+        let labels = info.map(|info| &info.labels).into_iter().flatten();
+        let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let size: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if size > LABELS {
+            return Err(Status::invalid_argument(format!(
+                "the labels of gateway {gateway} have {size} bytes; send at most {LABELS}"
+            )));
+        }
+        let anonymous = Peer::of(extensions)?.identity == Err(IdentityError::NoCertificate);
+        Ok(Asking { gateway, labels, anonymous, scope })
+    }
+
     fn new_session(&self) -> SessionId {
         SessionId::from(format!("{}/{}", self.config.member, uuid::Uuid::new_v4()))
     }
@@ -164,6 +188,7 @@ impl<C: Compiler + 'static> GatewayService<C> {
     ) -> Result<body::StreamBody, Status> {
         let gateway = self.authorise(extensions, request.gateway.as_ref())?;
         let scope = scope(&request.namespaces, &request.resource_types)?;
+        let asking = self.asking(extensions, gateway, request.gateway.as_ref(), scope)?;
         // A session that another replica granted, or one before our restart,
         // is as good as ours: acknowledgements will name it.
         let session = match request.session_id.as_str() {
@@ -173,10 +198,9 @@ impl<C: Compiler + 'static> GatewayService<C> {
         };
         let connection = Peer::of(extensions)?.connection;
         let (handle, body) = body::stream(connection, self.delivery.gone.clone());
-        info!(%gateway, %session, version = request.last_config_version, "a gateway opens its stream");
-        let connect =
-            Connect { session, gateway, scope, last_version: request.last_config_version, registered: None };
-        self.within_patience(self.delivery.told(Control::Connected(connect, handle))).await?;
+        info!(gateway = %asking.gateway, %session, version = request.last_config_version, "a gateway opens its stream");
+        let connected = Control::Connected { session, asking, version: request.last_config_version, handle };
+        self.within_patience(self.delivery.told(connected)).await?;
         Ok(body)
     }
 
@@ -221,7 +245,7 @@ fn scope(namespaces: &[String], resource_types: &[i32]) -> Result<Scope, Status>
     if kinds.is_empty() && !resource_types.is_empty() {
         return Err(Status::invalid_argument("none of the resource types asked for is delivered here"));
     }
-    Ok(Scope { namespaces: namespaces.iter().map(|name| name.as_str().into()).collect(), kinds })
+    Ok(Scope::new(namespaces.iter().map(|name| name.as_str().into()), kinds))
 }
 
 /// Where a scope's gateways are to be now.
@@ -325,9 +349,10 @@ impl<C: Compiler + 'static> configuration_service_server::ConfigurationService f
         &self,
         request: Request<GetConfigurationRequest>,
     ) -> Result<tonic::Response<ConfigurationSnapshot>, Status> {
-        self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
-        let request = request.into_inner();
-        let scope = scope(&request.namespaces, &request.resource_types)?;
+        let gateway = self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
+        let asked = scope(&request.get_ref().namespaces, &request.get_ref().resource_types)?;
+        let info = request.get_ref().gateway.as_ref();
+        let scope = self.delivery.grant(&self.asking(request.extensions(), gateway, info, asked)?);
         let at = Timestamp::from(SystemTime::now());
         let log = (self.config.cluster.clone(), self.config.incarnation.clone());
         let answer = self.delivery.inspect(move |engine| {

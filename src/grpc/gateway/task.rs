@@ -11,9 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use flotilla_core::compile::Compiler;
 use flotilla_core::delivery::{
-    AckVerdict, Action, AppliedTable, Batch, Change, Connect, Delivery, EndReason, Limits, Notice,
+    AckVerdict, Action, AppliedTable, Batch, Change, Connect, Delivery, EndReason, Limits, Notice, Scope,
 };
 use flotilla_core::ids::{Frontier, GatewayId, Kind, Revision, SessionId};
+use flotilla_core::policy::Asking;
 use flotilla_core::time::Mono;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -82,7 +83,9 @@ pub struct DeliveryOutputs {
 
 /// A stream that is open here.
 struct Stream {
-    gateway: GatewayId,
+    asking: Asking,
+    /// What it gets of that.
+    granted: Scope,
     handle: StreamHandle,
 }
 
@@ -219,7 +222,10 @@ impl<C: Compiler> DeliveryTask<C> {
         let now = self.clock.now();
         match event {
             Control::Registered(session, gateway) => self.engine.registered(now, session, gateway),
-            Control::Connected(connect, handle) => self.connected(now, connect, handle),
+            Control::Connected { session, asking, version, handle } => {
+                self.connected(now, session, asking, version, handle);
+            }
+            Control::Policy => self.review(now),
             Control::Acknowledged { ack, forward, answer } => {
                 let verdict = self.engine.acknowledged(now, ack.clone());
                 let outcome = match verdict {
@@ -256,14 +262,21 @@ impl<C: Compiler> DeliveryTask<C> {
         }
     }
 
-    fn connected(&mut self, now: Mono, connect: Connect, handle: StreamHandle) {
-        let (session, gateway) = (connect.session.clone(), connect.gateway.clone());
+    fn connected(
+        &mut self,
+        now: Mono,
+        session: SessionId,
+        asking: Asking,
+        last_version: String,
+        handle: StreamHandle,
+    ) {
+        let gateway = asking.gateway.clone();
         // The engine ends older streams of the gateway, but it knows them by
         // session: one under the same session has to go before.
         if let Some(old) = self.streams.remove(&session) {
-            if old.gateway != gateway {
+            if old.asking.gateway != gateway {
                 // Somebody else's session: theirs stays, this one is refused.
-                warn!(%gateway, owner = %old.gateway, %session, "a gateway names another's session");
+                warn!(%gateway, owner = %old.asking.gateway, %session, "a gateway names another's session");
                 self.streams.insert(session, old);
                 handle.end(
                     Status::permission_denied("this session is another gateway's; register first"),
@@ -274,8 +287,30 @@ impl<C: Compiler> DeliveryTask<C> {
             self.end_stream(old, "superseded", "the gateway opened a newer stream", false);
             self.engine.disconnected(now, &session);
         }
-        self.streams.insert(session, Stream { gateway, handle });
+        let granted = self.inbox.policy.load().grant(&asking);
+        if granted != asking.scope {
+            debug!(%gateway, ?granted, "the policy gives a gateway less than it asks for");
+        }
+        let (scope, session_id) = (granted.clone(), session.clone());
+        self.streams.insert(session, Stream { asking, granted, handle });
+        let connect = Connect { session: session_id, gateway, scope, last_version, registered: None };
         self.engine.connected(now, connect);
+        self.count_streams();
+    }
+
+    /// Ends the streams of those that get something else by the policy of now. A session
+    /// is one of one scope: what the gateway may have no more is removed, and what it may
+    /// have now is added, when it comes back.
+    fn review(&mut self, now: Mono) {
+        let policy = self.inbox.policy.load_full();
+        let other = |(_, stream): &(&SessionId, &Stream)| policy.grant(&stream.asking) != stream.granted;
+        let ended: Vec<_> = self.streams.iter().filter(other).map(|(session, _)| session.clone()).collect();
+        for session in ended {
+            let Some(stream) = self.streams.remove(&session) else { continue };
+            info!(gateway = %stream.asking.gateway, %session, "the policy gives a gateway something else, ending its stream");
+            self.end_stream(stream, "policy", "what this gateway may have has changed; connect again", true);
+            self.engine.disconnected(now, &session);
+        }
         self.count_streams();
     }
 
@@ -324,7 +359,7 @@ impl<C: Compiler> DeliveryTask<C> {
     /// A stream is over without the engine having said so.
     fn forget(&mut self, session: &SessionId) -> Option<Stream> {
         let stream = self.streams.remove(session)?;
-        info!(gateway = %stream.gateway, %session, "a gateway's stream is over");
+        info!(gateway = %stream.asking.gateway, %session, "a gateway's stream is over");
         self.engine.disconnected(self.clock.now(), session);
         self.count_streams();
         Some(stream)
@@ -336,7 +371,7 @@ impl<C: Compiler> DeliveryTask<C> {
             Action::End { session, reason } => {
                 let Some(stream) = self.streams.remove(&session) else { return };
                 let (label, words) = words(reason);
-                info!(gateway = %stream.gateway, %session, reason = label, "ending a gateway's stream");
+                info!(gateway = %stream.asking.gateway, %session, reason = label, "ending a gateway's stream");
                 // After a drain the gateway is to go elsewhere; after a silence
                 // it may not read what we write. Either way the connection is
                 // of no more use. A newer stream may share it, though.
@@ -388,7 +423,7 @@ impl<C: Compiler> DeliveryTask<C> {
             Err(NotSent::Full)
                 if batch.updates.iter().all(|update| matches!(update.change, Change::Heartbeat)) => {}
             Err(NotSent::Full) => {
-                error!(gateway = %stream.gateway, %session, "a stream has no room for its batch");
+                error!(gateway = %stream.asking.gateway, %session, "a stream has no room for its batch");
                 self.metrics.push_errors.inc();
                 if let Some(stream) = self.forget(session) {
                     self.end_stream(stream, "full", "the stream does not keep up; connect again", true);

@@ -85,6 +85,11 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub trust_domain: String,
 
+    /// File that says which gateways may have which namespaces and kinds; read again when it changes.
+    /// Default: every gateway gets what it asks for
+    #[arg(long, value_name = "FILE")]
+    pub gateway_policy: Option<PathBuf>,
+
     /// How long a replica may be silent before its namespaces go to others
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub member_lease_duration: Duration,

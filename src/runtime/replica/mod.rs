@@ -13,6 +13,7 @@ mod gaps;
 mod history;
 mod ingress;
 mod lineage;
+mod policy;
 mod reconciles;
 mod reporting;
 mod settings;
@@ -23,6 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use flotilla_avapigw::{AvapigwCompiler, Class, References, Scope};
 use flotilla_certs::Identity;
 use flotilla_core::coordination::Identity as Candidate;
@@ -54,6 +56,7 @@ use crate::supervisor::{Supervisor, beside};
 use crate::web::{Readiness, listen, serve_metrics, serve_probes};
 use crate::webhook::{self, Decider, Known, Webhooks};
 
+use policy::PolicyFile;
 use settings::Settings;
 
 /// The handle of this family's delivery task.
@@ -74,6 +77,7 @@ const ATTEMPT: Duration = Duration::from_secs(20);
 pub struct Replica {
     args: ControllerArgs,
     settings: Settings,
+    policy: Option<PolicyFile>,
     clients: Clients,
     gateways: TcpListener,
     peers: TcpListener,
@@ -90,6 +94,10 @@ impl Replica {
     /// A flag, file or address that cannot be used, by its name.
     pub async fn open(args: ControllerArgs) -> anyhow::Result<Replica> {
         let settings = Settings::new(&args)?;
+        let policy = match &args.gateway_policy {
+            Some(path) => Some(PolicyFile::open(path).await.context("--gateway-policy")?),
+            None => None,
+        };
         let clients = connect(args.kubeconfig.as_deref()).await?;
         let at = |port| SocketAddr::new(args.bind_address, port);
         let webhooks = match args.enable_webhooks {
@@ -104,6 +112,7 @@ impl Replica {
             probes: listen("health-probe-bind-address", args.health_probe_bind_address).await?,
             args,
             settings,
+            policy,
             clients,
         })
     }
@@ -139,7 +148,7 @@ impl Replica {
         let web = CancellationToken::new();
         let mut servers = Supervisor::new(web.clone());
         let advertised = self.advertised()?;
-        let Replica { args, settings, clients, gateways, peers, webhooks, metrics, probes } = self;
+        let Replica { args, settings, policy, clients, gateways, peers, webhooks, metrics, probes } = self;
         servers.spawn_fallible("metrics", serve_metrics(metrics, registry.clone(), web.clone()));
         servers.spawn_fallible("probes", serve_probes(probes, readiness.clone(), web.clone()));
         let told = cancel.clone();
@@ -149,7 +158,7 @@ impl Replica {
                 None => Ok(()),
                 Some(standby) => {
                     let ports = Ports { gateways, peers, webhooks, advertised };
-                    assemble(args, settings, clients, standby, ports, registry, readiness, told).await
+                    assemble(args, settings, policy, clients, standby, ports, registry, readiness, told).await
                 }
             }
         };
@@ -228,6 +237,7 @@ struct Ports {
 async fn assemble(
     args: ControllerArgs,
     settings: Settings,
+    policy: Option<PolicyFile>,
     clients: Clients,
     standby: Standby,
     ports: Ports,
@@ -381,6 +391,10 @@ async fn assemble(
             delivering.clone(),
         ),
     );
+    if let Some(policy) = policy {
+        let follow = policy.follow(delivery.clone(), policy::Metrics::new(&registry)?, delivering.clone());
+        supervisor.spawn("gateway policy", follow);
+    }
     let reconciles = reconciles::Reconciles::new(&registry)?;
     let writes = Arc::new(Semaphore::new(ingress::WRITES as usize));
     if let Some(class) = class(&args) {

@@ -1,0 +1,152 @@
+//! The file that says which gateways may have what, and reading it again.
+//!
+//! It is looked at every few seconds, whole: a ConfigMap's folder is exchanged as one,
+//! which watches of files miss. A version that cannot be used changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use flotilla_core::policy::{Document, Policy};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::Delivery;
+
+/// How often the file is read.
+const READ_EVERY: Duration = Duration::from_secs(5);
+
+/// Largest file. A ConfigMap takes 1 MiB.
+const LARGEST: u64 = 1024 * 1024;
+
+/// A policy and the file that it stands in.
+pub struct PolicyFile {
+    path: PathBuf,
+    text: String,
+    policy: Policy,
+}
+
+/// Metrics of this task.
+pub struct Metrics {
+    reads: IntCounterVec,
+    stale: IntGauge,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When a name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Metrics {
+            reads: IntCounterVec::new(
+                Opts::new(
+                    "flotilla_gateway_policy_versions_total",
+                    "Versions of the gateway policy, by result.",
+                ),
+                &["result"],
+            )?,
+            stale: IntGauge::new(
+                "flotilla_gateway_policy_stale",
+                "1 while the file cannot be used and the policy before it goes on.",
+            )?,
+        };
+        for result in ["used", "refused"] {
+            metrics.reads.with_label_values(&[result]);
+        }
+        registry.register(Box::new(metrics.reads.clone()))?;
+        registry.register(Box::new(metrics.stale.clone()))?;
+        Ok(metrics)
+    }
+}
+
+impl PolicyFile {
+    /// Reads a policy.
+    ///
+    /// # Errors
+    /// When there is none that can be used, by file, place and remedy.
+    pub async fn open(path: &Path) -> anyhow::Result<PolicyFile> {
+        let text = read(path).await?;
+        let policy = parse(path, &text)?;
+        Ok(PolicyFile { path: path.to_owned(), text, policy })
+    }
+
+    /// Gives delivery the policy, and every later version, until cancelled.
+    pub async fn follow(self, delivery: Delivery, metrics: Metrics, cancel: CancellationToken) {
+        let PolicyFile { path, text, policy } = self;
+        metrics.reads.with_label_values(&["used"]).inc();
+        let mut known = Ok(text);
+        // An error says that delivery is gone, and with it the process.
+        if delivery.set_policy(policy).await.is_err() {
+            return;
+        }
+        let mut ticks = interval(READ_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let found = read(&path).await.map_err(|error| format!("{error:#}"));
+            if found == known {
+                continue;
+            }
+            let parsed = match &found {
+                Ok(text) => parse(&path, text).map_err(|error| format!("{error:#}")),
+                Err(error) => Err(error.clone()),
+            };
+            known = found;
+            let result = if parsed.is_ok() { "used" } else { "refused" };
+            metrics.reads.with_label_values(&[result]).inc();
+            metrics.stale.set(i64::from(parsed.is_err()));
+            match parsed {
+                Ok(policy) => {
+                    tracing::info!(file = %path.display(), "the gateway policy is another one");
+                    if delivery.set_policy(policy).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::error!(file = %path.display(), error,
+                    "the gateway policy cannot be used; the one before it goes on"),
+            }
+        }
+    }
+}
+
+async fn read(path: &Path) -> anyhow::Result<String> {
+    let size = tokio::fs::metadata(path).await.with_context(|| path.display().to_string())?.len();
+    anyhow::ensure!(size <= LARGEST, "{}: {size} bytes; a policy has at most {LARGEST}", path.display());
+    tokio::fs::read_to_string(path).await.with_context(|| path.display().to_string())
+}
+
+fn parse(path: &Path, text: &str) -> anyhow::Result<Policy> {
+    let document: Document = serde_saphyr::from_str(text).with_context(|| path.display().to_string())?;
+    Policy::try_from(document).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        format!("{:#}", parse(Path::new("policy.yaml"), text).unwrap_err())
+    }
+
+    #[test]
+    fn a_policy_is_read_and_what_is_wrong_is_named() {
+        let good = "rules:\n- gateways: {namespaces: [edge], labels: {tier: public}}\n  namespaces: [team-*]\n  kinds: [APIRoute]\notherwise: everything\n";
+        parse(Path::new("policy.yaml"), good).unwrap();
+        parse(Path::new("policy.yaml"), "otherwise: nothing\n").unwrap();
+        for (text, words) in [
+            ("rules:\n- gateway: {}\n", "gateway"),
+            ("rules:\n- gateways: {namespaces: [edge]}\n", "namespaces"),
+            ("otherwise: perhaps\n", "perhaps"),
+            ("rules:\n- gateways: {labels: {a: b}}\n  namespaces: [x]\n", "rules[0].gateways"),
+            ("rules: [", "policy.yaml"),
+        ] {
+            let refusal = refusal(text);
+            assert!(refusal.starts_with("policy.yaml: ") && refusal.contains(words), "{refusal}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Which gateways may have what, by a file that is read again when it changes.
+
+use std::time::Duration;
+
+use flotilla_core::ids::Kind;
+use flotilla_core::object::RawObject;
+
+use crate::fleet::objects::answering;
+use crate::fleet::waiting::{SOON, within};
+use crate::fleet::{Against, Fleet, expected_digest};
+
+const NAMESPACES: [&str; 2] = ["shop", "inner"];
+const ROUTES: usize = 3;
+/// A gateway takes nothing away for so long after it registered.
+const GUARD: Duration = Duration::from_secs(32);
+
+fn policy(granted: &str) -> String {
+    format!(
+        "rules:\n- gateways: {{names: [public-*, public]}}\n  namespaces: [{granted}]\notherwise: everything\n"
+    )
+}
+
+/// Waits until a group of gateways holds the objects of these namespaces.
+async fn holds(fleet: &Fleet, group: usize, namespaces: &[&str], long: Duration) {
+    let objects: Vec<RawObject> = fleet.tenants.all().await.unwrap();
+    let theirs: Vec<RawObject> =
+        objects.into_iter().filter(|object| namespaces.contains(&&*object.key.namespace)).collect();
+    let expected = expected_digest(&theirs);
+    within(long, &format!("gateway {group} holds {namespaces:?}"), async || {
+        let shown = fleet.gateways[group].first().await;
+        (shown.digest == expected).then_some(()).ok_or_else(|| format!("{shown:?}"))
+    })
+    .await;
+}
+
+/// Waits until all replicas say whether they go by an old policy.
+async fn stale(fleet: &Fleet, wanted: f64) {
+    within(SOON, &format!("a stale policy: {wanted}"), async || {
+        for replica in &fleet.replicas {
+            let stale = replica.metric("flotilla_gateway_policy_stale", "").await?;
+            if (stale - wanted).abs() > 0.1 {
+                return Err(format!("{}: {stale}", replica.name));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_gets_what_the_policy_gives_it_and_loses_what_it_takes() {
+    let Some(mut fleet) = Fleet::start(Against::Embedded).await else { return };
+    let file = fleet.path().join("policy.yaml");
+    std::fs::write(&file, policy("sho*")).unwrap();
+    fleet.tenants.namespaces(NAMESPACES.map(str::to_owned)).await;
+    for namespace in NAMESPACES {
+        let route = |number| {
+            let name = format!("route-{number}");
+            (namespace.to_owned(), name.clone(), answering(namespace, &name, "hi"))
+        };
+        fleet.tenants.create_all(Kind::ApiRoute, (0..ROUTES).map(route)).await;
+    }
+    let flag = file.to_str().unwrap().to_owned();
+    fleet.add_replicas_with(2, &["--gateway-policy", &flag]).await;
+    fleet.add_gateways("public", 1).await;
+    fleet.add_gateways("back", 1).await;
+    holds(&fleet, 0, &["shop"], SOON).await;
+    holds(&fleet, 1, &NAMESPACES, SOON).await;
+
+    // A version that cannot be used changes nothing.
+    std::fs::write(&file, "rules: [").unwrap();
+    stale(&fleet, 1.0).await;
+    holds(&fleet, 0, &["shop"], SOON).await;
+
+    std::fs::write(&file, policy("inner")).unwrap();
+    stale(&fleet, 0.0).await;
+    holds(&fleet, 0, &["inner"], GUARD + SOON).await;
+    holds(&fleet, 1, &NAMESPACES, SOON).await;
+
+    // Nothing at all is a configuration, too, and not everything.
+    std::fs::write(&file, policy("")).unwrap();
+    holds(&fleet, 0, &[], GUARD + SOON).await;
+    fleet.tenants.change(Kind::ApiRoute, "inner", "route-0", answering("inner", "route-0", "ho")).await;
+    holds(&fleet, 1, &NAMESPACES, SOON).await;
+    holds(&fleet, 0, &[], SOON).await;
+    let removed = fleet.gateways[1].events.removed();
+    assert!(removed.is_empty(), "the other gateway lost something: {removed:?}");
+    fleet.nothing_went_back().await;
+}
