@@ -29,6 +29,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::finalizers::take_out;
 use crate::status::FIELD_MANAGER;
 use crate::watch::chain;
 
@@ -360,21 +361,9 @@ pub async fn set_addresses(
 /// # Errors
 /// `Conflict` when it is not.
 pub async fn release(client: &Client, owner: &Owner, revision: &str, place: usize) -> Result<(), Error> {
-    let what = format!("take the finalizer out of Ingress {}", owner.key);
-    let wrong =
-        |error: serde_json::Error| Error::Permanent { what: what.clone(), message: error.to_string() };
-    let path = format!("/metadata/finalizers/{place}");
-    let patch = json!([
-        {"op": "replace", "path": "/metadata/resourceVersion", "value": revision},
-        {"op": "test", "path": path, "value": FINALIZER},
-        {"op": "remove", "path": path},
-    ]);
-    let patch = Patch::Json::<()>(serde_json::from_value(patch).map_err(wrong)?);
     let api = Api::<Ingress>::namespaced(client.clone(), &owner.key.namespace);
-    match within(&what, api.patch(&owner.key.name, &PatchParams::default(), &patch)).await {
-        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
+    let object = format!("Ingress {}", owner.key);
+    take_out(&api, &object, &owner.key.name, revision, place, FINALIZER).await
 }
 
 /// Tells the author of an Ingress something, by an event.

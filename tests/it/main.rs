@@ -17,6 +17,7 @@ mod ingress;
 mod kubectl;
 mod lagging;
 mod layout;
+mod left_behind;
 mod outage;
 mod ownership;
 mod policy;

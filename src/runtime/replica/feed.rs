@@ -1,5 +1,5 @@
-//! Hands what the watches tell to the webhooks, if any, and to the delivery
-//! task. Waiting is the back pressure: a busy delivery slows watches down, and the
+//! Hands what the watches tell to the webhooks, if any, to whoever lets objects go,
+//! and to the delivery task. Waiting is the back pressure: a busy delivery slows watches down, and the
 //! API server keeps the rest.
 
 use flotilla_k8s::watch::ObjectEvent;
@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
+use super::leaving::Leaving;
 use crate::webhook::Known;
 
 /// Runs until cancelled or until one side is gone.
@@ -14,6 +15,7 @@ pub async fn run(
     mut events: mpsc::Receiver<ObjectEvent>,
     delivery: Delivery,
     known: Option<Known>,
+    leaving: Leaving,
     cancel: CancellationToken,
 ) {
     loop {
@@ -26,6 +28,7 @@ pub async fn run(
         if let Some(known) = &known {
             known.tell(&event);
         }
+        leaving.tell(&event);
         let told = match event {
             ObjectEvent::Listed { kind, revision, objects } => delivery.listed(kind, objects, revision).await,
             ObjectEvent::Changed(object) => delivery.changed(object).await,

@@ -12,6 +12,7 @@ mod feed;
 mod gaps;
 mod history;
 mod ingress;
+mod leaving;
 mod lineage;
 mod policy;
 mod reconciles;
@@ -380,7 +381,13 @@ async fn assemble(
         }
         supervisor.spawn("webhooks", webhook::serve(listener, tls, webhooks, limits, delivering.clone()));
     }
-    supervisor.spawn("feed", feed::run(objects, delivery.clone(), known, delivering.clone()));
+    let writes = Arc::new(Semaphore::new(ingress::WRITES as usize));
+    let leaving = leaving::Leaving::default();
+    let (permit, ownership) = (handles.permit.clone(), handles.ownership.clone());
+    let letting_go =
+        leaving.clone().run(clients.objects.clone(), permit, ownership, writes.clone(), delivering.clone());
+    supervisor.spawn("leaving", letting_go);
+    supervisor.spawn("feed", feed::run(objects, delivery.clone(), known, leaving, delivering.clone()));
     supervisor.spawn(
         "history",
         history::answer(
@@ -396,7 +403,6 @@ async fn assemble(
         supervisor.spawn("gateway policy", follow);
     }
     let reconciles = reconciles::Reconciles::new(&registry)?;
-    let writes = Arc::new(Semaphore::new(ingress::WRITES as usize));
     if let Some(class) = class(&args) {
         let (observed_in, observed) = mpsc::channel(1024);
         let follow = flotilla_k8s::ingress::follow(clients.objects.clone(), observed_in, delivering.clone());
