@@ -39,6 +39,9 @@ pub struct SimArgs {
     /// In some worlds etcd is restored from a backup, or empty of a sudden
     #[arg(long)]
     restores: bool,
+    /// Routes of a namespace claim the same, of which the oldest is delivered
+    #[arg(long)]
+    contests: bool,
     /// Tell everything that happens in the first seed, and play no other
     #[arg(long)]
     story: bool,
@@ -83,7 +86,7 @@ pub fn run(args: &SimArgs, out: &mut dyn std::io::Write) -> anyhow::Result<bool>
     let shrink = Duration::from_secs(args.shrink_seconds);
     let breakages = args.breakage.map_or(Breakages::default(), Breakages::only);
     let size = if args.large { Size::large(args.minutes) } else { Size::small(args.minutes) };
-    let size = Size { restores: args.restores, ..size };
+    let size = Size { restores: args.restores, contests: args.contests, ..size };
     if args.check_the_checker {
         let keep = args.keep.as_deref().map(|keep| Wishes { shrink, keep });
         return checker::check(args.seed, args.seeds, size, args.jobs, keep, out);

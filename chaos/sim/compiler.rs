@@ -14,6 +14,8 @@ use flotilla_core::compile::{Compilation, Compiler};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 
+use crate::universe::CONTESTED;
+
 /// What was said about one spec of one object: per answer to its questions. Most
 /// specs ask about one object at most.
 struct Known {
@@ -34,9 +36,14 @@ pub struct SharedCompiler {
     memory: Arc<Mutex<Memory>>,
 }
 
-/// What the product says, but for claims: the tenants of a universe all match the same.
-fn alone(object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation {
-    Compilation { claims: Vec::new(), ..AvapigwCompiler::default().compile(object, exists) }
+/// What the product says. Of claims only those that are contested on purpose count:
+/// else the tenants of a universe all match the same.
+fn said_of(object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation {
+    let mut said = AvapigwCompiler::default().compile(object, exists);
+    if !object.spec.windows(CONTESTED.len()).any(|window| window == CONTESTED.as_bytes()) {
+        said.claims.clear();
+    }
+    said
 }
 
 /// Specs that are remembered at once.
@@ -51,7 +58,7 @@ impl Compiler for SharedCompiler {
             if let Some((_, said)) = known.answers.iter().find(|(given, _)| *given == answers) {
                 return said.clone();
             }
-            let said = alone(object, exists);
+            let said = said_of(object, exists);
             // What it asks about follows from the spec alone, or from the answers:
             // only the first is remembered.
             if said.references == known.questions {
@@ -65,7 +72,7 @@ impl Compiler for SharedCompiler {
             answers.borrow_mut().push((kind, key.clone(), answer));
             answer
         };
-        let said = alone(object, &asked);
+        let said = said_of(object, &asked);
         let given: Vec<(Kind, ObjectKey, bool)> = answers.into_inner();
         let questions: Vec<_> = given.iter().map(|(kind, key, _)| (*kind, key.clone())).collect();
         if questions == said.references {
@@ -76,5 +83,9 @@ impl Compiler for SharedCompiler {
             memory.insert(key, Known { _spec: object.spec.clone(), questions, answers });
         }
         said
+    }
+
+    fn was_withheld(&self, object: &RawObject) -> bool {
+        AvapigwCompiler::default().was_withheld(object)
     }
 }

@@ -26,18 +26,36 @@ pub struct Size {
     pub minutes: u32,
     /// Whether etcd may be restored from a backup, or be empty of a sudden.
     pub restores: bool,
+    /// Whether routes of a namespace may claim the same.
+    pub contests: bool,
 }
 
 impl Size {
     /// Small worlds, in which much happens to few: they find most per second of
     /// computing time.
     pub const fn small(minutes: u32) -> Self {
-        Size { replicas: 4, gateways: 8, namespaces: 10, changes: 240, minutes, restores: false }
+        Size {
+            replicas: 4,
+            gateways: 8,
+            namespaces: 10,
+            changes: 240,
+            minutes,
+            restores: false,
+            contests: false,
+        }
     }
 
     /// The size that the speed of the simulator is stated for.
     pub const fn large(minutes: u32) -> Self {
-        Size { replicas: 5, gateways: 50, namespaces: 100, changes: 1_200, minutes, restores: false }
+        Size {
+            replicas: 5,
+            gateways: 50,
+            namespaces: 100,
+            changes: 1_200,
+            minutes,
+            restores: false,
+            contests: false,
+        }
     }
 }
 
@@ -65,8 +83,9 @@ pub fn draw(seed: u64, size: Size) -> Scenario {
     tenants(&mut dice, &shape, size, sloppy, &mut plan);
     operators(&mut dice, &shape, &mut plan);
     faults(&mut dice, &shape, &mut plan);
-    if size.restores {
-        restores(&mut dice, &shape, &mut plan);
+    let restored = size.restores && restores(&mut dice, &shape, &mut plan);
+    if size.contests && !restored {
+        contest(&mut dice, &mut plan);
     }
     plan.sort_by_key(|planned| planned.at);
     Scenario { seed, shape, weather, plan }
@@ -181,7 +200,7 @@ fn place(dice: &mut Dice, shape: &Shape) -> Place {
 
 fn spec(dice: &mut Dice, shape: &Shape, flavour: Flavour) -> Spec {
     let leads_to = (!dice.one_in(4)).then(|| dice.below(u64::from(shape.names)) as u8);
-    Spec { leads_to, flavour }
+    Spec { leads_to, flavour, claims: None }
 }
 
 fn change(dice: &mut Dice, shape: &Shape, flavour: Flavour) -> Tenant {
@@ -311,14 +330,28 @@ fn operators(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
     }
 }
 
+/// Routes of a namespace claim the same. Not beside restores, after which the
+/// observer does not know any more who claimed what.
+fn contest(dice: &mut Dice, plan: &mut [Planned]) {
+    for planned in plan {
+        if let What::Tenant(Tenant::Put(place, spec)) = &mut planned.what
+            && place.kind.is_route()
+            && dice.one_in(2)
+        {
+            spec.claims = Some(dice.below(2) as u8);
+        }
+    }
+}
+
 /// A restore takes from a backup at least so old, in milliseconds: one that is a few
 /// seconds old nobody has, and replicas name no history anew that they cannot tell
 /// from their own.
 const BACKUP_AGE: u64 = 90_000;
 
-fn restores(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
+/// Returns whether it is restored at all.
+fn restores(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) -> bool {
     if !dice.one_in(6) || shape.active < 2 * BACKUP_AGE {
-        return;
+        return false;
     }
     let mut act = |at, fault| plan.push(Planned { at, what: What::Fault(fault) });
     let at = dice.between(BACKUP_AGE, shape.active - 1);
@@ -333,6 +366,7 @@ fn restores(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
             Fault::Restore(dice.between(100, 30_000) as u32),
         );
     }
+    true
 }
 
 /// In seconds.

@@ -46,6 +46,10 @@ pub struct Spec {
     pub leads_to: Option<u8>,
     /// What is special about it.
     pub flavour: Flavour,
+    /// For routes: which of a few matches of the namespace it claims; of those that
+    /// claim the same, the oldest is delivered. `None`: one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<u8>,
 }
 
 /// A resource as a gateway reads it.
@@ -68,6 +72,12 @@ pub struct Universe {
     names: u32,
     keys: Vec<ObjectKey>,
 }
+
+/// Matches that can be claimed, by namespace and kind.
+const CLAIMS: u32 = 10;
+
+/// How those begin. The others are all the same, and nobody is to compare them.
+pub const CONTESTED: &str = "^/c";
 
 /// Kinds of one letter: `ObjectKey`s alone do not tell the kind.
 const LETTERS: [u8; Kind::COUNT] = [b'a', b'g', b'b', b'q'];
@@ -146,6 +156,16 @@ impl Universe {
         Some(self.place(u16::try_from(self.namespace(place)).ok()?, kind, name))
     }
 
+    /// What a spec claims at a place, as a number.
+    pub fn claim(&self, place: u32, spec: Spec) -> Option<u32> {
+        let claimed = spec.claims.filter(|_| self.kind(place).is_route())?;
+        let kinds = Kind::COUNT as u32;
+        Some(
+            (self.namespace(place) * kinds + self.kind(place).index() as u32) * CLAIMS
+                + u32::from(claimed % 10),
+        )
+    }
+
     /// A spec's bytes. What is read back stands at the beginning and at the end.
     pub fn spec(&self, place: u32, content: u32, spec: Spec) -> Bytes {
         let tail = format!("\"sim\":\"{content:08x}{}\"}}", char::from(spec.flavour.letter()));
@@ -156,7 +176,11 @@ impl Universe {
             return format!("{{\"hosts\":[{hosts}],{tail}").into();
         }
         let host = self.destination(place, spec).map_or("10.0.0.1", |to| &self.key(to).name);
-        let regex = if broken { "(" } else { "^/v1" };
+        let regex = match spec.claims {
+            _ if broken => "(".to_owned(),
+            Some(claimed) => format!("{CONTESTED}{}", claimed % 10),
+            None => "^/v1".to_owned(),
+        };
         let condition = match kind {
             Kind::GrpcRoute => format!("{{\"service\":{{\"regex\":\"{regex}\"}}}}"),
             _ => format!("{{\"uri\":{{\"regex\":\"{regex}\"}}}}"),
@@ -225,7 +249,7 @@ mod tests {
             assert_eq!((universe.kind(place), universe.namespace(place)), (kind, 2));
             for flavour in Flavour::ALL {
                 for (leads_to, exists) in [(None, false), (Some(1), false), (Some(1), true)] {
-                    let spec = Spec { leads_to, flavour };
+                    let spec = Spec { leads_to, flavour, claims: None };
                     let resolved = kind.is_route() && leads_to.is_some() && exists;
                     let expected = Read { object: place, content: 0xabcd, resolved, flavour };
                     let expected = (flavour != Flavour::Invalid).then_some(expected);

@@ -52,6 +52,8 @@ pub enum Breakage {
     ExclusionsForgotten,
     /// A full synchronisation leaves one kind out.
     KindOmitted,
+    /// Of objects that claim the same, the youngest is delivered.
+    YoungestWins,
     /// Deletions are not sent.
     DeletionNotSent,
     /// What was sent counts as applied.
@@ -68,7 +70,7 @@ pub enum Breakage {
 
 impl Breakage {
     /// Those that the simulator finds.
-    pub const FOUND: [Breakage; 20] = [
+    pub const FOUND: [Breakage; 21] = [
         Breakage::SelfFencingOff,
         Breakage::WallClock,
         Breakage::InstanceReused,
@@ -83,6 +85,7 @@ impl Breakage {
         Breakage::FrontierIgnored,
         Breakage::ExclusionsForgotten,
         Breakage::KindOmitted,
+        Breakage::YoungestWins,
         Breakage::DeletionNotSent,
         Breakage::SentCounted,
         Breakage::QueuePerGateway,

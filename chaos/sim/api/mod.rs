@@ -274,6 +274,11 @@ impl Api {
         self.live[place as usize].as_ref()
     }
 
+    /// When the object of a place was created, in seconds.
+    pub fn created(&self, place: u32) -> u64 {
+        self.created[place as usize]
+    }
+
     /// All objects as they are.
     pub fn objects(&self) -> impl Iterator<Item = (u32, &RawObject)> {
         (0..).zip(&self.live).filter_map(|(place, object)| Some((place, object.as_ref()?)))

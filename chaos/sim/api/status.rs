@@ -136,6 +136,7 @@ fn claim(status: &Fields<'_>) -> Option<Claim> {
         ("True", _) => Ready::True { gateways: number() },
         ("Unknown", _) => Ready::NoGateways,
         (_, "ValidationFailed") => Ready::Invalid,
+        (_, "Conflict") => Ready::Conflict,
         (_, "ApplyFailed") => Ready::Rejected { applied: number(), gateways: number() },
         _ => Ready::Progress { applied: number(), gateways: number() },
     };

@@ -95,7 +95,7 @@ impl World<'_> {
             valid: spec.flavour != Flavour::Invalid,
             refused,
             references: &references,
-            claim: None,
+            claim: self.universe.claim(place, spec),
             created: written.created,
         };
         self.witness.see(self.now, &Seen::Written(seen));

@@ -8,7 +8,7 @@ use flotilla_observer::{Event as Seen, Memory, Ready};
 use crate::api::status::claim_of;
 use crate::clock::{MILLIS, SECONDS};
 use crate::gateway::client::Phase;
-use crate::universe::Flavour;
+use crate::universe::{Flavour, Spec};
 
 use super::{Occurrence, World};
 
@@ -89,6 +89,18 @@ impl World<'_> {
         self.api.object(place).is_some_and(|object| !object.deleting)
     }
 
+    /// Whether an older object claims what the one of this place claims.
+    fn is_displaced(&self, place: u32) -> bool {
+        let claim = |place: u32| {
+            let valid = |(_, spec): &(u32, Spec)| spec.flavour != Flavour::Invalid && self.exists(place);
+            self.universe.claim(place, self.written[place as usize].filter(valid)?.1)
+        };
+        let Some(own) = claim(place) else { return false };
+        let age = |place: u32| (self.api.created(place), self.universe.key(place));
+        let namespace = self.universe.namespace(place) as u16;
+        self.universe.places_of(namespace).any(|other| claim(other) == Some(own) && age(other) < age(place))
+    }
+
     fn unsettled_gateway(&self) -> Option<String> {
         for (index, client) in self.clients.iter().enumerate() {
             if client.phase != Phase::Streaming {
@@ -97,7 +109,8 @@ impl World<'_> {
             for place in 0..self.universe.places() as u32 {
                 let written = self.written[place as usize].filter(|_| self.exists(place));
                 let wanted = written
-                    .filter(|(_, spec)| spec.flavour != Flavour::Invalid && self.asks_for(index, place));
+                    .filter(|(_, spec)| spec.flavour != Flavour::Invalid && self.asks_for(index, place))
+                    .filter(|_| !self.is_displaced(place));
                 let held = client.model.holds(place);
                 let expected = wanted.map(|(content, spec)| {
                     let resolved = self.universe.destination(place, spec).is_some_and(|to| self.exists(to));
@@ -127,6 +140,8 @@ impl World<'_> {
                 asking.iter().filter(|gateway| self.refuses(**gateway, spec.flavour)).count() as u32;
             let expected = if spec.flavour == Flavour::Invalid {
                 Ready::Invalid
+            } else if self.is_displaced(place) {
+                Ready::Conflict
             } else if gateways == 0 {
                 Ready::NoGateways
             } else if refusing > 0 {

@@ -143,7 +143,15 @@ impl Engine {
             full: edge.batch.full,
         }));
         session.remember_unheard(&flight);
-        session.rejected.retain(|key, _| !delivers(&edge, key, &flight));
+        session.rejected.retain(|key, rejected| {
+            if !delivers(&edge, key, &flight) {
+                return true;
+            }
+            // Who is gone because an older object claims the same is as bad as before
+            // when it comes back.
+            rejected.held = None;
+            edge.target.excluded.contains_key(&(key.0, rejected.content))
+        });
         if takes_over(&flight) {
             // It holds what the snapshot brought, nothing from before that.
             let store = &self.store;

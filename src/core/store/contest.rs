@@ -10,18 +10,29 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Store;
+use crate::breakage::Breakage;
 use crate::claims::{Claim, Holder};
 use crate::compile::{Compiler, Fault, Invalid};
 use crate::delivery::Tombstone;
 use crate::ids::{Kind, ObjectKey, Revision};
-use crate::object::Resource;
+use crate::object::{RawObject, Resource};
+
+/// A time that is the earlier the later this one is: for [`Breakage::YoungestWins`].
+fn reversed(time: &str) -> Arc<str> {
+    let reversed = |digit: u32| char::from_digit(9 - digit, 10);
+    time.chars().map(|one| one.to_digit(10).and_then(reversed).unwrap_or(one)).collect::<String>().into()
+}
 
 impl Store {
     /// Replaces what an object claims. Returns those that may be concerned: whoever
     /// comes after it and claims what it claimed or claims now.
     pub(super) fn set_claims(&mut self, kind: Kind, key: &ObjectKey, claims: Vec<Claim>) -> BTreeSet<Holder> {
         let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return BTreeSet::new() };
-        let after = (!claims.is_empty()).then(|| (Holder::of(&entry.object), claims));
+        let holder = |object: &RawObject| match self.breakage.is(Breakage::YoungestWins) {
+            true => Holder { created: reversed(&object.created), ..Holder::of(object) },
+            false => Holder::of(object),
+        };
+        let after = (!claims.is_empty()).then(|| (holder(&entry.object), claims));
         if entry.claims == after {
             return BTreeSet::new();
         }
@@ -46,6 +57,10 @@ impl Store {
         cause: Kind,
         revision: Revision,
     ) {
+        if let Some(postponed) = &mut self.postponed {
+            postponed.push((concerned, cause, revision));
+            return;
+        }
         for Holder { kind, key, .. } in concerned {
             let Some(entry) = self.entry(kind, &key) else { continue };
             match (entry.outcome.as_ref().err(), self.lost(kind, &key)) {

@@ -21,7 +21,7 @@ pub(crate) use entry::{Born, Entry, Mark, Stamp};
 pub(crate) use tombstones::Grave;
 
 use crate::breakage::{Breakage, Breakages};
-use crate::claims::Claims;
+use crate::claims::{Claims, Holder};
 use crate::compile::Compiler;
 use crate::delivery::{Scope, Tombstone};
 use crate::ids::{Frontier, Kind, ObjectKey, Revision};
@@ -87,6 +87,8 @@ pub struct Store {
     changes: u64,
     message_limit: u64,
     tombstone_bound: usize,
+    /// While a list is read: who is to be judged again, and because of which change.
+    postponed: Option<Vec<(BTreeSet<Holder>, Kind, Revision)>>,
     breakage: Breakages,
 }
 
@@ -120,6 +122,7 @@ impl Store {
             changes: 0,
             message_limit,
             tombstone_bound,
+            postponed: None,
             breakage,
         }
     }
@@ -176,6 +179,9 @@ impl Store {
         } else if revision > seen {
             state.tombstones.skipped(seen, revision);
         }
+        // Whom changes concern may have changed, too: what was never so together must
+        // not count as having been.
+        self.postponed = Some(Vec::new());
         let mut gone: BTreeSet<ObjectKey> = state.entries.keys().cloned().collect();
         // Winners before losers, so that nobody loses who had only just won.
         objects.sort_by(|one, other| (&one.created, &one.key).cmp(&(&other.created, &other.key)));
@@ -189,6 +195,9 @@ impl Store {
         }
         for key in gone {
             self.remove(compiler, kind, &key, revision, false);
+        }
+        for (concerned, cause, at) in self.postponed.take().unwrap_or_default() {
+            self.judge_again(compiler, concerned, cause, at);
         }
         self.recall(compiler, kind, revision);
         Listed::Taken

@@ -662,3 +662,44 @@ fn what_is_rejected_stays_so_when_its_last_good_version_comes_behind_a_snapshot(
     assert_eq!(table.rows[0].excluded.len(), 1);
     assert_eq!(table.rejections.len(), 1, "its status says why: {table:?}");
 }
+
+#[test]
+fn what_is_rejected_is_so_again_when_it_wins_back_what_it_claims() {
+    let mut bench = with_routes(2);
+    bench.route("a/0", "v2 takes=x");
+    bench.route("a/1", "v2 takes=x");
+    bench.settle();
+    bench.route("a/0", "v3");
+    bench.route("a/1", "v3 takes=x undecodable");
+    bench.settle();
+    assert_eq!(rejected(&bench), ["a/1"]);
+    bench.route("a/0", "v4 takes=x");
+    bench.settle();
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1"), None);
+    bench.route("a/0", "v5");
+    bench.settle();
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1"), None);
+    let table = bench.delivery.applied_table();
+    assert_eq!(table.rejections.len(), 1, "its status says why: {table:?}");
+    bench.route("a/1", "v6 takes=x");
+    bench.settle();
+    bench.assert_equal("g");
+}
+
+#[test]
+fn what_a_list_alone_would_have_let_win_is_nobodys_last_good_version() {
+    let mut bench = with_routes(0);
+    bench.route("a/old", "v1 takes=x");
+    bench.route("a/young", "v1 takes=y");
+    bench.settle();
+    bench.route("a/old", "v2 takes=y");
+    bench.settle();
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/young"), None);
+    // Our watch was cut: at no time did it win what the other one gave up.
+    bench.log.put(Kind::ApiRoute, &key("a/young"), "v2 undecodable");
+    bench.log.put(Kind::ApiRoute, &key("a/old"), "v3 takes=x");
+    bench.list_all();
+    bench.settle();
+    assert_eq!(rejected(&bench), ["a/young"]);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/young"), None);
+}
