@@ -174,7 +174,8 @@ impl World<'_> {
             Doubt::Ahead(gateway, high) => {
                 let refuted = |kind: &Kind| found.revision < high.get(*kind).0;
                 let Some(kind) = Kind::ALL.into_iter().find(refuted) else { return };
-                if found.revision < process.engine.frontier().get(kind).0 {
+                let frontier = process.engine.frontier();
+                if Kind::ALL.iter().any(|own| found.revision < frontier.get(*own).0) {
                     return self.ask(slot, Ask::History(Question::Begin(found.revision)));
                 }
                 lineage.ahead.insert(gateway);

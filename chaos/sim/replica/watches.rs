@@ -129,7 +129,12 @@ impl World<'_> {
                 watch.highest = watch.highest.max(revision.0);
                 let objects = std::mem::take(&mut watch.pages);
                 process.engine.listed(Kind::ALL[lane], revision, objects);
+                // All kinds are in one log.
+                let read = Kind::ALL.iter().map(|kind| process.engine.frontier().get(*kind)).max();
                 self.set_timer(slot);
+                if let Some(read) = read.filter(|read| revision < *read) {
+                    self.doubt(slot, Doubt::Behind(read.0));
+                }
                 revision.0
             }
             Ok(found) => {

@@ -192,9 +192,11 @@ impl Lineage {
         for kind in Kind::ALL.into_iter().filter(|kind| frontier.get(*kind) < high.get(*kind)) {
             let asked = Instant::now();
             let Some((newest, at)) = self.ends_before(kind, high.get(kind)).await? else { continue };
-            if newest.max(at.revision) < frontier.get(kind) {
-                // Beyond the log is what we have read ourselves, too.
-                return self.begin(&at).await;
+            // Beyond the log may be what we have read ourselves, too.
+            for own in Kind::ALL.into_iter().filter(|own| frontier.get(*own) > newest.max(at.revision)) {
+                if let Some((_, at)) = self.ends_before(own, frontier.get(own)).await? {
+                    return self.begin(&at).await;
+                }
             }
             if self.ahead.insert(gateway.clone()) {
                 self.metrics.ahead.inc();

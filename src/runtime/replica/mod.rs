@@ -387,7 +387,10 @@ async fn assemble(
     let letting_go =
         leaving.clone().run(clients.objects.clone(), permit, ownership, writes.clone(), delivering.clone());
     supervisor.spawn("leaving", letting_go);
-    supervisor.spawn("feed", feed::run(objects, delivery.clone(), known, leaving, delivering.clone()));
+    supervisor.spawn(
+        "feed",
+        feed::run(objects, delivery.clone(), known, leaving, doubts_in.clone(), delivering.clone()),
+    );
     supervisor.spawn(
         "history",
         history::answer(
