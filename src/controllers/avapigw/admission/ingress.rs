@@ -54,6 +54,10 @@ pub fn judge_ingress(
     };
     verdict.warnings.extend(converted.warnings.iter().cloned());
     check_rules(ingress, &converted, created, &mut verdict);
+    if ingress.spec.tls.as_ref().is_some_and(|tls| !tls.is_empty()) {
+        let words = "spec.tls: the Secrets are not read; gateways serve the certificates that they are configured with";
+        verdict.warnings.push(words.to_owned());
+    }
     let before = before.and_then(|before| convert(before, &|_, _| Some(SOME_PORT)).ok()).unwrap_or_default();
     check_conflicts(known, ingress, &converted, &before, created, &mut verdict);
     let contested = match verdict.refusals.is_empty() {

@@ -74,6 +74,9 @@ async fn an_ingress_is_judged_by_what_it_becomes() {
     let warning = unknown["warnings"][0].as_str().unwrap();
     assert!(unknown["allowed"] == true && warning.contains("the nearest is avapigw.io/timeout"), "{warning}");
 
+    let secrets = unknown["warnings"][1].as_str().unwrap();
+    assert!(secrets.contains("spec.tls") && secrets.contains("not read"), "{secrets}");
+
     // There is a route `shop/first` at `/a`.
     let told = refused(&server, &at("/a")).await;
     assert_eq!(told[0].0, "spec.rules[0].http.paths[0]");
