@@ -168,7 +168,7 @@ impl Repair {
         true
     }
 
-    /// What is named and is nowhere any more the gateway holds from before its
+    /// What is named and is not delivered any more the gateway holds from before its
     /// deletion, which it has not been told: nobody knows yet what was deleted since
     /// it was served, or the version that it came with claims more than it took. To
     /// remove that takes away nothing that is there.
@@ -181,7 +181,7 @@ impl Repair {
         }
         let of_class = |(kind, _): &Key| about.is_none_or(|class| class == class_of(*kind));
         let ghosts = accused(words, of_class, |_| true);
-        if ghosts.iter().any(|(kind, key)| store.entry(*kind, key).is_some()) {
+        if ghosts.iter().any(|(kind, key)| is_delivered(store, *kind, key)) {
             return false;
         }
         // Words that name something else each time may be no names at all.
@@ -314,7 +314,7 @@ impl Repair {
         };
         let last_resort = self.attempt >= ATTEMPTS;
         let hopeless = culprit && (last_resort || self.hopeless.contains(&id));
-        let gone = store.entry(kind, key).is_none();
+        let gone = !is_delivered(store, kind, key);
         match held {
             Some(resource) if !(gone || hopeless) => Some(Change::Upsert { resource, added: false }),
             // A suspect that the gateway had, we do not know how: to remove it
@@ -356,6 +356,11 @@ impl Repair {
         }
         suspects.pop().map(|resource| Change::Upsert { resource, added: false })
     }
+}
+
+/// Whether gateways are to have something of an object.
+fn is_delivered(store: &Store, kind: Kind, key: &ObjectKey) -> bool {
+    store.entry(kind, key).is_some_and(|entry| entry.outcome.is_ok())
 }
 
 impl Engine {

@@ -6,7 +6,7 @@ use flotilla_core::ids::Kind;
 
 use super::bench::{Bench, words};
 use super::gateway::Answer;
-use super::rejections::{rejected, with_routes};
+use super::rejections::{plain, rejected, with_routes};
 
 #[test]
 fn one_whose_answer_was_lost_is_suspected_like_those_before_it() {
@@ -162,4 +162,27 @@ fn what_went_unheard_does_not_come_back_after_a_rejection() {
     bench.settle();
     assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1"), None);
     assert_eq!(bench.gateways["g"].violations, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_named_and_is_invalid_by_now_is_removed_and_nothing_else() {
+    let mut bench = with_routes(4);
+    bench.ballast();
+    bench.backend("a/z", "v1");
+    bench.settle();
+    bench.route("a/3", "v2 poison");
+    let (_, batch, first) = bench.poll().remove(0);
+    bench.take("g", &batch, first);
+    // Nobody heard of it, and it is no more what it was.
+    bench.route("a/1", "v2");
+    bench.route("a/3", "invalid");
+    bench.restart_replica(plain());
+    bench.delete(Kind::Backend, "a/z");
+    bench.connect("g");
+    let sent = answer_some(&mut bench, &[0, 1, 3]);
+    assert_eq!(sent, ["reset", "~a/1", "-a/3", "-a/z"]);
+    bench.settle_for(Duration::from_secs(60));
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v2");
+    let removed: Vec<_> = bench.gateways["g"].removed.iter().map(|(gone, _)| gone.key.to_string()).collect();
+    assert_eq!(removed, ["a/3", "a/z"]);
 }
