@@ -19,9 +19,10 @@ pub struct Document {
     /// The rules, the first that names a gateway decides.
     #[serde(default)]
     pub rules: Vec<Rule>,
-    /// What gateways get that no rule names.
+    /// What gateways get that no rule names; nothing, if it does not say. Without rules
+    /// it has to.
     #[serde(default)]
-    pub otherwise: Otherwise,
+    pub otherwise: Option<Otherwise>,
 }
 
 /// One rule.
@@ -48,17 +49,17 @@ pub struct Gateways {
     /// The same for their name.
     #[serde(default)]
     pub names: Vec<String>,
-    /// They say that they have these labels.
+    /// They say that they have these labels. One that says otherwise is not named by
+    /// the rule, and may be by a later one.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
 
 /// What gateways get that no rule names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Otherwise {
     /// Nothing.
-    #[default]
     Nothing,
     /// What they ask for.
     Everything,
@@ -67,6 +68,9 @@ pub enum Otherwise {
 /// Why a policy is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
+    /// It says nothing, as a file does that is being written.
+    #[error("it has no rules; to give gateways nothing, write `otherwise: nothing`")]
+    Empty,
     /// A rule names gateways by nothing that their certificates confirm.
     #[error(
         "rules[{rule}].gateways: name namespaces or names; labels alone are what a gateway says of itself"
@@ -131,6 +135,10 @@ impl TryFrom<Document> for Policy {
 
     fn try_from(document: Document) -> Result<Self, PolicyError> {
         let Document { rules, otherwise } = document;
+        if rules.is_empty() && otherwise.is_none() {
+            return Err(PolicyError::Empty);
+        }
+        let otherwise = otherwise.unwrap_or(Otherwise::Nothing);
         let rules = rules.into_iter().enumerate().map(|(place, rule)| checked(place, rule));
         Ok(Policy { rules: rules.collect::<Result<_, _>>()?, otherwise })
     }
@@ -211,7 +219,7 @@ mod tests {
     }
 
     fn policy(rules: Vec<Rule>, otherwise: Otherwise) -> Result<Policy, PolicyError> {
-        Document { rules, otherwise }.try_into()
+        Document { rules, otherwise: Some(otherwise) }.try_into()
     }
 
     fn asking(namespace: &str, name: &str) -> Asking {

@@ -22,10 +22,13 @@ const MESSAGE_MS: f64 = 1.0;
 /// Restarting all backends and forgetting what is known of their health: not
 /// work of the gateway, but a worse service for a while.
 const RESTART_MS: f64 = 20.0;
-/// One gateway's share of the link of a replica that serves a thousand of them over
-/// 8 Gbit/s. When a replica is updated they all come at once, and snapshots for all
-/// cost the fleet more than the few increments cost each gateway.
-const BYTES_PER_MS: f64 = 1_000.0;
+/// Transport and decoding.
+const BYTES_PER_MS: f64 = 50_000.0;
+/// The same for a gateway that comes back: its share of the link of a replica that
+/// serves a thousand of them over 8 Gbit/s. When a replica is updated they all come at
+/// once, and snapshots for all cost the fleet more than the few increments that each of
+/// them lacks.
+const BYTES_PER_MS_COMING_BACK: f64 = 1_000.0;
 /// Weight of the newest report.
 const NEWEST: f64 = 0.3;
 
@@ -59,8 +62,10 @@ impl CostModel {
         observe(&mut self.full, millis(took) / table(present).1);
     }
 
-    /// Whether a full synchronisation of `full_bytes` is cheaper.
-    pub fn full_is_cheaper(&self, load: Load, present: usize, full_bytes: u64) -> bool {
+    /// Whether a full synchronisation of `full_bytes` is cheaper; `back`: for a gateway
+    /// that has just come back.
+    pub fn full_is_cheaper(&self, load: Load, present: usize, full_bytes: u64, back: bool) -> bool {
+        let rate = if back { BYTES_PER_MS_COMING_BACK } else { BYTES_PER_MS };
         let (increment, full) = table(present);
         // What is not known of one way is taken from the other.
         let increment_scale = self.increment.or(self.full).unwrap_or(1.0);
@@ -68,8 +73,8 @@ impl CostModel {
         let updates = (load.routes + load.backends) as f64;
         let increments = updates * (increment * increment_scale + MESSAGE_MS)
             + load.backends as f64 * RESTART_MS
-            + load.bytes as f64 / BYTES_PER_MS;
-        full * full_scale + MESSAGE_MS + RESTART_MS + (full_bytes as f64 / BYTES_PER_MS) < increments
+            + load.bytes as f64 / rate;
+        full * full_scale + MESSAGE_MS + RESTART_MS + (full_bytes as f64 / rate) < increments
     }
 }
 
@@ -103,18 +108,23 @@ mod tests {
     #[test]
     fn few_changes_are_increments_and_many_are_a_full_synchronisation() {
         let model = CostModel::default();
-        for (present, few, many) in [(1_000, 20, 100), (5_000, 10, 50), (10_000, 5, 20)] {
-            let bytes = 600 * present as u64;
-            assert!(!model.full_is_cheaper(routes(few), present, bytes), "{present}");
-            assert!(model.full_is_cheaper(routes(many), present, bytes), "{present}");
+        for (back, sizes) in [
+            (false, [(1_000, 1, 20), (5_000, 1, 20), (10_000, 1, 20)]),
+            (true, [(1_000, 20, 100), (5_000, 10, 50), (10_000, 5, 20)]),
+        ] {
+            for (present, few, many) in sizes {
+                let bytes = 600 * present as u64;
+                assert!(!model.full_is_cheaper(routes(few), present, bytes, back), "{present} {back}");
+                assert!(model.full_is_cheaper(routes(many), present, bytes, back), "{present} {back}");
+            }
         }
-        assert!(!model.full_is_cheaper(routes(2), 20, 12_000));
+        assert!(!model.full_is_cheaper(routes(2), 20, 12_000, false));
     }
 
     #[test]
     fn every_backend_counts_as_a_restart_of_all() {
         let model = CostModel::default();
-        assert!(model.full_is_cheaper(Load { backends: 30, ..routes(20) }, 1_000, 600_000));
+        assert!(model.full_is_cheaper(Load { backends: 30, ..routes(20) }, 1_000, 600_000, true));
     }
 
     #[test]
@@ -122,7 +132,7 @@ mod tests {
         let mut model = CostModel::default();
         model.increments_took(1, 1_000, Duration::from_millis(7));
         model.full_took(1_000, Duration::from_millis(900));
-        assert!(!model.full_is_cheaper(routes(100), 1_000, 600_000));
+        assert!(!model.full_is_cheaper(routes(100), 1_000, 600_000, true));
     }
 
     #[test]
@@ -132,6 +142,6 @@ mod tests {
         for _ in 0..40 {
             model.increments_took(1, 1_000, Duration::from_micros(70));
         }
-        assert!(!model.full_is_cheaper(routes(10), 1_000, 600_000));
+        assert!(!model.full_is_cheaper(routes(10), 1_000, 600_000, true));
     }
 }

@@ -357,7 +357,8 @@ impl Engine {
             backends: difference.items.len() - routes,
             bytes: difference.items.iter().map(|item| item.bytes).sum(),
         };
-        session.cost.full_is_cheaper(load, count, full_bytes).then_some(padding)
+        let back = session.sequence == 0;
+        session.cost.full_is_cheaper(load, count, full_bytes, back).then_some(padding)
     }
 
     /// What a gateway of this scope is to hold, all kinds together.

@@ -34,11 +34,17 @@ impl Scope {
         if names.contains("*") {
             return Scope { namespaces: BTreeSet::new(), kinds };
         }
-        let patterns: Vec<Arc<str>> = names.iter().filter(|name| name.ends_with('*')).cloned().collect();
-        let namespaces = names
-            .into_iter()
-            .filter(|name| !patterns.iter().any(|pattern| pattern != name && covers(pattern, name)))
-            .collect();
+        let mut namespaces = BTreeSet::<Arc<str>>::new();
+        for name in names {
+            // In their order a pattern stands before all that it includes, but for the
+            // name that is its beginning, which stands right before it.
+            match namespaces.last() {
+                Some(last) if covers(last, &name) => continue,
+                Some(last) if covers(&name, last) => drop(namespaces.pop_last()),
+                _ => {}
+            }
+            namespaces.insert(name);
+        }
         Scope { namespaces, kinds }
     }
 

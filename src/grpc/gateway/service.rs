@@ -54,6 +54,9 @@ const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
 /// while its acknowledgement is unanswered, so this bounds what we cost it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Namespaces that a gateway may name.
+const NAMESPACES: usize = 10_000;
+
 /// Bytes of a gateway's labels that are kept while it is connected.
 const LABELS: usize = 16 * 1024;
 
@@ -244,6 +247,12 @@ fn scope(namespaces: &[String], resource_types: &[i32]) -> Result<Scope, Status>
     // An empty set would mean everything.
     if kinds.is_empty() && !resource_types.is_empty() {
         return Err(Status::invalid_argument("none of the resource types asked for is delivered here"));
+    }
+    if namespaces.len() > NAMESPACES {
+        return Err(Status::invalid_argument(format!(
+            "{} namespaces are asked for; name at most {NAMESPACES}, or how names begin with a '*' behind",
+            namespaces.len()
+        )));
     }
     Ok(Scope::new(namespaces.iter().map(|name| name.as_str().into()), kinds))
 }

@@ -259,6 +259,10 @@ async fn assemble(
     let grpc_metrics = flotilla_grpc::metrics::Metrics::new(&registry)?;
 
     let (delivery, inbox) = delivery_channel::<AvapigwCompiler>();
+    if let Some(policy) = &policy {
+        // Before anybody can connect.
+        delivery.set_policy(policy.policy()).await?;
+    }
     let (addresses_in, addresses) = watch::channel(Vec::new());
     let identity = Identity::controller(&args.trust_domain, &args.cert_namespace, member.as_str())?;
     let peers_config = PeersConfig::new(identity, instance.clone(), standby.tls.client.clone());

@@ -1,7 +1,9 @@
 //! The file that says which gateways may have what, and reading it again.
 //!
 //! It is looked at every few seconds, whole: a ConfigMap's folder is exchanged as one,
-//! which watches of files miss. A version that cannot be used changes nothing.
+//! which watches of files miss. What is read twice is what is meant: a file that is
+//! being written may be cut off behind any rule. A version that cannot be used changes
+//! nothing.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Delivery;
 
 /// How often the file is read.
-const READ_EVERY: Duration = Duration::from_secs(5);
+const READ_EVERY: Duration = Duration::from_secs(2);
 
 /// Largest file. A ConfigMap takes 1 MiB.
 const LARGEST: u64 = 1024 * 1024;
@@ -72,15 +74,17 @@ impl PolicyFile {
         Ok(PolicyFile { path: path.to_owned(), text, policy })
     }
 
-    /// Gives delivery the policy, and every later version, until cancelled.
+    /// What it says.
+    pub fn policy(&self) -> Policy {
+        self.policy.clone()
+    }
+
+    /// Gives delivery every later version, until cancelled.
     pub async fn follow(self, delivery: Delivery, metrics: Metrics, cancel: CancellationToken) {
-        let PolicyFile { path, text, policy } = self;
+        let PolicyFile { path, text, .. } = self;
         metrics.reads.with_label_values(&["used"]).inc();
         let mut known = Ok(text);
-        // An error says that delivery is gone, and with it the process.
-        if delivery.set_policy(policy).await.is_err() {
-            return;
-        }
+        let mut last = known.clone();
         let mut ticks = interval(READ_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -89,6 +93,10 @@ impl PolicyFile {
                 _ = ticks.tick() => {}
             }
             let found = read(&path).await.map_err(|error| format!("{error:#}"));
+            if found != last {
+                last = found;
+                continue;
+            }
             if found == known {
                 continue;
             }
@@ -103,6 +111,7 @@ impl PolicyFile {
             match parsed {
                 Ok(policy) => {
                     tracing::info!(file = %path.display(), "the gateway policy is another one");
+                    // An error says that delivery is gone, and with it the process.
                     if delivery.set_policy(policy).await.is_err() {
                         return;
                     }
@@ -142,6 +151,9 @@ mod tests {
             ("rules:\n- gateway: {}\n", "gateway"),
             ("rules:\n- gateways: {namespaces: [edge]}\n", "namespaces"),
             ("otherwise: perhaps\n", "perhaps"),
+            ("", "it has no rules"),
+            ("# rules:\n", "it has no rules"),
+            ("rules: []\n", "it has no rules"),
             ("rules:\n- gateways: {labels: {a: b}}\n  namespaces: [x]\n", "rules[0].gateways"),
             ("rules: [", "policy.yaml"),
         ] {

@@ -13,6 +13,7 @@
 //! become the owner waits a moment before it decides. When nobody is reached, a replica
 //! decides by itself; of what comes of that the oldest is delivered, as everywhere.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +77,9 @@ struct Handover {
     now: Arc<OwnershipView>,
     before: Arc<OwnershipView>,
     since: Instant,
+    /// When somebody asked last and this member could not decide, by name: a stand-in
+    /// may have.
+    missed: BTreeMap<Arc<str>, Instant>,
 }
 
 /// Whether a member may decide.
@@ -105,7 +109,13 @@ impl Handover {
     /// When whatever others admitted before this member became the owner has shown up.
     fn settled(&self, name: &str) -> Instant {
         let same = self.before.owner(name) == self.now.owner(name);
-        if same { self.since } else { self.since + SHOWS_UP }
+        let settled = if same { self.since } else { self.since + SHOWS_UP };
+        self.missed.get(name).map_or(settled, |at| settled.max(*at + SHOWS_UP))
+    }
+
+    fn miss(&mut self, name: &str) {
+        self.missed.retain(|_, at| at.elapsed() < SHOWS_UP);
+        self.missed.insert(name.into(), Instant::now());
     }
 }
 
@@ -122,7 +132,7 @@ impl Decider {
     pub fn among(self, member: MemberName, peers: Peers, handles: &Handles) -> Self {
         let (ownership, permit) = (handles.ownership.clone(), handles.permit.clone());
         let now = ownership.borrow().clone();
-        let handover = Handover { before: now.clone(), now, since: Instant::now() };
+        let handover = Handover { before: now.clone(), now, since: Instant::now(), missed: BTreeMap::new() };
         let handover = Arc::new(Mutex::new(handover));
         Decider { others: Some(Others { member, peers, ownership, permit, handover }), ..self }
     }
@@ -287,18 +297,15 @@ impl Others {
 
     /// Whether this member may decide by a view of the ownership.
     fn turn(&self, name: &str, view: &Arc<OwnershipView>) -> Turn {
-        let settled = {
-            let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
-            handover.note(view);
-            handover.settled(name)
-        };
+        let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+        handover.note(view);
         match view.owner(name) {
             Some(owner) if *owner == self.member => {
                 if self.permit.may_act(name) {
-                    Turn::From(settled)
-                } else {
-                    Turn::Later
+                    return Turn::From(handover.settled(name));
                 }
+                handover.miss(name);
+                Turn::Later
             }
             other => Turn::Another(other.cloned()),
         }
