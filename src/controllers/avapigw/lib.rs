@@ -18,7 +18,7 @@ pub use compile::AvapigwCompiler;
 pub use conflicts::{Conflict, Conflicts, Scope};
 pub use ingress::{
     Child, Class, Converted, Fault, Faults, Ingress, Next, Produced, Seen, SeenIngress, Step, Told,
-    Unresolved, Work, World, convert, is_part_of,
+    Unresolved, Work, World, convert, covers, is_part_of,
 };
 pub use status::AvapigwStatus;
 pub use whole::compile_all;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_api::ingress::FINALIZER;
-use flotilla_avapigw::{Child, Class, Ingress, Next, Seen, SeenIngress, Step, Told, Work, World};
+use flotilla_avapigw::{Child, Class, Ingress, Next, Seen, SeenIngress, Step, Told, Work, World, covers};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_k8s::Error;
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
@@ -252,10 +252,19 @@ impl Job {
             }
             self.tell(told).await;
         }
+        let mut failed = None;
         for step in work.steps {
+            // One object that is refused keeps no other from being written, but nothing is
+            // taken away before all that comes in its place is there.
+            if failed.is_some() && matches!(step, Step::Remove { .. }) {
+                break;
+            }
             match self.write(self.step(step)).await {
                 Ok(Some(done)) => written.push(done),
                 Ok(None) => return Ok(()),
+                Err(error) if failed.is_some() => {
+                    tracing::debug!(error = %error, "one more object of an Ingress was not written");
+                }
                 Err(error) => {
                     // Told once in a row of failures, and not of one that ends by itself:
                     // somebody else was faster, or a webhook does not know a backend yet. What
@@ -266,9 +275,12 @@ impl Job {
                         let message = if conflict { format!("{error}: {words}") } else { error.to_string() };
                         self.tell(&Told { reason: "IngressReconcileFailed", message, warning: true }).await;
                     }
-                    return Err(error);
+                    failed = Some(error);
                 }
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         if let Some(addresses) = &work.addresses {
             let write = api::set_addresses(&self.client, &self.owner, &work.revision, addresses);
@@ -304,10 +316,12 @@ impl Job {
         let Job { client, owner, .. } = self;
         let (kind, object) = match step {
             Step::Make { kind, key, spec, mark } => {
-                (kind, api::make(client, owner, kind, &key.name, spec, &mark).await?)
+                let made = api::make(client, owner, kind, &key.name, spec.clone(), &mark).await?;
+                (kind, kept(kind, &key, &spec, made)?)
             }
             Step::Change { kind, key, revision, spec, mark } => {
-                (kind, api::change(client, kind, &key, &revision, spec, &mark).await?)
+                let changed = api::change(client, kind, &key, &revision, spec.clone(), &mark).await?;
+                (kind, kept(kind, &key, &spec, changed)?)
             }
             Step::Remove { kind, key, uid, revision } => {
                 api::remove(client, kind, &key, &uid, &revision).await?;
@@ -325,6 +339,17 @@ impl Job {
             tracing::debug!(error = %error, "an event was not written");
         }
     }
+}
+
+/// What was written, if the API server keeps it as it was written: otherwise it would be
+/// written again at once, for ever.
+fn kept(kind: Kind, key: &ObjectKey, wanted: &Value, object: DynamicObject) -> Result<DynamicObject, Error> {
+    if object.data.get("spec").is_some_and(|spec| covers(spec, wanted)) {
+        return Ok(object);
+    }
+    let message = "the API server keeps another spec than was written; see to it that the \
+                   CustomResourceDefinitions are of this release and that no webhook changes it";
+    Err(Error::Permanent { what: format!("write {kind} {key}"), message: message.to_owned() })
 }
 
 fn note(world: &mut World, observed: Observed) {

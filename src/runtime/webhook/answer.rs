@@ -9,13 +9,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use flotilla_avapigw::kind_of_path;
-use futures::future::join_all;
+use flotilla_grpc::peers::AdmissionAnswer;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Body;
 use tokio::sync::Semaphore;
 
 use super::Webhooks;
+use super::decide::Decider;
 use super::review::{self, About, Answer, Examined};
 use super::server::Limits;
 
@@ -99,8 +100,18 @@ impl Webhooks {
         Ok(match examined {
             Examined::Answered(answer) => answer,
             Examined::Contested(contested) => {
-                let asked = contested.questions.iter().map(|question| self.decider.ask(question.clone()));
-                let answers = join_all(asked).await;
+                // One after the other, in an order that is the same for all objects: of two
+                // that want the same things, both would otherwise get some and neither all.
+                let deadline = Decider::deadline();
+                let mut answers = Vec::new();
+                for question in &contested.questions {
+                    let answer = self.decider.ask(question.clone(), deadline).await;
+                    let refused = matches!(answer, AdmissionAnswer::Taken(_));
+                    answers.push(answer);
+                    if refused {
+                        break;
+                    }
+                }
                 contested.decided(&answers)
             }
         })

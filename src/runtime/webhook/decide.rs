@@ -161,14 +161,19 @@ impl Decider {
         })
     }
 
-    /// Whether an object may be admitted.
-    pub(super) async fn ask(&self, question: AdmissionQuestion) -> AdmissionAnswer {
+    /// Until when all that one object asks has to be decided.
+    pub(super) fn deadline() -> Instant {
+        Instant::now() + ALL
+    }
+
+    /// Whether an object may be admitted; from the deadline on alone.
+    pub(super) async fn ask(&self, question: AdmissionQuestion, deadline: Instant) -> AdmissionAnswer {
         let Some(others) = &self.others else { return self.by_itself(&question) };
         if question.claims.len() > AdmissionQuestion::MOST_CLAIMS {
             // Nobody takes a question of this size; what comes of it is settled by age.
             return self.by_itself(&AdmissionQuestion { reserve: false, ..question });
         }
-        match tokio::time::timeout(ALL, self.ask_others(others, question.clone())).await {
+        match timeout_at(deadline, self.ask_others(others, question.clone())).await {
             Ok(Some(answer)) => answer,
             Ok(None) | Err(_) => {
                 self.decisions.with_label_values(&["alone"]).inc();

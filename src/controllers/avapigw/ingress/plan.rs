@@ -106,7 +106,7 @@ pub fn plan<'a>(wanted: &[Produced], there: impl IntoIterator<Item = &'a Child>)
 }
 
 /// Whether a spec has everything that another one has: more are defaults.
-fn covers(spec: &Value, wanted: &Value) -> bool {
+pub fn covers(spec: &Value, wanted: &Value) -> bool {
     match (spec, wanted) {
         (Value::Object(spec), Value::Object(wanted)) => {
             wanted.iter().all(|(name, wanted)| spec.get(name).is_some_and(|value| covers(value, wanted)))

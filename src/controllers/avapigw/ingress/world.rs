@@ -100,14 +100,22 @@ pub struct World {
     /// Ports with names.
     services: BTreeMap<ObjectKey, BTreeMap<String, u16>>,
     children: BTreeMap<(Kind, ObjectKey), Child>,
-    /// Children by the uid of their Ingress; the same as in `children`.
-    by_owner: BTreeMap<Arc<str>, BTreeSet<(Kind, ObjectKey)>>,
+    /// Children by their Ingress; the same as in `children`.
+    by_owner: BTreeMap<OwnerId, BTreeSet<(Kind, ObjectKey)>>,
     /// What was told last, as long as it is true.
     told: BTreeMap<ObjectKey, Told>,
     dirty: BTreeSet<ObjectKey>,
     /// Those that had to be looked at and could not be acted on.
     left: BTreeSet<ObjectKey>,
     listed: (bool, bool, BTreeSet<Kind>),
+}
+
+/// Namespace and uid of an Ingress: what is in another namespace says wrongly that it
+/// belongs to it.
+type OwnerId = (Arc<str>, Arc<str>);
+
+fn owner_of(child: &Child) -> OwnerId {
+    (child.key.namespace.clone(), child.owner.clone())
 }
 
 impl World {
@@ -217,17 +225,17 @@ impl World {
         }
         self.child_gone(&id);
         self.dirty.extend(self.by_uid.get(&child.owner).cloned());
-        self.by_owner.entry(child.owner.clone()).or_default().insert(id.clone());
+        self.by_owner.entry(owner_of(&child)).or_default().insert(id.clone());
         self.children.insert(id, child);
     }
 
     fn child_gone(&mut self, id: &(Kind, ObjectKey)) {
         let Some(child) = self.children.remove(id) else { return };
         self.dirty.extend(self.by_uid.get(&child.owner).cloned());
-        if let Some(owned) = self.by_owner.get_mut(&child.owner) {
+        if let Some(owned) = self.by_owner.get_mut(&owner_of(&child)) {
             owned.remove(id);
             if owned.is_empty() {
-                self.by_owner.remove(&child.owner);
+                self.by_owner.remove(&owner_of(&child));
             }
         }
     }
@@ -276,7 +284,8 @@ impl World {
 
     fn work(&mut self, key: &ObjectKey) -> Option<Work> {
         let seen = self.ingresses.get(key)?;
-        let owned = self.by_owner.get(&seen.uid).into_iter().flatten();
+        let owner = (key.namespace.clone(), seen.uid.clone());
+        let owned = self.by_owner.get(&owner).into_iter().flatten();
         let children = owned.filter_map(|id| self.children.get(id));
         let ours = !seen.deleting && self.class.has(&seen.ingress);
         let mut work = Work {
@@ -292,7 +301,7 @@ impl World {
         if !ours {
             work.steps = plan(&[], children);
             work.done.message = "nothing is served for it any more".to_owned();
-            let made_nothing = !self.by_owner.contains_key(&seen.uid);
+            let made_nothing = !self.by_owner.contains_key(&owner);
             if seen.deleting && made_nothing && self.class.has(&seen.ingress) {
                 work.release = seen.finalizer;
             }

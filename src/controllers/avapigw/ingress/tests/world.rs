@@ -116,6 +116,17 @@ fn to(text: &str, name: &str) -> Value {
 }
 
 #[test]
+fn what_says_in_another_namespace_that_it_is_of_an_ingress_is_left_alone() {
+    let mut fixture = Fixture::new(Value::Null);
+    fixture.show(ingress(&[], &spec(&[to("/a", "web")])));
+    let done = fixture.work();
+    let mut stray = fixture.there.values().next().unwrap().clone();
+    stray.key = ObjectKey::new("another", "stray");
+    fixture.tell(stray);
+    assert_eq!((done.is_empty(), fixture.work()), (false, Vec::new()));
+}
+
+#[test]
 fn nothing_is_done_before_everything_is_listed_and_where_others_act() {
     let mut world = World::new(Class { name: "avapigw".into(), is_default: false }, Value::Null);
     let seen = SeenIngress {
