@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::delivery::Scope;
+use crate::delivery::scope::covers;
 use crate::ids::{GatewayId, Kind};
 
 /// A policy as people write it.
@@ -180,11 +181,7 @@ fn is_name(text: &str) -> bool {
 }
 
 fn is_one_of(names: &[String], name: &str) -> bool {
-    let is = |known: &String| match known.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => known == name,
-    };
-    names.is_empty() || names.iter().any(is)
+    names.is_empty() || names.iter().any(|known| covers(known, name))
 }
 
 impl Gateways {

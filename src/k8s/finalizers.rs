@@ -1,21 +1,15 @@
 //! Finalizers of the published operator: they would keep what it has left behind from
 //! ever going. Ours sets none.
 
-use std::time::Duration;
-
 use flotilla_core::ids::{Kind, ObjectKey};
 use kube::Client;
 use kube::ResourceExt as _;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
-use kube::core::GroupVersionKind;
+use kube::api::{Api, PatchParams};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::time::timeout;
 
 use crate::Error;
-
-/// How long one request may take.
-const REQUEST: Duration = Duration::from_secs(10);
+use crate::objects::{json_patch, objects, within};
 
 /// The finalizer that the published operator sets to objects of a kind.
 pub fn of(kind: Kind) -> String {
@@ -29,11 +23,8 @@ pub fn of(kind: Kind) -> String {
 /// `Conflict` when the object changed meanwhile.
 pub async fn release(client: &Client, kind: Kind, key: &ObjectKey) -> Result<(), Error> {
     let what = format!("read {kind} {key}");
-    let group = GroupVersionKind::gvk("avapigw.io", "v1alpha1", kind.name());
-    let resource = ApiResource::from_gvk_with_plural(&group, kind.plural());
-    let api = Api::<DynamicObject>::namespaced_with(client.clone(), &key.namespace, &resource);
-    let found = timeout(REQUEST, api.get_opt(&key.name)).await.map_err(|_| Error::timeout(&what, REQUEST))?;
-    let Some(object) = found.map_err(|error| Error::from_kube(&what, error))? else { return Ok(()) };
+    let api = objects(client, kind, &key.namespace);
+    let Some(object) = within(&what, api.get_opt(&key.name)).await? else { return Ok(()) };
     let finalizer = of(kind);
     let place = object.finalizers().iter().position(|one| *one == finalizer);
     let revision = object.resource_version().unwrap_or_default();
@@ -60,18 +51,13 @@ where
 {
     let what = format!("take the finalizer out of {object}");
     let path = format!("/metadata/finalizers/{place}");
-    let patch = json!([
+    let operations = json!([
         {"op": "replace", "path": "/metadata/resourceVersion", "value": revision},
         {"op": "test", "path": path, "value": finalizer},
         {"op": "remove", "path": path},
     ]);
-    let wrong =
-        |error: serde_json::Error| Error::Permanent { what: what.clone(), message: error.to_string() };
-    let patch = Patch::Json::<()>(serde_json::from_value(patch).map_err(wrong)?);
-    let parameters = PatchParams::default();
-    let patched = timeout(REQUEST, api.patch(name, &parameters, &patch)).await;
-    match patched.map_err(|_| Error::timeout(&what, REQUEST))?.map_err(|error| Error::from_kube(&what, error))
-    {
+    let patch = json_patch(&what, operations)?;
+    match within(&what, api.patch(name, &PatchParams::default(), &patch)).await {
         Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
         Err(error) => Err(error),
     }

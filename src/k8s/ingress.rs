@@ -17,10 +17,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
-    Preconditions, WatchEvent, WatchParams,
+    Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
+    WatchEvent, WatchParams,
 };
-use kube::core::GroupVersionKind;
 use rand::Rng as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -30,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::finalizers::take_out;
+use crate::objects::{REQUEST, json_patch, objects, of_json, resource, within};
 use crate::status::FIELD_MANAGER;
 use crate::watch::chain;
 
@@ -41,9 +41,6 @@ pub const MARK_LABEL: &str = "flotilla.dev/made-of";
 
 /// Objects per page of a list.
 const PAGE: u32 = 500;
-
-/// How long one request may take.
-const REQUEST: Duration = Duration::from_secs(10);
 
 /// How long one page of a list may take.
 const LIST: Duration = Duration::from_secs(60);
@@ -220,20 +217,6 @@ where
     }
 }
 
-fn resource(kind: Kind) -> ApiResource {
-    let group = GroupVersionKind::gvk("avapigw.io", "v1alpha1", kind.name());
-    ApiResource::from_gvk_with_plural(&group, kind.plural())
-}
-
-fn objects(client: &Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
-    Api::namespaced_with(client.clone(), namespace, &resource(kind))
-}
-
-async fn within<T>(what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
-    let answer = timeout(REQUEST, request).await.map_err(|_| Error::timeout(what, REQUEST))?;
-    answer.map_err(|error| Error::from_kube(what, error))
-}
-
 /// The Ingress that owns what is made of it.
 #[derive(Debug, Clone)]
 pub struct Owner {
@@ -256,8 +239,6 @@ pub async fn make(
     mark: &str,
 ) -> Result<DynamicObject, Error> {
     let what = format!("create {kind} {}/{name}", owner.key.namespace);
-    let wrong =
-        |error: serde_json::Error| Error::Permanent { what: what.clone(), message: error.to_string() };
     let object = json!({
         "apiVersion": "avapigw.io/v1alpha1",
         "kind": kind.name(),
@@ -275,7 +256,7 @@ pub async fn make(
         },
         "spec": spec,
     });
-    let object: DynamicObject = serde_json::from_value(object).map_err(wrong)?;
+    let object: DynamicObject = of_json(&what, object)?;
     let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     within(&what, objects(client, kind, &owner.key.namespace).create(&parameters, &object)).await
 }
@@ -293,16 +274,14 @@ pub async fn change(
     mark: &str,
 ) -> Result<DynamicObject, Error> {
     let what = format!("change {kind} {key}");
-    let wrong =
-        |error: serde_json::Error| Error::Permanent { what: what.clone(), message: error.to_string() };
     // It was found by one of its labels, so they are there.
     let label = format!("/metadata/labels/{}", MARK_LABEL.replace('/', "~1"));
-    let patch = json!([
+    let operations = json!([
         {"op": "replace", "path": "/metadata/resourceVersion", "value": revision},
         {"op": "add", "path": label, "value": mark},
         {"op": "add", "path": "/spec", "value": spec},
     ]);
-    let patch = Patch::Json::<()>(serde_json::from_value(patch).map_err(wrong)?);
+    let patch = json_patch(&what, operations)?;
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let objects = objects(client, kind, &key.namespace);
     within(&what, objects.patch(&key.name, &parameters, &patch)).await

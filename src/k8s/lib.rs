@@ -14,6 +14,7 @@ pub mod error;
 pub mod finalizers;
 pub mod incarnation;
 pub mod ingress;
+mod objects;
 pub mod status;
 pub mod watch;
 

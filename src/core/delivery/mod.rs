@@ -17,7 +17,7 @@ mod position;
 mod rejections;
 mod repair;
 mod resume;
-mod scope;
+pub(crate) mod scope;
 mod search;
 mod session;
 pub(crate) mod size;

@@ -104,7 +104,7 @@ pub(super) fn unless_bad(
     })
 }
 
-fn content(resource: &Resource) -> u32 {
+pub(super) fn content(resource: &Resource) -> u32 {
     content_hash(&resource.uid, resource.generation)
 }
 

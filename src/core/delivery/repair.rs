@@ -35,13 +35,12 @@ use super::Change;
 use super::edge::Edge;
 use super::engine::Engine;
 use super::plan::{What, difference};
-use super::rejections::{Trouble, class_of, held, unless_bad};
+use super::rejections::{Trouble, class_of, content, held, unless_bad};
 use super::session::{Flight, Session};
 use crate::ids::{Kind, ObjectKey};
 use crate::object::Resource;
 use crate::store::Store;
 use crate::time::Mono;
-use crate::version::content_hash;
 
 const ATTEMPTS: u8 = 3;
 
@@ -337,7 +336,7 @@ impl Repair {
             .map(|item| (item.kind, item.key))
             .collect();
         let others = store.entries(scope).map(|(_, resource)| resource).filter(|resource| {
-            let content = (resource.kind, content_hash(&resource.uid, resource.generation));
+            let content = (resource.kind, content(resource));
             resource.kind == kind
                 && !session.position.excluded.contains_key(&content)
                 && !self.untouchable.contains(&key_of(resource))

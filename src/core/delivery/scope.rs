@@ -23,7 +23,7 @@ pub struct Scope {
 }
 
 /// Whether one name is, or begins as, a pattern says; both may be patterns.
-fn covers(pattern: &str, name: &str) -> bool {
+pub(crate) fn covers(pattern: &str, name: &str) -> bool {
     pattern == name || pattern.strip_suffix('*').is_some_and(|beginning| name.starts_with(beginning))
 }
 

@@ -555,8 +555,9 @@ fn history_that_does_not_fit_is_not_taken_for_complete() {
     bench.assert_equal("g");
 }
 
-#[test]
-fn a_replica_that_lags_learns_of_deletions_of_what_lives_again_at_its_peer() {
+/// Two replicas, and where a gateway was served: `a/1` was deleted since. The first lists
+/// now, and its watch stands still from here on.
+fn one_stands_still() -> (Bench, Bench, Revision) {
     let mut bench = Bench::new(plain());
     bench.route("a/1", "v1");
     bench.route("a/2", "v1");
@@ -564,12 +565,17 @@ fn a_replica_that_lags_learns_of_deletions_of_what_lives_again_at_its_peer() {
     let since = Revision(bench.log.revision);
     let mut ahead = Bench::over(plain(), std::mem::take(&mut bench.log));
     ahead.delete(Kind::ApiRoute, "a/1");
-    // One lists now, and its watch stands still from here on.
     let here = Revision(ahead.log.revision);
     bench.delivery = flotilla_core::delivery::Delivery::new(plain(), super::log::TestCompiler);
     for kind in Kind::ALL {
         bench.delivery.listed(kind, here, ahead.log.list(kind, here));
     }
+    (bench, ahead, since)
+}
+
+#[test]
+fn a_replica_that_lags_learns_of_deletions_of_what_lives_again_at_its_peer() {
+    let (mut bench, mut ahead, since) = one_stands_still();
     for spec in ["v2", "v3"] {
         ahead.route("a/1", spec);
         ahead.delete(Kind::ApiRoute, "a/1");
@@ -589,19 +595,7 @@ fn a_replica_that_lags_learns_of_deletions_of_what_lives_again_at_its_peer() {
 
 #[test]
 fn who_only_heard_of_a_deletion_tells_those_who_lag_of_it_too() {
-    let mut bench = Bench::new(plain());
-    bench.route("a/1", "v1");
-    bench.route("a/2", "v1");
-    bench.connected("g");
-    let since = Revision(bench.log.revision);
-    let mut ahead = Bench::over(plain(), std::mem::take(&mut bench.log));
-    ahead.delete(Kind::ApiRoute, "a/1");
-    // One lists now, and its watch stands still from here on.
-    let here = Revision(ahead.log.revision);
-    bench.delivery = flotilla_core::delivery::Delivery::new(plain(), super::log::TestCompiler);
-    for kind in Kind::ALL {
-        bench.delivery.listed(kind, here, ahead.log.list(kind, here));
-    }
+    let (mut bench, mut ahead, since) = one_stands_still();
     ahead.route("a/1", "v2");
     // Another lists when it lives again, and asks the first what was deleted.
     let mut between = Bench::over(plain(), std::mem::take(&mut ahead.log));
