@@ -82,6 +82,53 @@ impl LeafRequest {
             ..LeafRequest::new(identity.name.as_ref())
         }
     }
+
+    /// A fresh key and a request (PKCS #10) that it signed, for an authority
+    /// elsewhere: the key never leaves this process.
+    ///
+    /// # Errors
+    /// [`CertError::Issue`] when a name cannot stand in a certificate.
+    pub fn signing_request(&self) -> Result<SigningRequest, CertError> {
+        let issue = |error: rcgen::Error| CertError::Issue {
+            what: self.common_name.clone(),
+            problem: error.to_string(),
+        };
+        let key = KeyPair::generate().map_err(issue)?;
+        let request = self.params()?.serialize_request(&key).map_err(issue)?;
+        Ok(SigningRequest { request: request.pem().map_err(issue)?, private_key: key.serialize_pem() })
+    }
+
+    /// Subject, names and uses.
+    fn params(&self) -> Result<CertificateParams, CertError> {
+        let issue = |error: rcgen::Error| CertError::Issue {
+            what: self.common_name.clone(),
+            problem: error.to_string(),
+        };
+        let mut params = CertificateParams::new(self.dns_names.clone()).map_err(issue)?;
+        params.subject_alt_names.extend(self.ip_addresses.iter().map(|ip| SanType::IpAddress(*ip)));
+        if let Some(identity) = &self.identity {
+            params.subject_alt_names.push(SanType::URI(identity.to_string().try_into().map_err(issue)?));
+        }
+        params.distinguished_name = subject(&self.common_name, self.organization.as_deref());
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = self
+            .usages
+            .iter()
+            .map(|usage| match usage {
+                Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
+                Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+            })
+            .collect();
+        Ok(params)
+    }
+}
+
+/// A request for a certificate, and the key that it is for.
+pub struct SigningRequest {
+    /// The request as PEM.
+    pub request: String,
+    /// The private key as PEM (PKCS #8).
+    pub private_key: String,
 }
 
 impl Authority {
@@ -127,6 +174,13 @@ impl Authority {
     /// When it is unreadable, expired, not yet valid, no authority, or its key
     /// belongs to another certificate.
     pub fn from_pem(what: &str, pem: CertificatePem, now: SystemTime) -> Result<Self, CertError> {
+        let authority = Self::of_any_time(what, pem)?;
+        authority.validity.check(what, now)?;
+        Ok(authority)
+    }
+
+    /// The same for one whose time may be over, or not have come.
+    pub(crate) fn of_any_time(what: &str, pem: CertificatePem) -> Result<Self, CertError> {
         let chain = pem.chain(what)?;
         check_key(what, &pem)?;
         let key = KeyPair::from_pem(&pem.private_key).map_err(|error| CertError::Unreadable {
@@ -140,9 +194,7 @@ impl Authority {
                 problem: "its basic constraints do not allow it to sign certificates".to_owned(),
             });
         }
-        let authority = Self::assemble(what, pem, &chain[0], key)?;
-        authority.validity.check(what, now)?;
-        Ok(authority)
+        Self::assemble(what, pem, &chain[0], key)
     }
 
     fn assemble(
@@ -181,23 +233,9 @@ impl Authority {
         self.validity.check("the authority's certificate", now)?;
         let what = &request.common_name;
         let issue = |error: rcgen::Error| CertError::Issue { what: what.clone(), problem: error.to_string() };
-        let mut params = CertificateParams::new(request.dns_names.clone()).map_err(issue)?;
-        params.subject_alt_names.extend(request.ip_addresses.iter().map(|ip| SanType::IpAddress(*ip)));
-        if let Some(identity) = &request.identity {
-            params.subject_alt_names.push(SanType::URI(identity.to_string().try_into().map_err(issue)?));
-        }
-        params.distinguished_name = subject(&request.common_name, request.organization.as_deref());
+        let mut params = request.params()?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = request
-            .usages
-            .iter()
-            .map(|usage| match usage {
-                Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
-                Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
-            })
-            .collect();
         params.serial_number = Some(serial(what)?);
         params.not_before = (now - CLOCK_SKEW).max(self.validity.not_before).into();
         params.not_after = (now + request.lifetime).min(self.validity.not_after).into();

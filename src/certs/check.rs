@@ -1,6 +1,7 @@
 //! Whether a certificate that somebody handed us can be used, found out before
 //! the first handshake fails with a text that nobody understands.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,7 +11,10 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, InconsistentKeys};
 use rustls_pki_types::UnixTime;
 
-use crate::{CertError, CertificatePem, TrustRoots, Validity, provider};
+use x509_parser::extensions::GeneralName;
+
+use crate::material::parse;
+use crate::{CertError, CertificatePem, LeafRequest, TrustRoots, Validity, provider};
 
 /// What a leaf certificate is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +78,53 @@ pub fn check_leaf(
             wanted: usage.text(),
             problem: error.to_string(),
         }),
+    }
+}
+
+/// Checks what somebody issued for a request: as [`check_leaf`] for every use that
+/// was asked for, and that every name is there.
+///
+/// # Errors
+/// As [`check_leaf`], and [`CertError::Names`].
+pub fn check_issued(
+    what: &str,
+    pem: &CertificatePem,
+    roots: &TrustRoots,
+    request: &LeafRequest,
+    now: SystemTime,
+) -> Result<Validity, CertError> {
+    for usage in &request.usages {
+        check_leaf(what, pem, roots, *usage, now)?;
+    }
+    let chain = pem.chain(what)?;
+    let leaf = parse(what, &chain[0])?;
+    let names = leaf
+        .subject_alternative_name()
+        .map_err(|error| CertError::Unreadable { what: what.to_owned(), problem: error.to_string() })?;
+    let names: Vec<&GeneralName<'_>> =
+        names.iter().flat_map(|extension| &extension.value.general_names).collect();
+    let dns = request.dns_names.iter().filter(|wanted| {
+        !names
+            .iter()
+            .any(|name| matches!(name, GeneralName::DNSName(name) if name.eq_ignore_ascii_case(wanted)))
+    });
+    let addresses = request.ip_addresses.iter().filter(|wanted| {
+        let wanted = match wanted {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        !names.iter().any(|name| matches!(name, GeneralName::IPAddress(bytes) if *bytes == wanted))
+    });
+    let identity =
+        request.identity.iter().map(ToString::to_string).filter(|wanted| {
+            !names.iter().any(|name| matches!(name, GeneralName::URI(uri) if uri == wanted))
+        });
+    let missing: Vec<String> =
+        identity.chain(dns.cloned()).chain(addresses.map(ToString::to_string)).collect();
+    if missing.is_empty() {
+        Validity::of(what, &chain[0])
+    } else {
+        Err(CertError::Names { what: what.to_owned(), missing: missing.join(", ") })
     }
 }
 
@@ -162,6 +213,35 @@ mod tests {
         let pem = gateway(&authority);
         let error = check_leaf("gw.crt", &pem, authority.roots(), Usage::Server, now()).unwrap_err();
         assert!(matches!(error, CertError::Unsuitable { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_was_issued_must_have_every_name_that_was_asked_for() {
+        let authority = authority();
+        let identity = Identity::controller("fleet.local", "sys", "f-0").unwrap();
+        let request = |names: &[&str], addresses: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+            LeafRequest::controller(identity.clone(), names, addresses)
+        };
+        let issued = request(&["a.svc", "localhost"], &["127.0.0.1", "::1"]);
+        let pem = authority.issue_leaf(&issued, now()).unwrap();
+        let missing = |wanted: &LeafRequest| {
+            check_issued("f-0", &pem, authority.roots(), wanted, now()).err().map(|error| error.to_string())
+        };
+        assert_eq!(missing(&issued), None);
+        assert_eq!(missing(&request(&["LOCALHOST"], &["::1"])), None);
+        for (wanted, named) in [
+            (request(&["b.svc"], &[]), "b.svc"),
+            (request(&[], &["127.0.0.2"]), "127.0.0.2"),
+            (request(&[], &["::2"]), "::2"),
+        ] {
+            let text = missing(&wanted).unwrap();
+            assert!(text.contains(named) && !text.contains("localhost"), "{text}");
+        }
+        let other = Identity::controller("fleet.local", "sys", "f-1").unwrap();
+        let text = missing(&LeafRequest { identity: Some(other), ..issued }).unwrap();
+        assert!(text.contains("controller/f-1"), "{text}");
     }
 
     #[test]

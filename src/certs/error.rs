@@ -53,6 +53,17 @@ pub enum CertError {
         /// Subjects of the authorities that are trusted.
         roots: String,
     },
+    /// It lacks names by which its holder is known.
+    #[error(
+        "{what} does not name {missing}; issue it with these subject alternative names, and let the issuer's role \
+         allow them"
+    )]
+    Names {
+        /// The certificate.
+        what: String,
+        /// What it does not name.
+        missing: String,
+    },
     /// It does not permit what it is to be used for.
     #[error("{what} cannot be used as {wanted}: {problem}; issue it anew for that use")]
     Unsuitable {

@@ -7,24 +7,32 @@
 //! handle ([`ServerTls`], [`ClientTls`]) that every new connection asks, so a
 //! renewed certificate takes effect without dropping a stream.
 //!
+//! Certificates come from an authority of our own that is rotated ([`Authorities`]),
+//! from a Vault ([`vault::Vault`]), or from files ([`read_folder`]).
+//!
 //! Wall-clock time is an argument everywhere: certificates are the one place
 //! where machines compare their clocks, so nothing here reads one by itself.
 
 mod authority;
 mod check;
 mod error;
+mod files;
 mod identity;
 mod material;
 mod network;
+mod rotation;
 mod server_check;
 mod tls;
+pub mod vault;
 
-pub use authority::{Authority, CLOCK_SKEW, LeafRequest};
-pub use check::{Usage, check_leaf};
+pub use authority::{Authority, CLOCK_SKEW, LeafRequest, SigningRequest};
+pub use check::{Usage, check_issued, check_leaf};
 pub use error::CertError;
+pub use files::{check_folder, read_folder};
 pub use identity::{Identity, IdentityError, Role, peer_identity};
 pub use material::{CertificatePem, TrustRoots, Validity};
 pub use network::{Connection, Dial, Stream};
+pub use rotation::{Authorities, Rotation, Step, Stored};
 pub use server_check::ServerCheck;
 pub use tls::{Alpn, ClientAuth, ClientTls, ServerTls};
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -116,6 +118,41 @@ impl TrustRoots {
         Ok(store)
     }
 
+    /// These and others, each once; who has ended by `now` is left out.
+    ///
+    /// # Errors
+    /// [`CertError::Expired`] when none is left.
+    pub fn and(&self, others: &TrustRoots, now: SystemTime) -> Result<TrustRoots, CertError> {
+        let mut certificates: Vec<CertificateDer<'static>> = Vec::new();
+        let mut last = None;
+        for certificate in self.certificates.iter().chain(&others.certificates) {
+            let validity = Validity::of("a trusted authority", certificate)?;
+            if validity.not_after < now {
+                last = Some(validity);
+            } else if !certificates.contains(certificate) {
+                certificates.push(certificate.clone());
+            }
+        }
+        if let (true, Some(ended)) = (certificates.is_empty(), last) {
+            ended.check("the trusted authority", now)?;
+        }
+        let pem = certificates.iter().map(|certificate| certificate_pem(certificate)).collect();
+        Ok(TrustRoots { pem, certificates })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// Whether the same are believed, in whatever order.
+    pub fn same(&self, other: &TrustRoots) -> bool {
+        let within = |some: &TrustRoots, all: &TrustRoots| {
+            some.certificates.iter().all(|certificate| all.certificates.contains(certificate))
+        };
+        within(self, other) && within(other, self)
+    }
+
     /// The subjects, for messages.
     pub(crate) fn subjects(&self) -> String {
         let subject = |der| match X509Certificate::from_der(der) {
@@ -149,12 +186,14 @@ impl Validity {
         })
     }
 
-    /// When to replace the certificate: at two thirds of its life, or seven
-    /// days before its end if that is later.
-    pub fn renew_at(&self) -> SystemTime {
+    /// When to replace a certificate that came into use at `since`: at two thirds
+    /// of its life from then on, or seven days before its end if that is later.
+    /// Issuers put the beginning into the past, so that does not count.
+    pub fn renew_at(&self, since: SystemTime) -> SystemTime {
         const LEAD: Duration = Duration::from_secs(7 * 24 * 3600);
-        let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
-        let two_thirds = self.not_before + life / 3 * 2;
+        let since = since.clamp(self.not_before, self.not_after.max(self.not_before));
+        let life = self.not_after.duration_since(since).unwrap_or_default();
+        let two_thirds = since + life / 3 * 2;
         // Before the epoch only if the certificate ended before 1970-01-08.
         self.not_after.checked_sub(LEAD).map_or(two_thirds, |early| early.max(two_thirds))
     }
@@ -193,6 +232,20 @@ fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, C
     if found.is_empty() { Err(unreadable("it holds no certificate".to_owned())) } else { Ok(found) }
 }
 
+/// One certificate as PEM (RFC 7468: lines of 64 characters).
+pub(crate) fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
+    let text = STANDARD.encode(certificate);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for (at, character) in text.chars().enumerate() {
+        if at > 0 && at % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(character);
+    }
+    pem.push_str("\n-----END CERTIFICATE-----\n");
+    pem
+}
+
 pub(crate) fn parse<'a>(
     what: &str,
     certificate: &'a CertificateDer<'_>,
@@ -217,9 +270,12 @@ mod tests {
     #[test]
     fn long_lives_are_renewed_seven_days_early_and_short_ones_at_two_thirds() {
         let at = |hours: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(hours * 3600);
-        assert_eq!(days(100, 130).renew_at(), at(123 * 24));
-        assert_eq!(days(100, 101).renew_at(), at(100 * 24 + 16));
-        assert_eq!(days(0, 1).renew_at(), at(16));
+        let renewed = |from, to, since| days(from, to).renew_at(at(since));
+        assert_eq!(renewed(100, 130, 100 * 24), at(123 * 24));
+        assert_eq!(renewed(100, 101, 100 * 24), at(100 * 24 + 16));
+        assert_eq!(renewed(100, 101, 100 * 24 + 12), at(100 * 24 + 20), "what came late");
+        assert_eq!(renewed(0, 1, 0), at(16));
+        assert_eq!(renewed(0, 1, 100), at(24), "what has ended");
     }
 
     #[test]

@@ -1,0 +1,223 @@
+//! Certificates in files that somebody else keeps up to date.
+//!
+//! A kubelet writes a Secret's keys into a folder of their own and then exchanges
+//! the symlink `..data`, so all keys change at once. Whoever reads them one by one by
+//! their visible names may find some before and some after; so they are read from
+//! where `..data` leads. Elsewhere files change one after the other, and a pair that
+//! does not match is an error that the next look mends.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::{CertError, CertificatePem, Identity, Role, TrustRoots, Usage, check_leaf, peer_identity};
+
+/// The link that a kubelet exchanges.
+const DATA: &str = "..data";
+
+/// How often the folder may be exchanged while it is read.
+const ATTEMPTS: usize = 5;
+
+/// Reads `ca.crt`, `tls.crt` and `tls.key` of a folder. This blocks, see
+/// [`CertificatePem::read`].
+///
+/// # Errors
+/// [`CertError::File`] or [`CertError::Unreadable`], by file.
+pub fn read_folder(folder: &Path) -> Result<(CertificatePem, TrustRoots), CertError> {
+    for _ in 1..ATTEMPTS {
+        let target = std::fs::read_link(folder.join(DATA)).ok();
+        let place = target.as_ref().map_or_else(|| folder.to_owned(), |target| folder.join(target));
+        let found = read_place(folder, &place);
+        // What was exchanged meanwhile is gone, or old.
+        if std::fs::read_link(folder.join(DATA)).ok() == target {
+            return found;
+        }
+    }
+    read_place(folder, folder)
+}
+
+fn read_place(folder: &Path, place: &Path) -> Result<(CertificatePem, TrustRoots), CertError> {
+    let roots = TrustRoots::read(&place.join("ca.crt")).map_err(|error| visible(error, folder))?;
+    let pem = CertificatePem::read(&place.join("tls.crt"), &place.join("tls.key"));
+    Ok((pem.map_err(|error| visible(error, folder))?, roots))
+}
+
+/// People know the file by its name in the folder, not by where that leads.
+fn visible(error: CertError, folder: &Path) -> CertError {
+    match error {
+        CertError::File { path, source } => {
+            let name = path.file_name().map_or_else(|| folder.to_owned(), |name| folder.join(name));
+            CertError::File { path: name, source }
+        }
+        other => other,
+    }
+}
+
+/// Checks that what was read from `folder` makes a replica of `trust_domain`.
+///
+/// # Errors
+/// What [`check_leaf`] finds, and [`CertError::Names`] when it is no controller's.
+pub fn check_folder(
+    folder: &Path,
+    pem: &CertificatePem,
+    roots: &TrustRoots,
+    trust_domain: &str,
+    now: SystemTime,
+) -> Result<(), CertError> {
+    let what = folder.join("tls.crt").display().to_string();
+    for usage in [Usage::Server, Usage::Client] {
+        check_leaf(&what, pem, roots, usage, now)?;
+    }
+    match peer_identity(&pem.chain(&what)?) {
+        Ok(Identity { role: Role::Controller, trust_domain: found, .. }) if *found == *trust_domain => Ok(()),
+        _ => Err(CertError::Names {
+            what,
+            missing: format!("an identity spiffe://{trust_domain}/ns/<namespace>/controller/<member>"),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::{Authority, LeafRequest};
+
+    fn authority() -> Authority {
+        Authority::generate("test", SystemTime::now()).unwrap()
+    }
+
+    fn controller(authority: &Authority) -> CertificatePem {
+        let identity = Identity::controller("cluster.local", "sys", "f-0").unwrap();
+        authority.issue_leaf(&LeafRequest::controller(identity, vec![], vec![]), SystemTime::now()).unwrap()
+    }
+
+    fn write(folder: &Path, authority: &Authority, pem: &CertificatePem) {
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join("ca.crt"), authority.roots().pem()).unwrap();
+        std::fs::write(folder.join("tls.crt"), &pem.certificate).unwrap();
+        std::fs::write(folder.join("tls.key"), &pem.private_key).unwrap();
+    }
+
+    fn check(folder: &Path) -> Result<(), CertError> {
+        let (pem, roots) = read_folder(folder)?;
+        check_folder(folder, &pem, &roots, "cluster.local", SystemTime::now())
+    }
+
+    /// Writes a version as a kubelet does: a folder of its own, a new link beside the
+    /// old one, renamed over it; then the old folder goes.
+    fn publish(folder: &Path, version: usize) {
+        let authority = authority();
+        let name = format!("..version_{version}");
+        write(&folder.join(&name), &authority, &controller(&authority));
+        let old = std::fs::read_link(folder.join(DATA)).ok();
+        symlink(&name, folder.join("..data_tmp")).unwrap();
+        std::fs::rename(folder.join("..data_tmp"), folder.join(DATA)).unwrap();
+        match old {
+            Some(old) => std::fs::remove_dir_all(folder.join(old)).unwrap(),
+            None => {
+                for file in ["ca.crt", "tls.crt", "tls.key"] {
+                    symlink(PathBuf::from(DATA).join(file), folder.join(file)).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_kubelets_exchange_is_never_read_half() {
+        let folder = tempfile::tempdir().unwrap();
+        publish(folder.path(), 0);
+        let done = AtomicBool::new(false);
+        let reads = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut reads = 0_u32;
+                while !done.load(Ordering::Relaxed) {
+                    check(folder.path()).unwrap();
+                    reads += 1;
+                }
+                reads
+            });
+            for version in 1..60 {
+                publish(folder.path(), version);
+            }
+            done.store(true, Ordering::Relaxed);
+            reader.join().unwrap()
+        });
+        assert!(reads > 0);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = authority();
+        let good = controller(&ours);
+        let text = |authority: &Authority, pem: &CertificatePem| {
+            write(folder.path(), authority, pem);
+            check(folder.path()).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(text(&ours, &good), "");
+        let gateway = Identity::gateway("cluster.local", "edge", "gw").unwrap();
+        let elsewhere = Identity::controller("other.local", "sys", "f-0").unwrap();
+        let mixed = CertificatePem { private_key: controller(&ours).private_key, ..good.clone() };
+        let old = LeafRequest { lifetime: std::time::Duration::from_secs(60), ..controller_request() };
+        let then = SystemTime::now() - std::time::Duration::from_secs(120);
+        for (pem, words) in [
+            (mixed, "does not belong"),
+            (controller(&authority()), "not signed by the trusted authority"),
+            (ours.issue_leaf(&old, then).unwrap(), "expired"),
+            (ours.issue_leaf(&LeafRequest::gateway(gateway), SystemTime::now()).unwrap(), "server"),
+            (
+                ours.issue_leaf(&LeafRequest::controller(elsewhere, vec![], vec![]), SystemTime::now())
+                    .unwrap(),
+                "spiffe://cluster.local/ns",
+            ),
+        ] {
+            let text = text(&ours, &pem);
+            assert!(text.contains("tls.crt") && text.contains(words), "{words}: {text}");
+        }
+        for file in ["ca.crt", "tls.crt", "tls.key"] {
+            write(folder.path(), &ours, &good);
+            std::fs::write(folder.path().join(file), [0xff, 0xfe, 0]).unwrap();
+            let text = check(folder.path()).unwrap_err().to_string();
+            assert!(text.contains(file), "{file}: {text}");
+            std::fs::remove_file(folder.path().join(file)).unwrap();
+            let text = check(folder.path()).unwrap_err().to_string();
+            assert!(text.contains(file) && text.contains("check the path"), "{file}: {text}");
+        }
+    }
+
+    fn controller_request() -> LeafRequest {
+        let identity = Identity::controller("cluster.local", "sys", "f-0").unwrap();
+        LeafRequest::controller(identity, vec![], vec![])
+    }
+
+    proptest::proptest! {
+        /// Whatever bytes are where, reading ends with a word about it.
+        #[test]
+        fn damaged_files_are_refused_and_nothing_panics(
+            which in 0..3_usize,
+            at in 0.0..1.0_f64,
+            damage in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64),
+            cut in proptest::prelude::any::<bool>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let ours = authority();
+            let good = controller(&ours);
+            write(folder.path(), &ours, &good);
+            let file = folder.path().join(["ca.crt", "tls.crt", "tls.key"][which]);
+            let mut bytes = std::fs::read(&file).unwrap();
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a short file")]
+            let place = (bytes.len() as f64 * at) as usize;
+            let end = if cut { bytes.len() } else { place + damage.len().min(bytes.len() - place) };
+            bytes.splice(place..end, damage);
+            std::fs::write(&file, bytes).unwrap();
+            // What is taken all the same is the certificate that was there.
+            if check(folder.path()).is_ok() {
+                let (pem, _) = read_folder(folder.path()).unwrap();
+                proptest::prop_assert_eq!(pem.chain("found").unwrap(), good.chain("good").unwrap());
+            }
+        }
+    }
+}
