@@ -140,6 +140,13 @@ impl TrustRoots {
         Ok(TrustRoots { pem, certificates })
     }
 
+    /// When the first of them ends.
+    pub fn first_end(&self) -> Option<SystemTime> {
+        let ends =
+            |certificate| Validity::of("a trusted authority", certificate).map(|found| found.not_after);
+        self.certificates.iter().filter_map(|certificate| ends(certificate).ok()).min()
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.certificates.len()

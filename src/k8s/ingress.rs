@@ -11,14 +11,12 @@ use std::time::Duration;
 use flotilla_api::ingress::FINALIZER;
 use flotilla_core::ids::{Kind, ObjectKey};
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{Event, ObjectReference, Service};
+use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use k8s_openapi::api::networking::v1::Ingress;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
-use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{
-    Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
-    WatchEvent, WatchParams,
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent,
+    WatchParams,
 };
 use rand::Rng as _;
 use serde::de::DeserializeOwned;
@@ -27,11 +25,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::Error;
 use crate::finalizers::take_out;
 use crate::objects::{REQUEST, json_patch, objects, of_json, resource, within};
 use crate::status::FIELD_MANAGER;
 use crate::watch::chain;
+use crate::{Error, event};
 
 /// Says of an object that it was made of an Ingress, and of which: its uid.
 pub const OWNER_LABEL: &str = "flotilla.dev/ingress";
@@ -47,9 +45,6 @@ const LIST: Duration = Duration::from_secs(60);
 
 /// Seconds after which an API server ends a watch.
 const WATCH: u32 = 240;
-
-/// Bytes of an event's message, of which an API server takes 1,024.
-const MESSAGE: usize = 1_000;
 
 /// First and longest pause after an error.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -356,35 +351,13 @@ pub async fn tell(
     message: &str,
     warning: bool,
 ) -> Result<(), Error> {
-    let what = format!("create an event about Ingress {}", owner.key);
-    let now = Timestamp::now();
-    let cut = message.char_indices().map(|(at, _)| at).find(|at| *at > MESSAGE).unwrap_or(message.len());
-    let event = Event {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{:.200}.", owner.key.name)),
-            namespace: Some(owner.key.namespace.to_string()),
-            ..ObjectMeta::default()
-        },
-        involved_object: ObjectReference {
-            api_version: Some("networking.k8s.io/v1".to_owned()),
-            kind: Some("Ingress".to_owned()),
-            name: Some(owner.key.name.to_string()),
-            namespace: Some(owner.key.namespace.to_string()),
-            uid: Some(owner.uid.clone()),
-            ..ObjectReference::default()
-        },
-        reason: Some(reason.to_owned()),
-        message: Some(message[..cut].to_owned()),
-        type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
-        first_timestamp: Some(Time(now)),
-        last_timestamp: Some(Time(now)),
-        event_time: Some(MicroTime(now)),
-        action: Some("Convert".to_owned()),
-        reporting_component: Some(FIELD_MANAGER.to_owned()),
-        reporting_instance: Some(FIELD_MANAGER.to_owned()),
-        count: Some(1),
-        ..Event::default()
+    let about = ObjectReference {
+        api_version: Some("networking.k8s.io/v1".to_owned()),
+        kind: Some("Ingress".to_owned()),
+        name: Some(owner.key.name.to_string()),
+        namespace: Some(owner.key.namespace.to_string()),
+        uid: Some(owner.uid.clone()),
+        ..ObjectReference::default()
     };
-    let api = Api::<Event>::namespaced(client.clone(), &owner.key.namespace);
-    within(&what, api.create(&PostParams::default(), &event)).await.map(|_| ())
+    event::post(client, about, "Convert", reason, message, warning).await
 }

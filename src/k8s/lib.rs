@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod coordination;
 pub mod crd;
 pub mod error;
+pub mod event;
 pub mod finalizers;
 pub mod incarnation;
 pub mod ingress;

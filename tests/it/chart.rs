@@ -194,7 +194,8 @@ fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
         &["list", "secrets", "-n", NAMESPACE][..],
         &["get", "secrets", "-n", "default"],
         &["get", "secrets/another", "-n", NAMESPACE],
-        &["update", "secrets/flotilla-ca", "-n", NAMESPACE],
+        &["update", "secrets/another", "-n", NAMESPACE],
+        &["delete", "secrets/flotilla-ca", "-n", NAMESPACE],
         &["update", "apiroutes.avapigw.io", "-n", "default"],
         &["delete", "backends.avapigw.io", "-n", "default"],
         &["delete", "shardmaps.fleet.flotilla.dev"],
@@ -208,7 +209,13 @@ fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
         assert!(!kubectl.may(&replica, refused), "a replica may {refused:?}");
     }
     // The question is asked rightly: this one it may.
-    assert!(kubectl.may(&replica, &["get", "secrets/flotilla-ca", "-n", NAMESPACE]));
+    for allowed in [
+        &["get", "secrets/flotilla-ca", "-n", NAMESPACE][..],
+        &["update", "secrets/flotilla-ca", "-n", NAMESPACE],
+        &["create", "events", "-n", NAMESPACE],
+    ] {
+        assert!(kubectl.may(&replica, allowed), "a replica may not {allowed:?}");
+    }
 }
 
 /// Only where Ingresses are served may a replica write what they become.

@@ -5,6 +5,7 @@
 mod admission;
 mod agreement;
 mod api_errors;
+mod certificates;
 mod chart;
 mod cli;
 mod cold_start;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::VaultArgs;
 use crate::environment::{duration, period, share, truth};
 
 /// Where certificates come from.
@@ -15,6 +16,8 @@ use crate::environment::{duration, period, share, truth};
 pub enum CertProvider {
     /// A CA of our own, kept in a Secret and shared by all replicas
     Selfsigned,
+    /// The PKI engine of a Vault or OpenBao
+    Vault,
     /// Files that somebody else keeps up to date
     Files,
 }
@@ -72,6 +75,16 @@ pub struct ControllerArgs {
     /// Secret with the self-signed CA
     #[arg(long, value_name = "NAME", default_value = "flotilla-ca")]
     pub ca_secret: String,
+    /// With --cert-provider selfsigned: how long a CA lasts; the next one is announced at two thirds of it
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = period)]
+    pub ca_lifetime: Duration,
+    /// With --cert-provider selfsigned: how long the next CA is trusted before it signs. Gateways have to
+    /// get its ca.crt in this time
+    #[arg(long, value_name = "DURATION", default_value = "720h", value_parser = period)]
+    pub ca_overlap: Duration,
+    /// With --cert-provider selfsigned: how long a replica's own certificate lasts
+    #[arg(long, value_name = "DURATION", default_value = "720h", value_parser = period)]
+    pub cert_lifetime: Duration,
     /// Service names that gateways use to reach the replicas: put into the server certificate
     #[arg(long, value_name = "NAME", default_value = "flotilla")]
     pub cert_service_name: String,
@@ -84,6 +97,9 @@ pub struct ControllerArgs {
     /// First part of the identities in certificates: spiffe://TRUST_DOMAIN/ns/…
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub trust_domain: String,
+
+    #[command(flatten)]
+    pub vault: VaultArgs,
 
     /// File that says which gateways may have which namespaces and kinds; read again when it changes.
     /// Default: every gateway gets what it asks for

@@ -6,6 +6,7 @@ mod demo;
 mod gateway;
 mod standalone;
 mod tools;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,8 @@ pub use controller::{CertProvider, ControllerArgs, WebhookReferences};
 pub use demo::{DemoArgs, Output};
 pub use gateway::GatewayArgs;
 pub use standalone::{ApiServerArgs, StandaloneArgs};
-pub use tools::{CertsArgs, CertsCommand, CrdsArgs, GatewayCertArgs};
+pub use tools::{CertsArgs, CertsCommand, CrdsArgs, GatewayCertArgs, RotateArgs};
+pub use vault::VaultArgs;
 
 use crate::telemetry::LogArgs;
 
@@ -53,7 +55,7 @@ pub enum Command {
     Apiserver(Box<ApiServerArgs>),
     /// Print the custom resource definitions as YAML
     Crds(CrdsArgs),
-    /// Issue certificates
+    /// Issue certificates, replace the CA
     Certs(CertsArgs),
 }
 

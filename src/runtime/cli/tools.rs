@@ -1,8 +1,11 @@
 //! Flags of the small commands.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
+
+use crate::environment::period;
 
 /// Flags of `flotilla crds`.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,6 +27,9 @@ pub struct CertsArgs {
 pub enum CertsCommand {
     /// Issue a client certificate for a gateway, signed by the fleet's CA
     Gateway(GatewayCertArgs),
+    /// Announce the fleet's next CA now instead of at two thirds of the present one's life. Replicas trust it
+    /// at once and let it sign after --ca-overlap; no connection ends
+    Rotate(RotateArgs),
 }
 
 /// Flags of `flotilla certs gateway`.
@@ -50,4 +56,21 @@ pub struct GatewayCertArgs {
     /// First part of the identity in the certificate
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub trust_domain: String,
+}
+
+/// Flags of `flotilla certs rotate`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RotateArgs {
+    /// Kubeconfig file. Default: KUBECONFIG, ~/.kube/config, then the pod's service account
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the CA's Secret
+    #[arg(long, value_name = "NAMESPACE", default_value = "avapigw-system")]
+    pub cert_namespace: String,
+    /// Secret with the self-signed CA
+    #[arg(long, value_name = "NAME", default_value = "flotilla-ca")]
+    pub ca_secret: String,
+    /// How long the next CA lasts
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = period)]
+    pub ca_lifetime: Duration,
 }

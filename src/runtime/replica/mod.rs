@@ -51,7 +51,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::certs::{ReplicaTls, Source};
+use crate::certs::{self, Keeping, Material, ReplicaTls, Source};
 use crate::cli::{ControllerArgs, WebhookReferences};
 use crate::supervisor::{Supervisor, beside};
 use crate::web::{Readiness, listen, serve_metrics, serve_probes};
@@ -173,7 +173,7 @@ struct Standby {
     incarnations: Incarnations,
     incarnation: Incarnation,
     tls: ReplicaTls,
-    renew_at: std::time::SystemTime,
+    held: Material,
     source: Source,
 }
 
@@ -188,22 +188,25 @@ impl Standby {
         cancel: &CancellationToken,
     ) -> anyhow::Result<Option<Standby>> {
         let mut pause = Duration::from_millis(200);
+        let mut source = Source::new(args, settings.member.as_str(), clients.objects.clone()).await?;
+        let attempt_time = ATTEMPT + source.patience();
         loop {
             let attempt = async {
                 let cluster = flotilla_k8s::cluster::cluster_id(&clients.objects).await?;
                 let incarnations = Incarnations::new(clients.leases.clone(), &args.cert_namespace);
                 let incarnation = incarnations.confirm(&lineage::fresh()).await?;
-                let source = Source::new(args, settings.member.as_str(), clients.objects.clone())?;
-                let (tls, renew_at) = source.open().await?;
-                anyhow::Ok(Standby { cluster, incarnations, incarnation, tls, renew_at, source })
+                let (tls, held) = source.open().await?;
+                anyhow::Ok((cluster, incarnations, incarnation, tls, held))
             };
             let error = tokio::select! {
                 biased; // ending needs no API server
                 () = cancel.cancelled() => return Ok(None),
-                attempt = tokio::time::timeout(ATTEMPT, attempt) => match attempt {
-                    Ok(Ok(standby)) => return Ok(Some(standby)),
+                attempt = tokio::time::timeout(attempt_time, attempt) => match attempt {
+                    Ok(Ok((cluster, incarnations, incarnation, tls, held))) => {
+                        return Ok(Some(Standby { cluster, incarnations, incarnation, tls, held, source }));
+                    }
                     Ok(Err(error)) => error,
-                    Err(_) => flotilla_k8s::Error::timeout("start", ATTEMPT).into(),
+                    Err(_) => flotilla_k8s::Error::timeout("start", attempt_time).into(),
                 },
             };
             let waits = error
@@ -469,7 +472,9 @@ async fn assemble(
         metrics: reporting::Metrics::new(&registry, reconciles)?,
     };
     supervisor.spawn("reporting", reporting.run(delivering.clone()));
-    supervisor.spawn("certificates", standby.source.renew(standby.tls, standby.renew_at, delivering.clone()));
+    let Standby { source, tls, held, .. } = standby;
+    let keeping = Keeping { source, tls, held, metrics: certs::Metrics::new(&registry)? };
+    supervisor.spawn("certificates", keeping.run(delivering.clone()));
     supervisor.spawn("drain", drain(cancel, readiness, delivery, args.drain_spread, delivering));
     supervisor.run(args.drain_spread + GRACE).await
 }

@@ -195,8 +195,19 @@ impl Fleet {
     /// Starts a process of gateways that connect to these addresses in turn.
     pub async fn add_gateways_to(&mut self, name: &str, count: usize, operators: &[String]) -> &Gateways {
         let authority = self.authority().await;
+        self.add_gateways_of(&authority, name, count, operators).await
+    }
+
+    /// The same with certificates of this authority.
+    pub async fn add_gateways_of(
+        &mut self,
+        authority: &Authority,
+        name: &str,
+        count: usize,
+        operators: &[String],
+    ) -> &Gateways {
         let started =
-            Gateways::start(&self.program, &authority, self.folder.path(), name, count, operators).await;
+            Gateways::start(&self.program, authority, self.folder.path(), name, count, operators).await;
         self.gateways.push(started);
         &self.gateways[self.gateways.len() - 1]
     }

@@ -204,7 +204,17 @@ fn commands_and_flags_that_pages_name_exist() {
 fn flags_in_the_prose_of_pages_exist() {
     let mut helps = Helps::default();
     let mut known = String::new();
-    for command in ["", "controller", "standalone", "demo", "gateway", "apiserver", "crds", "certs gateway"] {
+    for command in [
+        "",
+        "controller",
+        "standalone",
+        "demo",
+        "gateway",
+        "apiserver",
+        "crds",
+        "certs gateway",
+        "certs rotate",
+    ] {
         known.push_str(helps.of(command).unwrap_or_else(|| panic!("flotilla {command} --help fails")));
     }
     let mut broken = Vec::new();

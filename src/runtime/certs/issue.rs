@@ -1,0 +1,132 @@
+//! `flotilla certs`: certificates for gateways, and another CA.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use flotilla_certs::{Authorities, Authority, CertificatePem, Identity, LeafRequest, Rotation, Step};
+use flotilla_k8s::ca::{self, StoredCa};
+use kube::Client;
+
+use super::CaSecret;
+use super::selfsigned::{self, AUTHORITY};
+use crate::cli::{CertsArgs, CertsCommand, GatewayCertArgs, RotateArgs};
+
+/// A gateway's certificate and what it needs to believe the replicas.
+pub struct GatewayMaterial {
+    /// The CA's certificate.
+    pub ca: String,
+    /// Certificate and key.
+    pub leaf: CertificatePem,
+}
+
+/// Issues a gateway's certificate.
+///
+/// # Errors
+/// When a name does not fit into an identity.
+pub fn gateway_material(
+    authority: &Authority,
+    trust_domain: &str,
+    namespace: &str,
+    name: &str,
+) -> anyhow::Result<GatewayMaterial> {
+    let identity = Identity::gateway(trust_domain, namespace, name)
+        .context("--namespace, --name or --trust-domain cannot stand in a certificate")?;
+    let leaf = authority.issue_leaf(&LeafRequest::gateway(identity), SystemTime::now())?;
+    Ok(GatewayMaterial { ca: authority.roots().pem().to_owned(), leaf })
+}
+
+/// Writes a gateway's material into a folder; the key is readable by its owner
+/// only. Blocks.
+///
+/// # Errors
+/// When the folder or a file cannot be written.
+pub fn write_material(folder: &Path, material: &GatewayMaterial) -> anyhow::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be created", folder.display()))?;
+    for (name, text, mode) in [
+        ("ca.crt", &material.ca, 0o644),
+        ("tls.crt", &material.leaf.certificate, 0o644),
+        ("tls.key", &material.leaf.private_key, 0o600),
+    ] {
+        let path = folder.join(name);
+        let write = || -> std::io::Result<()> {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.create(true).write(true).truncate(true).mode(mode).open(&path)?;
+            // A file that was there before keeps its mode otherwise.
+            file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+            file.write_all(text.as_bytes())
+        };
+        write().with_context(|| format!("{}: cannot be written", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Runs `flotilla certs`.
+///
+/// # Errors
+/// What went wrong, with context.
+pub async fn run(args: CertsArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        CertsCommand::Gateway(args) => issue_gateway(args).await?,
+        CertsCommand::Rotate(args) => rotate(args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is stored. Never made here: a mistyped name would issue what no replica
+/// believes.
+async fn stored(client: &Client, secret: &CaSecret) -> anyhow::Result<StoredCa> {
+    ca::get(client, &secret.namespace, &secret.name).await.with_context(|| {
+        format!("no CA in {secret}: the first replica makes it; check --cert-namespace and --ca-secret")
+    })
+}
+
+async fn issue_gateway(args: GatewayCertArgs) -> anyhow::Result<()> {
+    let clients = flotilla_k8s::client::connect(args.kubeconfig.as_deref()).await?;
+    let secret = CaSecret { namespace: args.cert_namespace, name: args.ca_secret };
+    let authority = selfsigned::signer(&secret, stored(&clients.objects, &secret).await?.pem)?;
+    let material = gateway_material(&authority, &args.trust_domain, &args.namespace, &args.name)?;
+    tokio::task::spawn_blocking(move || write_material(&args.out, &material)).await?
+}
+
+/// Announces the next CA now. The replicas make it the signer after the overlap.
+async fn rotate(args: RotateArgs) -> anyhow::Result<()> {
+    let clients = flotilla_k8s::client::connect(args.kubeconfig.as_deref()).await?;
+    let secret = CaSecret { namespace: args.cert_namespace, name: args.ca_secret };
+    let found = stored(&clients.objects, &secret).await?;
+    let now = SystemTime::now();
+    let authorities = Authorities::read(&secret.to_string(), selfsigned::stored(found.pem.clone()), now)?;
+    let said = if authorities.stored().next.is_some() {
+        "the next CA is announced already; replicas trust it, and let it sign after their --ca-overlap"
+    } else {
+        let rotation = Rotation { lifetime: args.ca_lifetime, ..Rotation::default() };
+        let next = authorities.after(Step::Announce, AUTHORITY, rotation, now)?;
+        ca::replace(&clients.objects, &found, selfsigned::pem(next)).await?;
+        "the next CA is announced: replicas trust it within a minute, and let it sign after their --ca-overlap"
+    };
+    writeln!(std::io::stdout().lock(), "{secret}: {said}")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_owners_even_where_a_readable_file_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("tls.key");
+        std::fs::write(&key, "old").unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let authority = Authority::generate("test", SystemTime::now()).unwrap();
+        let material = gateway_material(&authority, "cluster.local", "gateways", "g").unwrap();
+        write_material(folder.path(), &material).unwrap();
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&key).unwrap(), material.leaf.private_key);
+    }
+}

@@ -1,0 +1,190 @@
+//! Looking at the source of certificates again and again.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use prometheus::{GaugeVec, IntCounterVec, IntGauge, Opts, Registry};
+use rand::Rng as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{Looked, Material, ReplicaTls, Source};
+
+/// First and longest pause after a failure.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How long one look may take.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// What is told of certificates.
+#[derive(Clone)]
+pub struct Metrics {
+    ends: GaugeVec,
+    trusted: IntGauge,
+    looks: IntCounterVec,
+    failing: IntGauge,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When a name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Metrics {
+            ends: GaugeVec::new(
+                Opts::new(
+                    "flotilla_certificate_expiry_timestamp_seconds",
+                    "When the certificate ends, in seconds since 1970: this replica's own, and the first of the \
+                     authorities that it trusts.",
+                ),
+                &["certificate"],
+            )?,
+            trusted: IntGauge::new(
+                "flotilla_trusted_authorities",
+                "Authorities that are trusted: two while one is replaced by another.",
+            )?,
+            looks: IntCounterVec::new(
+                Opts::new(
+                    "flotilla_certificate_updates_total",
+                    "Looks at the source of certificates that gave something new, or failed.",
+                ),
+                &["result"],
+            )?,
+            failing: IntGauge::new(
+                "flotilla_certificate_source_failing",
+                "1 while the source of certificates cannot be used and what was there before goes on.",
+            )?,
+        };
+        for result in ["used", "failed"] {
+            metrics.looks.with_label_values(&[result]);
+        }
+        registry.register(Box::new(metrics.ends.clone()))?;
+        registry.register(Box::new(metrics.trusted.clone()))?;
+        registry.register(Box::new(metrics.looks.clone()))?;
+        registry.register(Box::new(metrics.failing.clone()))?;
+        Ok(metrics)
+    }
+
+    fn show(&self, material: &Material) {
+        let since = |moment: SystemTime| moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.ends.with_label_values(&["own"]).set(since(material.validity.not_after));
+        if let Some(first) = material.roots.first_end() {
+            self.ends.with_label_values(&["authority"]).set(since(first));
+        }
+        self.trusted.set(i64::try_from(material.roots.count()).unwrap_or(i64::MAX));
+    }
+}
+
+/// Keeps a replica's certificates.
+pub struct Keeping {
+    /// Where they come from.
+    pub source: Source,
+    /// What they are used by.
+    pub tls: ReplicaTls,
+    /// What is in use.
+    pub held: Material,
+    /// What is told of it.
+    pub metrics: Metrics,
+}
+
+impl Keeping {
+    /// Looks and renews until cancelled. Connections that are open stay open; a
+    /// failure keeps what is in use and is tried again.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        self.metrics.show(&self.held);
+        let mut pause = None;
+        loop {
+            let wait = pause.unwrap_or_else(|| self.source.interval());
+            let jitter = rand::rng().random_range(0.5..1.0);
+            tokio::select! {
+                biased; // ending needs no certificate
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(wait.mul_f64(jitter)) => {}
+            }
+            let looking = async {
+                let look = self.source.look(Some(&self.held), SystemTime::now());
+                match tokio::time::timeout(LOOK, look).await {
+                    Ok(looked) => looked,
+                    Err(_) => Err(anyhow::anyhow!("no answer within {} s", LOOK.as_secs())),
+                }
+            };
+            let looked = tokio::select! {
+                biased; // as above
+                () = cancel.cancelled() => return,
+                looked = looking => looked,
+            };
+            let trouble = looked.and_then(|looked| self.take(looked)).unwrap_or_else(Some);
+            pause = match trouble {
+                None => {
+                    self.recovered(pause.is_some()).await;
+                    None
+                }
+                Some(trouble) => {
+                    self.failed(&trouble, pause.is_none()).await;
+                    Some(pause.map_or(PAUSE.0, |pause| (pause * 2).min(PAUSE.1)))
+                }
+            };
+        }
+    }
+
+    /// Uses what was found.
+    fn take(&mut self, looked: Looked) -> anyhow::Result<Option<anyhow::Error>> {
+        if let Some(material) = looked.material {
+            self.tls.swap(&material)?;
+            self.metrics.looks.with_label_values(&["used"]).inc();
+            self.metrics.show(&material);
+            tracing::info!(trusted = material.roots.count(), "another certificate or authority is in use");
+            self.held = material;
+        }
+        Ok(looked.trouble)
+    }
+
+    async fn failed(&self, trouble: &anyhow::Error, first: bool) {
+        self.metrics.looks.with_label_values(&["failed"]).inc();
+        self.metrics.failing.set(1);
+        let left = self.held.validity.not_after.duration_since(SystemTime::now()).unwrap_or_default();
+        let error = format!("{trouble:#}");
+        if self.held.is_due(SystemTime::now()) {
+            tracing::error!(
+                error,
+                left_seconds = left.as_secs(),
+                "certificate cannot be renewed, the old one stays"
+            );
+        } else {
+            tracing::warn!(
+                error,
+                left_seconds = left.as_secs(),
+                "certificates cannot be looked after, the old ones stay"
+            );
+        }
+        if first {
+            let minutes = left.as_secs() / 60;
+            let message = format!("{error}. The certificate in use stays; it ends in {minutes} minutes.");
+            self.tell("CertificateSourceFailing", &message, true).await;
+        }
+    }
+
+    async fn recovered(&self, failed: bool) {
+        self.metrics.failing.set(0);
+        if failed {
+            tracing::info!("certificates are looked after again");
+            self.tell("CertificateSourceRecovered", "Certificates are looked after again.", false).await;
+        }
+    }
+
+    /// Tells people, by an event about this replica's pod.
+    async fn tell(&self, reason: &str, message: &str, warning: bool) {
+        let pod = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(self.source.member.clone()),
+            namespace: Some(self.source.namespace.clone()),
+            ..ObjectReference::default()
+        };
+        let posted =
+            flotilla_k8s::event::post(&self.source.client, pod, "Renew", reason, message, warning).await;
+        if let Err(error) = posted {
+            tracing::debug!(error = %error, "an event could not be written");
+        }
+    }
+}

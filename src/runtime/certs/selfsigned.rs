@@ -1,0 +1,139 @@
+//! The fleet's own CA in its Secret, and what a replica issues from it for itself.
+
+use std::time::{Duration, SystemTime};
+
+use flotilla_certs::{
+    Authorities, Authority, CertError, CertificatePem, LeafRequest, Rotation, Step, Stored,
+};
+use flotilla_k8s::Error;
+use flotilla_k8s::ca::{self, CaPem, StoredCa};
+use kube::Client;
+
+use super::{CaSecret, Looked, Material};
+
+/// Common name of the fleet's CA.
+pub(super) const AUTHORITY: &str = "flotilla";
+
+/// Steps that may be due at once: a replacement, and what follows from it.
+const STEPS: usize = 4;
+
+/// Takes up the CA from its Secret, or makes and stores it. However many
+/// replicas do this at once, all get the same.
+///
+/// # Errors
+/// When the API server refuses, or what is stored cannot be used.
+pub async fn authority(client: &Client, secret: &CaSecret) -> anyhow::Result<Authority> {
+    let found = get(client, secret, None, Rotation::default()).await?;
+    Ok(signer(secret, found.pem)?)
+}
+
+/// Who signs. Those who deal with its leaves trust all of the bundle.
+pub(super) fn signer(secret: &CaSecret, stored: CaPem) -> Result<Authority, CertError> {
+    let pem = CertificatePem { certificate: stored.certificate, private_key: stored.private_key };
+    Authority::from_pem(&secret.to_string(), pem, SystemTime::now())
+}
+
+/// What is stored, as the rotation knows it.
+pub(super) fn stored(pem: CaPem) -> Stored {
+    Stored { bundle: pem.certificate, private_key: pem.private_key, next: pem.next }
+}
+
+/// What the rotation wants stored, as the Secret knows it.
+pub(super) fn pem(stored: Stored) -> CaPem {
+    CaPem { certificate: stored.bundle, private_key: stored.private_key, next: stored.next }
+}
+
+/// Reads the CA. Where there is none, it stores `held`, which this replica goes by, or
+/// a new one.
+async fn get(
+    client: &Client,
+    secret: &CaSecret,
+    held: Option<&Stored>,
+    rotation: Rotation,
+) -> Result<StoredCa, Error> {
+    let make = || match held {
+        Some(held) => {
+            tracing::warn!(secret = %secret, "the Secret with the CA is gone, it is stored again");
+            Ok(pem(held.clone()))
+        }
+        None => {
+            let made = Authorities::first(AUTHORITY, rotation, SystemTime::now());
+            made.map(pem).map_err(|error| Error::Permanent {
+                what: "make a certificate authority".to_owned(),
+                message: error.to_string(),
+            })
+        }
+    };
+    ca::get_or_create(client, &secret.namespace, &secret.name, make).await
+}
+
+/// A replica's certificate from the fleet's CA.
+pub(super) struct SelfSigned {
+    pub client: Client,
+    pub secret: CaSecret,
+    pub rotation: Rotation,
+    pub request: LeafRequest,
+    /// What was read last and could be used. It is put back if somebody deletes the
+    /// Secret under a running fleet: with another CA every gateway would be a stranger.
+    pub held: Option<Stored>,
+}
+
+impl SelfSigned {
+    /// How often the Secret is read: often enough to trust the next CA long before
+    /// it signs.
+    pub fn interval(&self) -> Duration {
+        (self.rotation.overlap / 4).clamp(Duration::from_millis(500), Duration::from_secs(60))
+    }
+
+    /// Reads the Secret, takes the step that is due, and issues what is needed.
+    pub async fn look(&mut self, held: Option<&Material>, now: SystemTime) -> anyhow::Result<Looked> {
+        let what = self.secret.to_string();
+        let mut trouble = None;
+        let mut found = get(&self.client, &self.secret, self.held.as_ref(), self.rotation).await?;
+        let mut authorities = Authorities::read(&what, stored(found.pem.clone()), now)?;
+        for _ in 0..STEPS {
+            let Some(step) = authorities.due(self.rotation, now) else { break };
+            let next = authorities.after(step, AUTHORITY, self.rotation, now)?;
+            match ca::replace(&self.client, &found, pem(next)).await {
+                Ok(()) => said(&what, step),
+                // Another replica was first.
+                Err(Error::Conflict { .. }) => {}
+                // What is there serves on.
+                Err(error) => {
+                    trouble = Some(anyhow::Error::new(error).context("the CA cannot be rotated"));
+                    break;
+                }
+            }
+            found = get(&self.client, &self.secret, self.held.as_ref(), self.rotation).await?;
+            authorities = Authorities::read(&what, stored(found.pem.clone()), now)?;
+        }
+        let roots = authorities.roots(now)?;
+        let signer = authorities.signer();
+        let fits = |held: &&Material| {
+            held.issuer == signer.pem().certificate && held.roots.same(&roots) && !held.is_due(now)
+        };
+        let material = match held.filter(fits) {
+            Some(_) => None,
+            None => {
+                let leaf = signer.issue_leaf(&self.request, now)?;
+                Some(Material::new(leaf, roots, signer.pem().certificate.clone(), now)?)
+            }
+        };
+        self.held = Some(authorities.stored().clone());
+        Ok(Looked { material, trouble })
+    }
+}
+
+fn said(what: &str, step: Step) {
+    match step {
+        Step::Announce => tracing::info!(secret = what, "the next CA is announced and trusted"),
+        Step::Promote => tracing::info!(secret = what, "the next CA signs from now on"),
+        Step::Retire => tracing::info!(secret = what, "a CA whose time is over is trusted no more"),
+        Step::Replace => {
+            tracing::error!(
+                secret = what,
+                "the CA had ended, a new one is made: all gateways need its ca.crt"
+            );
+        }
+    }
+}
