@@ -46,8 +46,9 @@ fn said_of(object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Com
     said
 }
 
-/// Specs that are remembered at once.
-const LARGEST: usize = 20_000;
+/// Specs that are remembered at once: several times as many as there are places in
+/// the largest worlds, and few enough for a processor's cache.
+const LARGEST: usize = 4_000;
 
 impl Compiler for SharedCompiler {
     fn compile(&self, object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation {
@@ -85,7 +86,7 @@ impl Compiler for SharedCompiler {
         said
     }
 
-    fn was_withheld(&self, object: &RawObject) -> bool {
+    fn was_withheld(&self, object: &RawObject) -> Option<bool> {
         AvapigwCompiler::default().was_withheld(object)
     }
 }

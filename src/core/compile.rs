@@ -19,8 +19,9 @@ pub trait Compiler: Send {
 
     /// Whether an object's status says that another one keeps it from being
     /// delivered ([`Fault::Conflict`]): what was said before we began to read.
-    fn was_withheld(&self, _object: &RawObject) -> bool {
-        false
+    /// `None` when it says nothing of the object's present generation.
+    fn was_withheld(&self, _object: &RawObject) -> Option<bool> {
+        Some(false)
     }
 }
 

@@ -134,6 +134,10 @@ impl World<'_> {
         sent_at: Mono,
         answer: Result<Found, Refusal>,
     ) {
+        if self.witness.telling() {
+            let words = format!("r{slot} asked {question:?} about the history: {answer:?}");
+            self.witness.tell(self.now, || words);
+        }
         // What could not be looked at is looked at again before long.
         let Ok(Found::History(found)) = answer else { return };
         let Some(process) = &mut self.slots[slot].process else { return };

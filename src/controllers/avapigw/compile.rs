@@ -62,8 +62,8 @@ impl Compiler for AvapigwCompiler {
         Compilation { outcome, references, claims }
     }
 
-    fn was_withheld(&self, object: &RawObject) -> bool {
-        withheld(&object.status)
+    fn was_withheld(&self, object: &RawObject) -> Option<bool> {
+        withheld(&object.status, object.generation)
     }
 }
 

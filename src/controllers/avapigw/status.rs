@@ -40,6 +40,13 @@ struct Known {
     epoch: Option<i64>,
 }
 
+/// What a status speaks of: the rest is skipped.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    observed_generation: Option<i64>,
+}
+
 impl Known {
     /// Whether it says of the present generation that gateways have it, or that
     /// one of them rejects it.
@@ -110,15 +117,23 @@ impl StatusPlanner for AvapigwStatus {
     }
 }
 
-/// Whether a status says that another object keeps this one from being delivered.
-pub(crate) fn withheld(status: &[u8]) -> bool {
+/// Whether a status says that another object keeps this one from being delivered;
+/// `None` when it does not speak of this generation.
+pub(crate) fn withheld(status: &[u8], generation: i64) -> Option<bool> {
+    let said = serde_json::from_slice::<Said>(status).ok()?;
+    if said.observed_generation != Some(generation) {
+        return None;
+    }
     let word = Reason::Conflict.as_str().as_bytes();
-    // Hardly any says so, and looking for a word is cheaper than reading.
-    let said = status.windows(word.len()).any(|window| window == word);
-    said && serde_json::from_slice::<Known>(status).is_ok_and(|known| {
-        let valid = known.conditions.iter().find(|one| one.type_ == ConditionType::Valid.as_str());
-        valid.is_some_and(|one| one.reason == Reason::Conflict.as_str())
-    })
+    // Hardly any says so, and looking for a word is cheaper than reading it all.
+    let named = status.windows(word.len()).any(|window| window == word);
+    Some(
+        named
+            && serde_json::from_slice::<Known>(status).is_ok_and(|known| {
+                let valid = known.conditions.iter().find(|one| one.type_ == ConditionType::Valid.as_str());
+                valid.is_some_and(|one| one.reason == Reason::Conflict.as_str())
+            }),
+    )
 }
 
 /// Why something that is invalid is so, for programs.

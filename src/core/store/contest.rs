@@ -3,8 +3,8 @@
 //! A verdict changes with a change of another object, so it is indexed like any
 //! outcome, under the kind and revision of that change. What a winner that went
 //! before we began to read had claimed nobody can tell; but its losers' statuses
-//! named it. So after a list, where verdict and status differ, the verdict is
-//! news as of the list.
+//! named it. So after a list, where verdict and status differ, or nothing was said
+//! of the object as it is now, the verdict is news as of the list.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ impl Store {
         let entries = self.kinds[listed.index()].entries.iter();
         let differs: Vec<ObjectKey> = entries
             .filter(|(_, entry)| entry.claims.is_some())
-            .filter(|(_, entry)| entry.outcome.is_err() != compiler.was_withheld(&entry.object))
+            .filter(|(_, entry)| Some(entry.outcome.is_err()) != compiler.was_withheld(&entry.object))
             .map(|(key, _)| key.clone())
             .collect();
         for key in differs {

@@ -212,12 +212,15 @@ fn who_lost_to_another_says_so_and_is_known_by_it() {
         assert_eq!((&found["status"], &found["reason"]), (&json!("False"), &json!("Conflict")));
         assert!(found["message"].as_str().unwrap().contains("APIRoute n/first"));
     }
-    assert!(withheld(lost["status"].to_string().as_bytes()));
+    let generation = object(Kind::ApiRoute, &Value::Null).generation;
+    let of = |status: &Value| withheld(status["status"].to_string().as_bytes(), generation);
+    assert_eq!(of(&lost), Some(true));
+    assert_eq!(withheld(lost["status"].to_string().as_bytes(), generation + 1), None, "of another one");
     let wrong = Invalid { fault: Fault::Spec, problem: "Conflict".to_owned(), ..invalid.clone() };
     for other in [said(Validity::Invalid(&wrong)), said(Validity::Valid)] {
-        assert!(!withheld(other["status"].to_string().as_bytes()), "{other}");
+        assert_eq!(of(&other), Some(false), "{other}");
     }
-    assert!(!withheld(b"Conflict") && !withheld(b""));
+    assert_eq!((withheld(b"Conflict", generation), withheld(b"", generation)), (None, None));
 }
 
 #[test]

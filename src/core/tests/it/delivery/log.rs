@@ -59,8 +59,8 @@ impl Compiler for TestCompiler {
         Compilation { outcome, references, claims: claims(object, &spec) }
     }
 
-    fn was_withheld(&self, object: &RawObject) -> bool {
-        *object.status == *WITHHELD.as_bytes()
+    fn was_withheld(&self, object: &RawObject) -> Option<bool> {
+        (!object.status.is_empty()).then(|| *object.status == *WITHHELD.as_bytes())
     }
 }
 
@@ -142,7 +142,7 @@ impl Log {
         loop {
             let differs = self.live.values().filter(|object| !object.deleting).find_map(|object| {
                 let lost = self.loses(object);
-                (lost != TestCompiler.was_withheld(object)).then(|| (object.clone(), lost))
+                (lost != (TestCompiler.was_withheld(object) == Some(true))).then(|| (object.clone(), lost))
             });
             let Some((object, lost)) = differs else { return };
             if lost {
