@@ -157,7 +157,12 @@ fn say_violation(
     writeln!(out, "seed {seed}: {}", broken.text)?;
     let large = if args.large { " --large" } else { "" };
     let restores = if args.restores { " --restores" } else { "" };
-    writeln!(out, "  again: chaos sim --seed {seed} --minutes {}{large}{restores} --story", args.minutes)?;
+    let contests = if args.contests { " --contests" } else { "" };
+    writeln!(
+        out,
+        "  again: chaos sim --seed {seed} --minutes {}{large}{restores}{contests} --story",
+        args.minutes
+    )?;
     Ok(Some(()))
 }
 
@@ -194,6 +199,8 @@ fn bench(args: &SimArgs, out: &mut dyn std::io::Write) -> anyhow::Result<bool> {
     let (took, after) = (began.elapsed(), processor_time());
     let kept = say_violation(args, args.seed, &outcome, out)?.is_none();
     say_total(&outcome.statistics, took, 1, out)?;
+    // Equal for equal runs: what makes the simulator faster is not to change it.
+    writeln!(out, "{:>16x} is the sum of the run", outcome.trace)?;
     if let (Some(before), Some(after)) = (before, after) {
         let seconds = after.saturating_sub(before).as_secs_f64();
         let simulated = outcome.statistics.simulated as f64 / 1e9;

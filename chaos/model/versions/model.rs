@@ -235,7 +235,7 @@ impl Hash for World {
                 match &update.change {
                     Change::Upsert { resource, added } => (1, *added, resource.revision).hash(state),
                     Change::Delete { key, .. } => (2, key).hash(state),
-                    Change::FullSync(snapshot) => (3, &snapshot.checksum).hash(state),
+                    Change::FullSync(snapshot) => (3, snapshot.checksum()).hash(state),
                     Change::Reset => 4.hash(state),
                     Change::Heartbeat => 5.hash(state),
                 }

@@ -20,7 +20,6 @@ use super::plan::{Difference, Item, What, fill};
 use super::position::{Base, Position, Positions};
 use super::{Batch, Change, DeliveryConfig, Snapshot, Update, size};
 use crate::breakage::Breakage;
-use crate::digest::digest;
 use crate::ids::{Frontier, Kind, ObjectKey};
 use crate::object::Resource;
 use crate::store::{Mark, Stamp, Store};
@@ -379,6 +378,5 @@ fn snapshot_part(list: &[(Arc<Resource>, Mark)], padding: Vec<(Kind, ObjectKey)>
     let resources: Vec<_> = list.iter().map(|(resource, _)| resource.clone()).collect();
     let sum = resources.iter().map(|resource| size::resource(resource)).sum();
     let bytes = snapshot_bytes(sum, &padding);
-    let checksum = digest(resources.iter().map(Arc::as_ref));
-    Part { change: Change::FullSync(Snapshot { resources, padding, checksum }), mark: None, bytes }
+    Part { change: Change::FullSync(Snapshot { resources, padding }), mark: None, bytes }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Scope;
 use crate::breakage::Breakages;
+use crate::digest::digest;
 use crate::ids::{Frontier, GatewayId, Kind, ObjectKey, Revision, SessionId};
 use crate::object::Resource;
 use crate::time::Mono;
@@ -274,8 +275,15 @@ pub struct Snapshot {
     /// Entries with an empty spec that only count (wire point 10): they keep
     /// the gateway's guard against shrinking quiet and are dropped by it.
     pub padding: Vec<(Kind, ObjectKey)>,
-    /// Lower-case hex SHA-256 over the resources' content.
-    pub checksum: String,
+}
+
+impl Snapshot {
+    /// Lower-case hex SHA-256 over the resources' content, see [`crate::digest`].
+    /// Worked out anew with each call: it is asked for once, when the snapshot is
+    /// encoded for all who get it, and never for one that is not sent.
+    pub fn checksum(&self) -> String {
+        digest(self.resources.iter().map(Arc::as_ref))
+    }
 }
 
 /// Rates that the adapter enforces; the engine asks before it sends.

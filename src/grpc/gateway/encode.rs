@@ -95,7 +95,7 @@ pub(super) fn snapshot(content: &Snapshot, version: &str, at: Timestamp) -> Conf
     let mut message = ConfigurationSnapshot {
         version: version.to_owned(),
         timestamp: Some(at),
-        checksum: content.checksum.clone(),
+        checksum: content.checksum(),
         ..ConfigurationSnapshot::default()
     };
     let entries = content.resources.iter().map(|content| (content.kind, resource(content)));
@@ -261,15 +261,13 @@ mod tests {
 
     #[test]
     fn a_snapshot_counts_its_padding() {
-        let content = Snapshot {
-            resources: vec![route("a"), route("b")],
-            padding: vec![(Kind::Backend, ObjectKey::new("flotilla", "pad-0"))],
-            checksum: "abc".to_owned(),
-        };
+        let padding = vec![(Kind::Backend, ObjectKey::new("flotilla", "pad-0"))];
+        let content = Snapshot { resources: vec![route("a"), route("b")], padding };
+        let checksum = content.checksum();
         let encoded = EncodedBatch::of(&batch(1, vec![Change::FullSync(content)]), SystemTime::now());
         let snapshot = decode(&encoded, 0, 1).snapshot.unwrap();
         assert_eq!(snapshot.total_resources, 3);
-        assert_eq!(snapshot.checksum, "abc");
+        assert_eq!((snapshot.checksum.len(), snapshot.checksum), (64, checksum));
         assert_eq!(snapshot.version, "v0");
         assert_eq!((snapshot.api_routes.len(), snapshot.backends.len()), (2, 1));
         assert!(snapshot.backends[0].spec_json.is_empty());

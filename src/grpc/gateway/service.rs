@@ -284,7 +284,7 @@ fn content<C: Compiler>(scope: &Scope, engine: &Delivery<C>) -> Snapshot {
         .filter_map(|object| engine.content_of(object.kind, &object.key)?.outcome.as_ref().ok().cloned())
         .collect();
     resources.sort_by(|a, b| (a.kind, a.rank, &a.key).cmp(&(b.kind, b.rank, &b.key)));
-    Snapshot { checksum: engine.digest(scope), resources, padding: Vec::new() }
+    Snapshot { resources, padding: Vec::new() }
 }
 
 /// Whether a text can be a session's id; what cannot must not reach a log.
