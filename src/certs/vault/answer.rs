@@ -110,12 +110,18 @@ pub(super) fn issuer(request: &str, body: &[u8]) -> Result<String, VaultError> {
     }
 }
 
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<String>,
+}
+
+/// Whether a Vault says no, and not somebody in front of it or in its place.
+pub(super) fn is_vaults(body: &[u8]) -> bool {
+    serde_json::from_slice::<Errors>(body).is_ok()
+}
+
 /// Vault's own words about what is wrong, cut to a line.
 pub(super) fn words(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<String>,
-    }
     let text = match serde_json::from_slice::<Errors>(body) {
         Ok(errors) if !errors.errors.is_empty() => errors.errors.join("; "),
         Ok(_) => "without a reason".to_owned(),

@@ -100,7 +100,10 @@ impl Http {
                     address: target.to_string(),
                     problem: format!("{request}: {status}: {}", message()),
                 }),
-                status => Err(VaultError::Refused { request, status, message: message() }),
+                status if answer::is_vaults(&answer) => {
+                    Err(VaultError::Refused { request, status, message: message() })
+                }
+                _ => Err(VaultError::nonsense(&request, &format!("{status}: {}", message()))),
             };
         }
         Err(VaultError::nonsense(&request, "it leads from one address to the next"))

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty};
+use http::header::HOST;
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -19,14 +20,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// Why there is no answer, in words.
 pub async fn open(address: SocketAddr, path: &str) -> Result<(StatusCode, Incoming), String> {
+    send(address, Request::get(path).body(Full::default()).map_err(|error| error.to_string())?).await
+}
+
+/// Sends one request on a connection of its own, which ends with the body.
+///
+/// # Errors
+/// Why there is no answer, in words.
+pub async fn send(
+    address: SocketAddr,
+    mut request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Incoming), String> {
+    let path = request.uri().to_string();
     let ask = async {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| error.to_string())?;
         tokio::spawn(async move { connection.await.ok() });
-        let request = Request::get(path).header("host", address.to_string()).body(Empty::<Bytes>::new());
-        let request = request.map_err(|error| error.to_string())?;
+        let host = HeaderValue::from_str(&address.to_string()).map_err(|error| error.to_string())?;
+        request.headers_mut().insert(HOST, host);
         let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
         Ok((response.status(), response.into_body()))
     };
@@ -41,10 +54,18 @@ pub async fn open(address: SocketAddr, path: &str) -> Result<(StatusCode, Incomi
 /// Why there is no answer, in words.
 pub async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, String), String> {
     let (status, body) = open(address, path).await?;
+    Ok((status, whole(path, body).await?))
+}
+
+/// The text of a body.
+///
+/// # Errors
+/// Why it did not end, in words.
+pub async fn whole(path: &str, body: Incoming) -> Result<String, String> {
     let read =
         timeout(PATIENCE, body.collect()).await.map_err(|_| format!("{path}: the body did not end"))?;
     let bytes = read.map_err(|error| format!("{path}: {error}"))?.to_bytes();
-    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The text of one path that answers with success.

@@ -41,16 +41,33 @@ impl Process {
         arguments: &[String],
         environment: &[(String, String)],
     ) -> Process {
+        let mut command = Command::new(program);
+        command.args(arguments).envs(environment.iter().cloned()).arg("--exit-with-stdin");
+        Self::spawn(command, folder, name)
+    }
+
+    /// Starts a program that is not ours, with nothing of the environment but what
+    /// every program needs. It does not end with its standard input, so the kernel
+    /// ends it when the thread that started it does.
+    pub fn start_foreign(program: &Path, folder: &Path, name: &str, arguments: &[String]) -> Process {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
+        Self::spawn(command, folder, name)
+    }
+
+    fn spawn(mut command: Command, folder: &Path, name: &str) -> Process {
         let log = folder.join(format!("{name}.log"));
         let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
         let kept = ["PATH", "HOME", "TMPDIR"].into_iter();
-        let mut command = Command::new(program);
+        let given: Vec<_> = command
+            .as_std()
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
         command
-            .args(arguments)
             .env_clear()
             .envs(kept.filter_map(|name| Some((name, std::env::var_os(name)?))))
-            .envs(environment.iter().cloned())
-            .arg("--exit-with-stdin")
+            .envs(given)
             .stdin(Stdio::piped())
             .stdout(append(&folder.join(format!("{name}.out"))))
             .stderr(append(&log))

@@ -3,4 +3,6 @@
 
 mod files;
 mod selfsigned;
+mod vault;
+mod vault_client;
 mod watched;
