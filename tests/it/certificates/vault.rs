@@ -192,8 +192,12 @@ async fn a_start_waits_for_vault_for_so_long_and_then_says_why_it_ends() {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let replica = fleet.add_replica(&flags);
         replica.start();
-        let status = replica.process().ended(SOON).await;
-        assert!(!status.success());
+        let last = within(SOON, "it ends", async || match replica.check() {
+            Ok(()) => Err("it runs".to_owned()),
+            Err(last) => Ok(last),
+        });
+        let last = last.await;
+        assert!(last.contains("exit status: 1"), "{last}");
         let log = replica.log();
         for word in words {
             assert!(log.contains(word), "{word}: {log}");
