@@ -63,10 +63,10 @@ impl LeafRequest {
         }
     }
 
-    /// A gateway's client certificate.
+    /// A gateway's certificate: it dials replicas, or is dialled by them.
     pub fn gateway(identity: Identity) -> Self {
         LeafRequest {
-            usages: vec![Usage::Client],
+            usages: vec![Usage::Client, Usage::Server],
             identity: Some(identity.clone()),
             ..LeafRequest::new(identity.name.as_ref())
         }

@@ -23,6 +23,11 @@ pub enum ServerCheck {
         /// The fleet.
         trust_domain: Arc<str>,
     },
+    /// The same for a gateway that listens: what replicas dial it with.
+    Gateway {
+        /// The fleet.
+        trust_domain: Arc<str>,
+    },
 }
 
 impl ServerCheck {
@@ -34,37 +39,39 @@ impl ServerCheck {
                 what: "the trusted authority".to_owned(),
                 problem: error.to_string(),
             })?;
-        Ok(match self {
-            ServerCheck::Name => by_name,
-            ServerCheck::Controller { trust_domain } => {
-                Arc::new(ControllerVerifier { roots, by_name, trust_domain: trust_domain.clone() })
-            }
-        })
+        let (role, trust_domain) = match self {
+            ServerCheck::Name => return Ok(by_name),
+            ServerCheck::Controller { trust_domain } => (Role::Controller, trust_domain.clone()),
+            ServerCheck::Gateway { trust_domain } => (Role::Gateway, trust_domain.clone()),
+        };
+        Ok(Arc::new(RoleVerifier { roots, by_name, role, trust_domain }))
     }
 }
 
 /// Checks chain, time and use as always, and the identity in place of the name.
-struct ControllerVerifier {
+struct RoleVerifier {
     roots: Arc<RootCertStore>,
     by_name: Arc<WebPkiServerVerifier>,
+    role: Role,
     trust_domain: Arc<str>,
 }
 
-impl fmt::Debug for ControllerVerifier {
+impl fmt::Debug for RoleVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ControllerVerifier").field("trust_domain", &self.trust_domain).finish_non_exhaustive()
+        f.debug_struct("RoleVerifier").field("role", &self.role).field("trust_domain", &self.trust_domain).finish_non_exhaustive()
     }
 }
 
-/// A server of the right authority that is not a controller of our fleet.
+/// A server of the right authority that has not this role in our fleet.
 #[derive(Debug, thiserror::Error)]
-#[error("the server is {found}; expected a controller of trust domain {trust_domain}")]
-struct NotAController {
+#[error("the server is {found}; expected a {role} of trust domain {trust_domain}")]
+struct AnotherRole {
     found: String,
+    role: Role,
     trust_domain: Arc<str>,
 }
 
-impl ServerCertVerifier for ControllerVerifier {
+impl ServerCertVerifier for RoleVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -77,15 +84,13 @@ impl ServerCertVerifier for ControllerVerifier {
         let algorithms = provider().signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&leaf, &self.roots, intermediates, now, algorithms)?;
         let found = match peer_identity(std::slice::from_ref(end_entity)) {
-            Ok(identity)
-                if identity.role == Role::Controller && identity.trust_domain == self.trust_domain =>
-            {
+            Ok(identity) if identity.role == self.role && identity.trust_domain == self.trust_domain => {
                 return Ok(ServerCertVerified::assertion());
             }
             Ok(identity) => identity.to_string(),
             Err(error) => error.to_string(),
         };
-        let problem = NotAController { found, trust_domain: self.trust_domain.clone() };
+        let problem = AnotherRole { found, role: self.role, trust_domain: self.trust_domain.clone() };
         Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(problem)))))
     }
 

@@ -14,7 +14,7 @@ use std::error::Error as _;
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use flotilla_core::digest::HOLDS;
 use flotilla_proto::operator as proto;
@@ -114,7 +114,7 @@ impl Client {
         self.gateway.attempts();
         let mut client = self.dialer.client();
         let request = proto::RegisterGatewayRequest {
-            gateway: Some(self.info()),
+            gateway: Some(self.gateway.info()),
             capabilities: Some(proto::GatewayCapabilities {
                 http_routes: true,
                 grpc_routes: true,
@@ -169,7 +169,7 @@ impl Client {
         };
         let request = proto::StreamConfigurationRequest {
             session_id: id,
-            gateway: Some(self.info()),
+            gateway: Some(self.gateway.info()),
             last_config_version: self.gateway.version().to_string(),
             namespaces: self.gateway.options().namespaces.clone(),
             resource_types: Vec::new(),
@@ -212,7 +212,7 @@ impl Client {
         let Some(Session { id, mut client }) = self.session() else { return };
         let acknowledgement = proto::AcknowledgeConfigurationRequest {
             session_id: id,
-            gateway: Some(self.short_info()),
+            gateway: Some(self.gateway.short_info()),
             config_version: version,
             success: error_message.is_empty(),
             error_message,
@@ -238,20 +238,12 @@ impl Client {
 
     async fn heartbeat(&self) {
         let Some(Session { id, mut client }) = self.session() else { return };
-        let last_change = self.gateway.stats().last_change_unix_ms;
-        let status = proto::GatewayStatus {
-            health: proto::HealthState::Healthy.into(),
-            uptime: self.gateway.uptime().try_into().ok(),
-            last_config_applied: (last_change > 0)
-                .then(|| (SystemTime::UNIX_EPOCH + Duration::from_millis(last_change)).into()),
-            ..proto::GatewayStatus::default()
-        };
         let (version, sums) = self.gateway.holds();
         let annotations = [(HOLDS.to_owned(), sums.to_string())].into();
         let request = proto::HeartbeatRequest {
             session_id: id,
-            gateway: Some(proto::GatewayInfo { annotations, ..self.short_info() }),
-            status: Some(status),
+            gateway: Some(proto::GatewayInfo { annotations, ..self.gateway.short_info() }),
+            status: Some(self.gateway.health()),
             last_applied_version: version.to_string(),
         };
         match client.heartbeat(request).await {
@@ -275,26 +267,6 @@ impl Client {
 
     fn scale(&self) -> f64 {
         self.gateway.options().backoff_scale
-    }
-
-    fn info(&self) -> proto::GatewayInfo {
-        let options = self.gateway.options();
-        proto::GatewayInfo {
-            version: options.version.clone(),
-            pod_name: options.pod_name.clone(),
-            node_name: options.node_name.clone(),
-            labels: options.labels.clone().into_iter().collect(),
-            ..self.short_info()
-        }
-    }
-
-    fn short_info(&self) -> proto::GatewayInfo {
-        let id = self.gateway.id();
-        proto::GatewayInfo {
-            name: id.name.to_string(),
-            namespace: id.namespace.to_string(),
-            ..proto::GatewayInfo::default()
-        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::error::GatewayError;
 use crate::events::{Event, EventHub};
 use crate::gateway::Gateway;
+use crate::listen::listen;
 use crate::options::{FleetOptions, GatewayOptions, HttpListeners};
 use crate::resource::ResourcePool;
 use crate::serve::{bind, serve};
@@ -32,6 +33,7 @@ pub struct Fleet {
     gateways: Arc<[Arc<Gateway>]>,
     admin: Option<SocketAddr>,
     http: Vec<SocketAddr>,
+    listening: Vec<SocketAddr>,
     events: EventHub,
     tasks: JoinSet<String>,
     cancel: CancellationToken,
@@ -50,6 +52,16 @@ impl Fleet {
             None => None,
         };
 
+        let mut listeners = Vec::with_capacity(gateways.len());
+        for gateway in &gateways {
+            listeners.push(match &gateway.listen {
+                Some(listen) => Some(bind(listen.address, "controllers").await?),
+                None => None,
+            });
+        }
+        let bound = listeners.iter().flatten();
+        let listening = bound.filter_map(|listener| listener.local_addr().ok()).collect();
+
         let (pool, events) = (Arc::new(ResourcePool::default()), EventHub::new(options.event_capacity));
         let gateways: Arc<[Arc<Gateway>]> = gateways
             .into_iter()
@@ -63,12 +75,13 @@ impl Fleet {
             gateways,
             admin: admin.as_ref().and_then(|listener| listener.local_addr().ok()),
             http: http.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+            listening,
             events,
             tasks: JoinSet::new(),
             cancel: CancellationToken::new(),
         };
         fleet.spawn_listeners(admin, http);
-        fleet.spawn_clients();
+        fleet.spawn_links(listeners);
         let (count, admin, http) = (fleet.gateways.len(), fleet.admin, fleet.http.first());
         info!(gateways = count, ?admin, ?http, "gateways started");
         Ok(fleet)
@@ -87,6 +100,11 @@ impl Fleet {
     /// Where the first gateways serve HTTP, in their order.
     pub fn http_addresses(&self) -> &[SocketAddr] {
         &self.http
+    }
+
+    /// Where those gateways that listen for controllers do so, in their order.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
     }
 
     /// Everything that changes on any gateway from now on. A receiver that
@@ -151,8 +169,18 @@ impl Fleet {
         }
     }
 
-    fn spawn_clients(&mut self) {
-        for (index, gateway) in self.gateways.iter().enumerate() {
+    /// What connects each gateway with its controller.
+    fn spawn_links(&mut self, listeners: Vec<Option<TcpListener>>) {
+        for (index, (gateway, listener)) in self.gateways.iter().zip(listeners).enumerate() {
+            if let (Some(listener), Some(options)) = (listener, gateway.options().listen.clone()) {
+                let id = gateway.id().clone();
+                let served = listen(gateway.clone(), options, listener, self.cancel.child_token());
+                self.tasks.spawn(async move {
+                    served.await;
+                    format!("listener of {id}")
+                });
+                continue;
+            }
             let (id, client, cancel) =
                 (gateway.id().clone(), Client::new(gateway.clone()), self.cancel.child_token());
             let wait = START_INTERVAL * u32::try_from(index).unwrap_or(u32::MAX);

@@ -3,6 +3,7 @@
 //! The client task alone changes it; admin requests and heartbeats read it in
 //! short critical sections.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,6 +48,10 @@ pub enum Phase {
     Reconnecting,
     /// Its stream was cancelled: it heartbeats, and never reconnects.
     Zombie,
+    /// It waits for a controller to dial it.
+    Listening,
+    /// A controller has opened a session to push updates in.
+    Pushed,
 }
 
 /// What is known about the connection.
@@ -99,11 +104,12 @@ impl Gateway {
         events: EventHub,
         serves_http: bool,
     ) -> Self {
+        let phase = if options.listen.is_some() { Phase::Listening } else { Phase::Starting };
         Gateway {
             options,
             state: Mutex::new(State::new(pool)),
             link: Mutex::new(Link {
-                phase: Phase::Starting,
+                phase,
                 session: String::new(),
                 last_error: String::new(),
                 lost_at: None,
@@ -180,6 +186,13 @@ impl Gateway {
         digest
     }
 
+    /// Everything it holds, and whether that is in force.
+    pub(crate) fn held(&self) -> Vec<(Arc<Resource>, bool)> {
+        let state = self.state();
+        let loaded: HashSet<_> = Kind::ALL.into_iter().flat_map(|kind| state.loaded(kind)).map(Arc::as_ptr).collect();
+        state.held().map(|one| (one.clone(), loaded.contains(&Arc::as_ptr(one)))).collect()
+    }
+
     /// The sums of what it holds, and the version of that.
     pub fn holds(&self) -> (Arc<str>, Sums) {
         let (version, held): (_, Vec<Arc<Resource>>) = {
@@ -230,6 +243,25 @@ impl Gateway {
             let applied = state.apply_initial(initial, now);
             self.put_in_force(&mut state, &applied);
         }
+    }
+
+    /// A controller opens a session: from here on nothing but updates of this one
+    /// is taken.
+    pub(crate) fn opened(&self, session: &str) {
+        let mut link = lock(&self.link);
+        link.phase = Phase::Pushed;
+        session.clone_into(&mut link.session);
+        link.streaming_since = Some(Instant::now());
+        let now = self.now();
+        self.state().opened(now);
+    }
+
+    /// Applies an update of a session, if that is the open one: see
+    /// [`Gateway::apply`].
+    pub(crate) fn apply_of(&self, session: &str, update: Update, bytes: u64) -> Option<Taken> {
+        // Held until it is applied, so that no session is opened in between.
+        let link = lock(&self.link);
+        (link.session == session && !session.is_empty()).then(|| self.apply(update, bytes))
     }
 
     /// Applies one update, whose encoded form had this many bytes.

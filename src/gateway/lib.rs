@@ -1,5 +1,5 @@
-//! The reference gateway: the stream protocol's client side and an HTTP data
-//! plane.
+//! The reference gateway: the stream protocol's client side, push mode's server
+//! side and an HTTP data plane.
 //!
 //! It behaves towards a controller as the published AVAPIGW gateway does, with
 //! its guards, its back-off and its weaknesses, because it is what the
@@ -10,6 +10,7 @@
 //! Many gateways run in one process ([`Fleet`]) and share what they hold in
 //! common: a thousand of them cost little more memory than one.
 
+mod about;
 mod admin;
 mod backoff;
 mod client;
@@ -21,6 +22,7 @@ mod events;
 mod fleet;
 mod gateway;
 mod held;
+mod listen;
 mod options;
 mod proxy;
 pub mod resource;
@@ -34,6 +36,6 @@ pub use error::GatewayError;
 pub use events::{Event, EventKind};
 pub use fleet::{Fleet, run, run_many};
 pub use gateway::{Gateway, Link, Phase, View};
-pub use options::{ApplyCost, FleetOptions, GatewayOptions, HttpListeners, OperatorAddress};
+pub use options::{ApplyCost, FleetOptions, GatewayOptions, HttpListeners, Listen, OperatorAddress};
 pub use proxy::ProxyStats;
 pub use stats::Stats;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use flotilla_certs::{ClientTls, Dial};
+use flotilla_certs::{ClientTls, Dial, ServerTls};
 use flotilla_core::ids::GatewayId;
 
 use crate::error::GatewayError;
@@ -27,6 +28,9 @@ pub struct GatewayOptions {
     /// goes to a drawn one, not the last: what a Service's load balancing does
     /// for a gateway that knows one address.
     pub operators: Vec<OperatorAddress>,
+    /// Where it waits for a controller to push updates to it, instead of dialling
+    /// one.
+    pub listen: Option<Listen>,
     /// Its certificate and the authority it believes; `None` speaks plaintext.
     /// A renewed certificate is used by the next connection.
     pub tls: Option<ClientTls>,
@@ -51,6 +55,7 @@ impl GatewayOptions {
             node_name: String::new(),
             labels: BTreeMap::new(),
             operators,
+            listen: None,
             tls,
             dial: Dial::tcp(),
             namespaces: Vec::new(),
@@ -68,14 +73,27 @@ impl GatewayOptions {
         if self.id.name.is_empty() || self.id.namespace.is_empty() {
             return Err(invalid("gateway-name", "name and namespace must not be empty; set both"));
         }
-        if self.operators.is_empty() {
-            return Err(invalid("operator-address", "there is none; give at least one HOST:PORT"));
+        if self.operators.is_empty() && self.listen.is_none() {
+            return Err(invalid("operator-address", "there is none; give at least one HOST:PORT, or listen"));
         }
         if !(self.backoff_scale.is_finite() && self.backoff_scale > 0.0) {
             return Err(invalid("backoff-scale", "it must be a number above 0"));
         }
         Ok(())
     }
+}
+
+/// How a gateway listens for controllers.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// The address; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Its certificate, and the authority whose controllers it believes.
+    pub tls: ServerTls,
+    /// The fleet of which controllers must be.
+    pub trust_domain: Arc<str>,
+    /// Whether it takes many updates in one call.
+    pub batches: bool,
 }
 
 /// Host and port of a controller. The server's certificate is verified by the

@@ -1,5 +1,6 @@
 //! HTTP listeners: accept, serve, and let requests in flight finish at the end.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,27 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
+    let open = |stream, peer| {
+        let service = service(peer);
+        async move { Some((stream, service)) }
+    };
+    serve_opened(listener, open, cancel).await;
+}
+
+/// Serves connections that are first opened, as by a TLS handshake, until
+/// cancelled. One for which `open` finds nothing to serve is closed.
+pub(crate) async fn serve_opened<O, F, T, S, B>(listener: TcpListener, open: O, cancel: CancellationToken)
+where
+    O: Fn(TcpStream, SocketAddr) -> F,
+    F: Future<Output = Option<(T, S)>> + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -47,7 +70,19 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.spawn(connection(stream, service(peer), cancel.clone()));
+                if let Err(error) = stream.set_nodelay(true) {
+                    debug!(%error, "the connection is gone already");
+                }
+                let (opened, cancel) = (open(stream, peer), cancel.clone());
+                connections.spawn(async move {
+                    let opened = tokio::select! {
+                        () = cancel.cancelled() => None,
+                        opened = opened => opened,
+                    };
+                    if let Some((stream, service)) = opened {
+                        connection(stream, service, cancel).await;
+                    }
+                });
             }
             Err(error) => {
                 // Out of file descriptors, most likely: others may end soon.
@@ -62,8 +97,9 @@ where
     }
 }
 
-async fn connection<S, B>(stream: TcpStream, service: S, cancel: CancellationToken)
+async fn connection<T, S, B>(stream: T, service: S, cancel: CancellationToken)
 where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
@@ -71,9 +107,6 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "the connection is gone already");
-    }
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
     builder.http2().timer(TokioTimer::new());

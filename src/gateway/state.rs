@@ -200,6 +200,13 @@ impl State {
         self.stats.registrations += 1;
     }
 
+    /// A controller has opened a session to push updates in: a registration, after
+    /// which sequences count anew.
+    pub fn opened(&mut self, now: Mono) {
+        self.registered(now);
+        self.sequence = 0;
+    }
+
     /// The snapshot that came with the registration: applied under the same
     /// guards, never acknowledged, and without a version.
     pub fn apply_initial(&mut self, snapshot: Snapshot, now: Mono) -> Applied {

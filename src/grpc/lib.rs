@@ -5,7 +5,9 @@
 
 pub mod acceptor;
 pub mod clock;
+mod dial;
 pub mod gateway;
 pub mod limits;
 pub mod metrics;
 pub mod peers;
+pub mod push;

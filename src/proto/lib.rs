@@ -14,3 +14,9 @@ pub mod peer {
     #![allow(missing_docs, clippy::all, reason = "generated code")]
     tonic::include_proto!("flotilla.peer.v1");
 }
+
+/// The protocol of gateways that listen: `flotilla.gateway.v1`.
+pub mod push {
+    #![allow(missing_docs, clippy::all, reason = "generated code")]
+    tonic::include_proto!("flotilla.gateway.v1");
+}

@@ -118,6 +118,12 @@ impl<C> Delivery<C> {
         self.engine.connected(now, connect);
     }
 
+    /// A session's gateway was dialled, by the replica that has to: its stream is
+    /// not ended for balance, or the same replica would only dial it again.
+    pub fn anchor(&mut self, session: &SessionId) {
+        self.engine.anchor(session);
+    }
+
     /// A stream ended, for whatever reason. Sessions that are not known are
     /// fine.
     pub fn disconnected(&mut self, now: Mono, session: &SessionId) {
@@ -165,7 +171,7 @@ impl<C> Delivery<C> {
     }
 
     /// Ends `count` streams, each at some moment of its own part of a while,
-    /// because this replica has more than its share.
+    /// because this replica has more than its share. Those that are anchored stay.
     pub fn shed(&mut self, now: Mono, count: usize, spread: Duration) {
         self.engine.shed(now, count, spread);
     }

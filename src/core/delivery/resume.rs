@@ -66,6 +66,13 @@ impl Engine {
         self.insert(session);
     }
 
+    pub fn anchor(&mut self, session: &SessionId) {
+        let slot = self.by_id.get(session);
+        if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) {
+            session.anchored = true;
+        }
+    }
+
     /// Whether a version is of this cluster and of another history of it.
     fn is_other_history(&self, version: &Version) -> bool {
         version.cluster == *self.positions.cluster() && version.incarnation != *self.positions.incarnation()

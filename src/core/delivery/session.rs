@@ -145,6 +145,8 @@ pub(crate) struct Session {
     /// confirmed by a question that was asked later.
     pub doubted: Option<Mono>,
     pub end_at: Option<Mono>,
+    /// It is where it has to be, so it is not ended for balance.
+    pub anchored: bool,
     /// Its entry in the engine's deadlines.
     pub wake: Option<Mono>,
 }
@@ -186,6 +188,7 @@ impl Session {
             differs_said: None,
             doubted: None,
             end_at: None,
+            anchored: false,
             wake: None,
         }
     }

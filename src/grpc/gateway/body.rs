@@ -96,22 +96,30 @@ pub(super) struct StreamBody {
     gone: Arc<Notify>,
 }
 
+/// A stream's end for the delivery task, and what comes out of it.
+pub(super) fn handle(
+    connection: ConnectionHandle,
+) -> (StreamHandle, mpsc::Receiver<Outgoing>, oneshot::Receiver<Status>) {
+    let (updates_in, updates_out) = mpsc::channel(WAITING);
+    let (end_in, end_out) = oneshot::channel();
+    (StreamHandle { updates: updates_in, end: end_in, connection }, updates_out, end_out)
+}
+
 /// A stream's two ends. `gone` is notified when the body is dropped, which is
 /// when its client is gone or its trailers are on their way.
 pub(super) fn stream(connection: ConnectionHandle, gone: Arc<Notify>) -> (StreamHandle, StreamBody) {
-    let (updates_in, updates_out) = mpsc::channel(WAITING);
-    let (end_in, end_out) = oneshot::channel();
     let closing: CancellationToken = connection.closing().clone();
+    let (handle, updates, end) = handle(connection);
     let body = StreamBody {
-        updates: updates_out,
-        end: end_out,
+        updates,
+        end,
         closing: Box::pin(closing.cancelled_owned()),
         writing: None,
         rest: VecDeque::new(),
         ended: false,
         gone,
     };
-    (StreamHandle { updates: updates_in, end: end_in, connection }, body)
+    (handle, body)
 }
 
 impl StreamBody {

@@ -148,7 +148,7 @@ pub(super) const fn resource_type(kind: Kind) -> ResourceType {
 }
 
 /// The kind of a wire's name; `None` for kinds that we do not deliver.
-pub(super) const fn kind_of(resource_type: ResourceType) -> Option<Kind> {
+pub(crate) const fn kind_of(resource_type: ResourceType) -> Option<Kind> {
     match resource_type {
         ResourceType::ApiRoute => Some(Kind::ApiRoute),
         ResourceType::GrpcRoute => Some(Kind::GrpcRoute),

@@ -55,6 +55,8 @@ pub(super) enum Control<C: Compiler> {
         asking: Asking,
         /// The version it last applied.
         version: String,
+        /// Whether this replica dialled it, so that it is not moved for balance.
+        anchored: bool,
         handle: StreamHandle,
     },
     /// The policy is another one.

@@ -6,16 +6,21 @@
 //!                          └────────────── GatewayService ◀────────────────┘
 //! ```
 //! The engine is single-threaded and pure; one task owns it and everybody else
-//! sends it events. The service decides who may call and translates; it holds
+//! sends it events. A gateway that listens has a stream like all others, only
+//! that what comes out of it is carried there by calls (`crate::push`). The service decides who may call and translates; it holds
 //! no rules about configuration.
 
 mod body;
 mod encode;
 mod handle;
 mod lag;
+mod pushed;
 mod service;
 mod task;
 
 pub use handle::{AckAnswer, DeliveryGone, DeliveryHandle, DeliveryInbox, delivery_channel};
+pub(crate) use encode::kind_of;
+pub(crate) use pushed::PushedUpdates;
 pub use service::{GatewayService, GatewayServiceConfig};
+pub(crate) use service::{labels, scope, shorten};
 pub use task::{DeliveryOutputs, DeliveryTask, DeliveryView, HistoryWanted};

@@ -167,14 +167,7 @@ impl<C: Compiler + 'static> GatewayService<C> {
         info: Option<&GatewayInfo>,
         scope: Scope,
     ) -> Result<Asking, Status> {
-        let labels = info.map(|info| &info.labels).into_iter().flatten();
-        let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.clone(), value.clone())).collect();
-        let size: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if size > LABELS {
-            return Err(Status::invalid_argument(format!(
-                "the labels of gateway {gateway} have {size} bytes; send at most {LABELS}"
-            )));
-        }
+        let labels = labels(&gateway, info)?;
         let anonymous = Peer::of(extensions)?.identity == Err(IdentityError::NoCertificate);
         Ok(Asking { gateway, labels, anonymous, scope })
     }
@@ -202,7 +195,8 @@ impl<C: Compiler + 'static> GatewayService<C> {
         let connection = Peer::of(extensions)?.connection;
         let (handle, body) = body::stream(connection, self.delivery.gone.clone());
         info!(gateway = %asking.gateway, %session, version = request.last_config_version, "a gateway opens its stream");
-        let connected = Control::Connected { session, asking, version: request.last_config_version, handle };
+        let version = request.last_config_version;
+        let connected = Control::Connected { session, asking, version, anchored: false, handle };
         self.within_patience(self.delivery.told(connected)).await?;
         Ok(body)
     }
@@ -238,8 +232,24 @@ impl<C: Compiler + 'static> GatewayService<C> {
     }
 }
 
+/// The labels that a gateway says it has.
+pub(crate) fn labels(
+    gateway: &GatewayId,
+    info: Option<&GatewayInfo>,
+) -> Result<BTreeMap<String, String>, Status> {
+    let labels = info.map(|info| &info.labels).into_iter().flatten();
+    let labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let size: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if size > LABELS {
+        return Err(Status::invalid_argument(format!(
+            "the labels of gateway {gateway} have {size} bytes; send at most {LABELS}"
+        )));
+    }
+    Ok(labels)
+}
+
 /// What a gateway asked for.
-fn scope(namespaces: &[String], resource_types: &[i32]) -> Result<Scope, Status> {
+pub(crate) fn scope(namespaces: &[String], resource_types: &[i32]) -> Result<Scope, Status> {
     let kinds: BTreeSet<_> = resource_types
         .iter()
         .filter_map(|number| ResourceType::try_from(*number).ok().and_then(encode::kind_of))
@@ -302,7 +312,7 @@ fn now() -> Option<Timestamp> {
 }
 
 /// Cuts a gateway's words, at a character's border.
-fn shorten(mut words: String) -> String {
+pub(crate) fn shorten(mut words: String) -> String {
     if words.len() > WORDS {
         let mut at = WORDS;
         while !words.is_char_boundary(at) {

@@ -222,8 +222,12 @@ impl<C: Compiler> DeliveryTask<C> {
         let now = self.clock.now();
         match event {
             Control::Registered(session, gateway) => self.engine.registered(now, session, gateway),
-            Control::Connected { session, asking, version, handle } => {
+            Control::Connected { session, asking, version, anchored, handle } => {
+                let dialled = anchored.then(|| session.clone());
                 self.connected(now, session, asking, version, handle);
+                if let Some(session) = dialled {
+                    self.engine.anchor(&session);
+                }
             }
             Control::Policy => self.review(now),
             Control::Acknowledged { ack, forward, answer } => {

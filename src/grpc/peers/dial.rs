@@ -6,17 +6,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_certs::{ClientTls, Connection, Dial, peer_identity};
+use flotilla_certs::{ClientTls, Connection, Dial};
 use flotilla_core::ids::{Kind, MemberName, Revision};
 use flotilla_proto::peer::peer_message::Message;
 use flotilla_proto::peer::peer_service_client::PeerServiceClient;
 use flotilla_proto::peer::{Departed, Hello, HistoryRequest, PeerMessage, Settled};
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use super::lines::Line;
 use super::{FORWARDS, History, Outbox, PeerAddress, Peers, convert};
+use crate::dial::{deepest, secured};
 
 pub(super) type Client = PeerServiceClient<Channel>;
 
@@ -112,15 +111,6 @@ enum DialError {
     Timeout(Duration),
     #[error("it did not say Hello")]
     NoHello,
-}
-
-/// The cause that says something: transports wrap it in "transport error".
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 struct Dialler {
@@ -244,13 +234,7 @@ async fn connect(
     tls: &ClientTls,
     member: &MemberName,
 ) -> io::Result<TlsStream<Connection>> {
-    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| io::Error::other(error.to_string()))?;
-    let stream = dial.connect(authority).await?;
-    let stream = TlsConnector::from(tls.config()).connect(name, stream).await?;
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let identity = peer_identity(chain).map_err(io::Error::other)?;
+    let (stream, identity) = secured(uri, dial, tls).await?;
     if *identity.name != *member.as_str() {
         let text = format!("reached {identity}, not member {member}; its address is out of date");
         return Err(io::Error::other(text));

@@ -102,6 +102,8 @@ pub struct ReplicaTls {
     pub webhooks: ServerTls,
     /// For dialling peers.
     pub client: ClientTls,
+    /// For dialling gateways that listen.
+    pub listeners: ClientTls,
     /// The certificates that show who we are, as PEM: for API servers.
     pub trusted: watch::Sender<Arc<str>>,
 }
@@ -116,7 +118,10 @@ impl ReplicaTls {
         // address of a pod.
         let check = ServerCheck::Controller { trust_domain: trust_domain.into() };
         let client = ClientTls::new(Some(leaf), roots, check, Alpn::H2)?;
-        Ok(ReplicaTls { server, webhooks, client, trusted: watch::Sender::new(roots.pem().into()) })
+        let check = ServerCheck::Gateway { trust_domain: trust_domain.into() };
+        let listeners = ClientTls::new(Some(leaf), roots, check, Alpn::H2)?;
+        let trusted = watch::Sender::new(roots.pem().into());
+        Ok(ReplicaTls { server, webhooks, client, listeners, trusted })
     }
 
     /// Who is trusted is told before anybody meets the new certificate.
@@ -130,6 +135,7 @@ impl ReplicaTls {
         self.server.swap(leaf, roots)?;
         self.webhooks.swap(leaf, roots)?;
         self.client.swap(Some(leaf), roots)?;
+        self.listeners.swap(Some(leaf), roots)?;
         Ok(())
     }
 }

@@ -1,0 +1,275 @@
+//! One open session with a gateway: updates become calls.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use flotilla_core::ids::{Frontier, Kind, SessionId};
+use flotilla_core::version::Version;
+use flotilla_proto::operator::{ConfigurationSnapshot, ConfigurationUpdate, UpdateType};
+use flotilla_proto::push::configuration_service_client::ConfigurationServiceClient;
+use flotilla_proto::push::{
+    ApplyApiRouteRequest, ApplyBackendRequest, ApplyBatchRequest, ApplyGrpcBackendRequest,
+    ApplyGrpcRouteRequest, DeleteApiRouteRequest, DeleteBackendRequest, DeleteGrpcBackendRequest,
+    DeleteGrpcRouteRequest, GetGatewayStatusRequest, GetGatewayStatusResponse, ResourceUpdate, UpdateResult,
+    VersionUpdate,
+};
+use prost::Message as _;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use super::metrics::PushMetrics;
+use super::snapshot::{Step, steps};
+use crate::gateway::kind_of;
+
+/// Bytes of the updates of one call where a gateway offers batches and does not say.
+const BATCH: usize = 4 * 1024 * 1024;
+
+/// Largest answer: the list of what a gateway holds.
+const ANSWER: usize = 64 * 1024 * 1024;
+
+/// The version of a gateway that holds something that no version names.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// See the module.
+pub(super) struct Session {
+    client: ConfigurationServiceClient<Channel>,
+    id: SessionId,
+    /// Of the last update.
+    sequence: i64,
+    /// How many bytes of updates the gateway takes in one call; `None`: one update.
+    batch_bytes: Option<usize>,
+    /// How long one call may take.
+    patience: Duration,
+    metrics: PushMetrics,
+}
+
+impl Session {
+    /// Opens a session; the answer says what the gateway holds.
+    pub async fn open(
+        channel: Channel,
+        id: SessionId,
+        patience: Duration,
+        metrics: PushMetrics,
+    ) -> Result<(Session, GetGatewayStatusResponse), Status> {
+        let client = ConfigurationServiceClient::new(channel).max_decoding_message_size(ANSWER);
+        let mut session = Session { client, id, sequence: 0, batch_bytes: None, patience, metrics };
+        let request = GetGatewayStatusRequest { open_session: session.id.to_string(), ..Default::default() };
+        let status = session.status(request).await?;
+        session.batch_bytes = status.offer.as_ref().filter(|offer| offer.batches).map(|offer| {
+            usize::try_from(offer.max_batch_bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(BATCH)
+        });
+        Ok((session, status))
+    }
+
+    /// Asks how the gateway is; an error if another session has been opened.
+    pub async fn probe(&mut self) -> Result<GetGatewayStatusResponse, Status> {
+        let status = self.status(GetGatewayStatusRequest::default()).await?;
+        if status.session_id != self.id.as_str() {
+            return Err(Status::aborted("another session has been opened"));
+        }
+        Ok(status)
+    }
+
+    /// Carries updates to the gateway, at least one; answers to those that were
+    /// carried, in their order. What has an answer is taken out.
+    pub async fn carry(
+        &mut self,
+        updates: &mut VecDeque<ConfigurationUpdate>,
+    ) -> Result<Vec<(String, UpdateResult)>, Status> {
+        if let Some(limit) = self.batch_bytes {
+            match self.carry_batch(updates, limit).await {
+                Err(status) if status.code() == Code::Unimplemented => self.batch_bytes = None,
+                answered => return answered,
+            }
+        }
+        let Some(update) = updates.front().cloned() else { return Ok(Vec::new()) };
+        let version = update.version.clone();
+        let result = self.carry_one(update).await?;
+        updates.pop_front();
+        Ok(vec![(version, result)])
+    }
+
+    async fn carry_batch(
+        &mut self,
+        updates: &mut VecDeque<ConfigurationUpdate>,
+        limit: usize,
+    ) -> Result<Vec<(String, UpdateResult)>, Status> {
+        let mut bytes = 0;
+        let fits = |update: &&ConfigurationUpdate| {
+            bytes += update.encoded_len();
+            bytes <= limit
+        };
+        let count = updates.iter().take_while(fits).count().max(1).min(updates.len());
+        let part = updates.iter().take(count).cloned().map(|update| {
+            self.sequence += 1;
+            ConfigurationUpdate { sequence: self.sequence, ..update }
+        });
+        let request = ApplyBatchRequest { updates: part.collect(), session_id: self.id.to_string() };
+        let (mut client, request) = (self.client.clone(), self.request(request));
+        let results = self.called("ApplyBatch", client.apply_batch(request)).await?.results;
+        if results.len() != count {
+            let text = format!("{} results for {count} updates of a batch", results.len());
+            return Err(Status::internal(text));
+        }
+        let versions = updates.drain(..count).map(|update| update.version);
+        Ok(versions.zip(results).collect())
+    }
+
+    async fn carry_one(&mut self, update: ConfigurationUpdate) -> Result<UpdateResult, Status> {
+        let version = update.version.clone();
+        match (update.r#type(), update.resource, update.snapshot) {
+            (UpdateType::FullSync, _, Some(snapshot)) => self.synchronise(snapshot, &version).await,
+            (kind @ (UpdateType::Added | UpdateType::Modified | UpdateType::Deleted), Some(resource), _) => {
+                let delete = kind == UpdateType::Deleted;
+                let kind = kind_of(resource.r#type())
+                    .ok_or_else(|| Status::internal("a resource is of a kind that no call takes"))?;
+                self.step(Step { kind, resource, delete }, version).await
+            }
+            _ => self.advance(version).await,
+        }
+    }
+
+    /// A full synchronisation, resource by resource: see [`super::snapshot`].
+    async fn synchronise(
+        &mut self,
+        snapshot: ConfigurationSnapshot,
+        version: &str,
+    ) -> Result<UpdateResult, Status> {
+        let began = Instant::now();
+        let request = GetGatewayStatusRequest { list_resources: true, ..Default::default() };
+        let held = self.status(request).await?.resources;
+        let unfinished = unfinished(version);
+        let mut refused = Vec::new();
+        for step in steps(&held, snapshot) {
+            let again = step.clone();
+            if !self.step(step, unfinished.clone()).await?.success {
+                refused.push(again);
+            }
+        }
+        // What stood in the way of some may be gone by now.
+        let mut words = None;
+        for step in refused {
+            let result = self.step(step, unfinished.clone()).await?;
+            if !result.success {
+                words.get_or_insert(result.error_message);
+            }
+        }
+        let mut result = match words {
+            None => self.advance(version.to_owned()).await?,
+            // The session leaves out whom this names and comes with another snapshot, of
+            // which the gateway then holds nearly everything.
+            Some(error_message) => UpdateResult { error_message, ..UpdateResult::default() },
+        };
+        result.apply_duration = began.elapsed().try_into().ok();
+        Ok(result)
+    }
+
+    /// One resource's call.
+    async fn step(&mut self, step: Step, config_version: String) -> Result<UpdateResult, Status> {
+        self.sequence += 1;
+        let update = Some(ResourceUpdate {
+            session_id: self.id.to_string(),
+            config_version,
+            sequence: self.sequence,
+            resource: Some(step.resource),
+        });
+        let mut client = self.client.clone();
+        let result = match (step.kind, step.delete) {
+            (Kind::ApiRoute, false) => {
+                let request = self.request(ApplyApiRouteRequest { update });
+                self.called("ApplyAPIRoute", client.apply_api_route(request)).await?.result
+            }
+            (Kind::GrpcRoute, false) => {
+                let request = self.request(ApplyGrpcRouteRequest { update });
+                self.called("ApplyGRPCRoute", client.apply_grpc_route(request)).await?.result
+            }
+            (Kind::Backend, false) => {
+                let request = self.request(ApplyBackendRequest { update });
+                self.called("ApplyBackend", client.apply_backend(request)).await?.result
+            }
+            (Kind::GrpcBackend, false) => {
+                let request = self.request(ApplyGrpcBackendRequest { update });
+                self.called("ApplyGRPCBackend", client.apply_grpc_backend(request)).await?.result
+            }
+            (Kind::ApiRoute, true) => {
+                let request = self.request(DeleteApiRouteRequest { update });
+                self.called("DeleteAPIRoute", client.delete_api_route(request)).await?.result
+            }
+            (Kind::GrpcRoute, true) => {
+                let request = self.request(DeleteGrpcRouteRequest { update });
+                self.called("DeleteGRPCRoute", client.delete_grpc_route(request)).await?.result
+            }
+            (Kind::Backend, true) => {
+                let request = self.request(DeleteBackendRequest { update });
+                self.called("DeleteBackend", client.delete_backend(request)).await?.result
+            }
+            (Kind::GrpcBackend, true) => {
+                let request = self.request(DeleteGrpcBackendRequest { update });
+                self.called("DeleteGRPCBackend", client.delete_grpc_backend(request)).await?.result
+            }
+        };
+        result.ok_or_else(|| Status::internal("the gateway's answer has no result"))
+    }
+
+    /// Moves the gateway's version and nothing else.
+    async fn advance(&mut self, config_version: String) -> Result<UpdateResult, Status> {
+        self.sequence += 1;
+        let (session_id, sequence) = (self.id.to_string(), self.sequence);
+        let advance = Some(VersionUpdate { session_id, config_version, sequence });
+        let status = self.status(GetGatewayStatusRequest { advance, ..Default::default() }).await?;
+        Ok(UpdateResult { success: true, config_version: status.last_config_version, ..Default::default() })
+    }
+
+    async fn status(&mut self, request: GetGatewayStatusRequest) -> Result<GetGatewayStatusResponse, Status> {
+        let (mut client, request) = (self.client.clone(), self.request(request));
+        self.called("GetGatewayStatus", client.get_gateway_status(request)).await
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.patience);
+        request
+    }
+
+    /// Waits for a call, and counts it.
+    async fn called<T>(
+        &self,
+        rpc: &str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        let answer = match tokio::time::timeout(self.patience, call).await {
+            Ok(answer) => answer.map(Response::into_inner),
+            Err(_) => Err(Status::deadline_exceeded(format!("{rpc}: no answer in {:?}", self.patience))),
+        };
+        let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
+        self.metrics.called(rpc, code);
+        answer
+    }
+}
+
+/// The version of a gateway that is on its way to a snapshot's: it holds nothing
+/// beyond that, and what it lacks nobody can tell, so it is synchronised fully by
+/// whoever goes on.
+fn unfinished(version: &str) -> String {
+    match version.parse::<Version>() {
+        Ok(version) => Version { low: Frontier::default(), ..version }.to_string(),
+        Err(_) => UNKNOWN.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_core::ids::Revision;
+
+    use super::*;
+
+    #[test]
+    fn a_gateway_that_is_interrupted_in_a_snapshot_keeps_how_far_it_may_be() {
+        let version = "f1.0a1b2c3d.00000000.00000001.1_2_3_4-5_6_7_8~2";
+        let before: Version = version.parse().unwrap();
+        let after: Version = unfinished(version).parse().unwrap();
+        assert_eq!(after.low, Frontier([Revision(0); 4]));
+        assert_eq!((after.high, after.scope), (before.high, before.scope));
+    }
+}
