@@ -58,7 +58,10 @@ struct RoleVerifier {
 
 impl fmt::Debug for RoleVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoleVerifier").field("role", &self.role).field("trust_domain", &self.trust_domain).finish_non_exhaustive()
+        f.debug_struct("RoleVerifier")
+            .field("role", &self.role)
+            .field("trust_domain", &self.trust_domain)
+            .finish_non_exhaustive()
     }
 }
 

@@ -189,7 +189,8 @@ impl Gateway {
     /// Everything it holds, and whether that is in force.
     pub(crate) fn held(&self) -> Vec<(Arc<Resource>, bool)> {
         let state = self.state();
-        let loaded: HashSet<_> = Kind::ALL.into_iter().flat_map(|kind| state.loaded(kind)).map(Arc::as_ptr).collect();
+        let loaded: HashSet<_> =
+            Kind::ALL.into_iter().flat_map(|kind| state.loaded(kind)).map(Arc::as_ptr).collect();
         state.held().map(|one| (one.clone(), loaded.contains(&Arc::as_ptr(one)))).collect()
     }
 

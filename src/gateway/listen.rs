@@ -44,7 +44,12 @@ const REQUEST: usize = 2 * BATCH;
 type Service = TowerToHyperService<ConfigurationServiceServer<Caller>>;
 
 /// Serves controllers until cancelled.
-pub(crate) async fn listen(gateway: Arc<Gateway>, listen: Listen, listener: TcpListener, cancel: CancellationToken) {
+pub(crate) async fn listen(
+    gateway: Arc<Gateway>,
+    listen: Listen,
+    listener: TcpListener,
+    cancel: CancellationToken,
+) {
     let open = move |stream, peer| open(gateway.clone(), listen.clone(), stream, peer);
     serve_opened(listener, open, cancel).await;
 }
@@ -68,8 +73,14 @@ fn open(
         };
         let identity = peer_identity(stream.get_ref().1.peer_certificates().unwrap_or_default());
         let refusal = match identity {
-            Ok(Identity { role: Role::Controller, trust_domain, .. }) if trust_domain == listen.trust_domain => None,
-            Ok(identity) => Some(format!("you are {identity}; only controllers of {} may call", listen.trust_domain)),
+            Ok(Identity { role: Role::Controller, trust_domain, .. })
+                if trust_domain == listen.trust_domain =>
+            {
+                None
+            }
+            Ok(identity) => {
+                Some(format!("you are {identity}; only controllers of {} may call", listen.trust_domain))
+            }
             Err(error) => Some(error.to_string()),
         };
         let caller = Caller { gateway, batches: listen.batches, refusal: refusal.map(Arc::from) };
@@ -91,11 +102,19 @@ impl Caller {
         self.refusal.as_ref().map_or(Ok(()), |refusal| Err(Status::permission_denied(refusal.to_string())))
     }
 
-    async fn upsert(&self, kind: Kind, update: Option<ResourceUpdate>) -> Result<Option<UpdateResult>, Status> {
+    async fn upsert(
+        &self,
+        kind: Kind,
+        update: Option<ResourceUpdate>,
+    ) -> Result<Option<UpdateResult>, Status> {
         self.change(kind, update, Change::Upsert).await
     }
 
-    async fn delete(&self, kind: Kind, update: Option<ResourceUpdate>) -> Result<Option<UpdateResult>, Status> {
+    async fn delete(
+        &self,
+        kind: Kind,
+        update: Option<ResourceUpdate>,
+    ) -> Result<Option<UpdateResult>, Status> {
         self.change(kind, update, Change::Delete).await
     }
 

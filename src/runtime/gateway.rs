@@ -1,13 +1,19 @@
 //! `flotilla gateway`: one or many reference gateways in this process.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use flotilla_certs::{Alpn, CertificatePem, ClientTls, ServerCheck, TrustRoots, Usage, check_leaf};
+use flotilla_certs::{
+    Alpn, CertificatePem, ClientAuth, ClientTls, ServerCheck, ServerTls, TrustRoots, Usage, check_leaf,
+    peer_identity,
+};
 use flotilla_core::ids::GatewayId;
-use flotilla_gateway::{ApplyCost, Fleet, FleetOptions, GatewayOptions, HttpListeners, OperatorAddress};
+use flotilla_gateway::{
+    ApplyCost, Fleet, FleetOptions, GatewayOptions, HttpListeners, Listen, OperatorAddress,
+};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
@@ -18,9 +24,12 @@ use crate::cli::GatewayArgs;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Addresses {
     /// Serves `/config`, `/digest`, `/stats`, `/events`.
-    pub admin: std::net::SocketAddr,
+    pub admin: SocketAddr,
     /// Serves the routes of the first gateway.
-    pub http: Option<std::net::SocketAddr>,
+    pub http: Option<SocketAddr>,
+    /// Where those gateways that wait for replicas do so.
+    #[serde(default)]
+    pub push: Vec<SocketAddr>,
 }
 
 /// Runs until cancelled.
@@ -40,7 +49,8 @@ pub async fn run(args: GatewayArgs, cancel: CancellationToken) -> anyhow::Result
     };
     let fleet = Fleet::start(options, fleet).await?;
     if let (Some(path), Some(admin)) = (&args.address_file, fleet.admin_address()) {
-        let addresses = Addresses { admin, http: fleet.http_addresses().first().copied() };
+        let http = fleet.http_addresses().first().copied();
+        let addresses = Addresses { admin, http, push: fleet.listening().to_vec() };
         write_whole(path, &serde_json::to_vec(&addresses)?).await?;
     }
     fleet.run_until(cancel).await?;
@@ -76,6 +86,12 @@ fn gateways(args: &GatewayArgs) -> anyhow::Result<Vec<GatewayOptions>> {
         .iter()
         .map(|text| text.parse().context("--operator-address"))
         .collect::<anyhow::Result<_>>()?;
+    anyhow::ensure!(
+        args.push_listen.is_empty() || args.push_listen.len() == args.count as usize,
+        "--push-listen: {} addresses for {} gateways; give each its own",
+        args.push_listen.len(),
+        args.count
+    );
     let roots = TrustRoots::read(&args.operator_ca_file).context("--operator-ca-file")?;
     let one = |index: u32| {
         let (name, certificate, key) = identity(args, index);
@@ -83,14 +99,37 @@ fn gateways(args: &GatewayArgs) -> anyhow::Result<Vec<GatewayOptions>> {
             CertificatePem::read(&certificate, &key).context("--operator-cert-file, --operator-key-file")?;
         check_leaf(&certificate.display().to_string(), &pem, &roots, Usage::Client, SystemTime::now())?;
         let tls = ClientTls::new(Some(&pem), &roots, ServerCheck::Name, Alpn::H2)?;
+        let listen = match args.push_listen.get(index as usize) {
+            Some(address) => Some(listen(args, *address, &certificate, &pem, &roots)?),
+            None => None,
+        };
         let id = GatewayId { namespace: args.gateway_namespace.as_str().into(), name: name.into() };
         Ok(GatewayOptions {
+            listen,
             namespaces: args.operator_namespaces.clone(),
             apply_cost: if args.real_apply_cost { ApplyCost::Real } else { ApplyCost::None },
             ..GatewayOptions::new(id, operators.clone(), Some(tls))
         })
     };
     (0..args.count).map(one).collect()
+}
+
+/// How a gateway listens: with the certificate that it would dial with.
+fn listen(
+    args: &GatewayArgs,
+    address: SocketAddr,
+    certificate: &Path,
+    pem: &CertificatePem,
+    roots: &TrustRoots,
+) -> anyhow::Result<Listen> {
+    let what = certificate.display().to_string();
+    check_leaf(&what, pem, roots, Usage::Server, SystemTime::now())?;
+    Ok(Listen {
+        address,
+        tls: ServerTls::new(pem, roots, ClientAuth::Required, Alpn::H2)?,
+        trust_domain: peer_identity(&pem.chain(&what)?).context("--operator-cert-file")?.trust_domain,
+        batches: args.push_batches,
+    })
 }
 
 /// Name and files of one gateway: with several, each has a folder of its name

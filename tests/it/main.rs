@@ -23,6 +23,7 @@ mod outage;
 mod ownership;
 mod policy;
 mod program;
+mod push;
 mod rejection;
 mod restored;
 mod resume;

@@ -215,8 +215,7 @@ impl Engine {
 
     pub fn shed(&mut self, now: Mono, count: usize, spread: Duration) {
         // The newest first: those that have just come lose the least.
-        let staying =
-            |session: &Session| (session.end_at.is_none() && !session.anchored) || self.draining;
+        let staying = |session: &Session| (session.end_at.is_none() && !session.anchored) || self.draining;
         let chosen: Vec<_> =
             self.sessions.iter_mut().rev().filter(|(_, session)| staying(session)).take(count).collect();
         let steps = u32::try_from(chosen.len()).unwrap_or(u32::MAX).max(1);

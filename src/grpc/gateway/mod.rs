@@ -18,8 +18,8 @@ mod pushed;
 mod service;
 mod task;
 
-pub use handle::{AckAnswer, DeliveryGone, DeliveryHandle, DeliveryInbox, delivery_channel};
 pub(crate) use encode::kind_of;
+pub use handle::{AckAnswer, DeliveryGone, DeliveryHandle, DeliveryInbox, delivery_channel};
 pub(crate) use pushed::PushedUpdates;
 pub use service::{GatewayService, GatewayServiceConfig};
 pub(crate) use service::{labels, scope, shorten};

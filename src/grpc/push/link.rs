@@ -179,11 +179,13 @@ impl<C: Compiler> Link<C> {
             .keep_alive_timeout(PING)
             .keep_alive_while_idle(true);
         let config = &self.context.config;
-        let (dial, tls, trust_domain) = (config.dial.clone(), config.tls.clone(), config.trust_domain.clone());
+        let (dial, tls, trust_domain) =
+            (config.dial.clone(), config.tls.clone(), config.trust_domain.clone());
         let (found_in, found) = oneshot::channel();
         let once = std::sync::Arc::new(std::sync::Mutex::new(Some(found_in)));
         let connector = tower::service_fn(move |uri: Uri| {
-            let (dial, tls, trust_domain, once) = (dial.clone(), tls.clone(), trust_domain.clone(), once.clone());
+            let (dial, tls, trust_domain, once) =
+                (dial.clone(), tls.clone(), trust_domain.clone(), once.clone());
             async move {
                 // A channel connects anew by itself, but a session is one of one connection.
                 let told = once.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -257,7 +259,12 @@ impl<C: Compiler> Link<C> {
         Ok(())
     }
 
-    async fn probe(&self, session: &mut Session, id: &SessionId, gateway: &GatewayId) -> Result<(), LinkError> {
+    async fn probe(
+        &self,
+        session: &mut Session,
+        id: &SessionId,
+        gateway: &GatewayId,
+    ) -> Result<(), LinkError> {
         let status = session.probe().await?;
         let sums = status.holds.parse().ok().map(Box::new);
         let (id, gateway) = (id.clone(), gateway.clone());
@@ -268,7 +275,8 @@ impl<C: Compiler> Link<C> {
 /// What the policy is asked about a gateway, if it is the one of the certificate.
 fn asking(gateway: &GatewayId, status: &GetGatewayStatusResponse) -> Result<Asking, LinkError> {
     let info = status.gateway.as_ref();
-    let claims = |text: fn(&flotilla_proto::operator::GatewayInfo) -> &str| info.map(text).unwrap_or_default();
+    let claims =
+        |text: fn(&flotilla_proto::operator::GatewayInfo) -> &str| info.map(text).unwrap_or_default();
     let (namespace, name) = (claims(|info| &info.namespace), claims(|info| &info.name));
     if *gateway.namespace != *namespace || *gateway.name != *name {
         let claimed = format!("{namespace}/{name}");

@@ -127,7 +127,8 @@ impl<C: Compiler + 'static> PushTask<C> {
             for target in &wanted {
                 links.entry(target.clone()).or_insert_with(|| {
                     let end = shutdown.child_token();
-                    let link = Link { context: self.context.clone(), target: target.clone(), end: end.clone() };
+                    let link =
+                        Link { context: self.context.clone(), target: target.clone(), end: end.clone() };
                     tasks.spawn(link.run());
                     end
                 });

@@ -50,13 +50,17 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let wrong = |problem| TargetError { text: text.to_owned(), problem };
         let (gateway, address) = text.trim().split_once('=').ok_or_else(|| wrong("there is no '='"))?;
-        let (namespace, name) = gateway.split_once('/').ok_or_else(|| wrong("there is no '/' in its name"))?;
+        let (namespace, name) =
+            gateway.split_once('/').ok_or_else(|| wrong("there is no '/' in its name"))?;
         if namespace.is_empty() || name.is_empty() || name.contains('/') {
             return Err(wrong("namespace or name is none"));
         }
         let authority: http::uri::Authority =
             address.parse().map_err(|_| wrong("the address is no HOST:PORT"))?;
-        if authority.host().is_empty() || authority.port_u16().unwrap_or_default() == 0 || address.contains('@') {
+        if authority.host().is_empty()
+            || authority.port_u16().unwrap_or_default() == 0
+            || address.contains('@')
+        {
             return Err(wrong("the address is no HOST:PORT"));
         }
         let gateway = GatewayId { namespace: namespace.into(), name: name.into() };
@@ -74,9 +78,18 @@ mod tests {
         assert_eq!(target.to_string(), "edge/gw-1 at gw-1.edge.svc:9446");
         assert_eq!(target.ring_key(), "gateway/edge/gw-1");
         assert!("edge/gw=[::1]:9446".parse::<Target>().is_ok());
-        for wrong in
-            ["", "edge/gw", "gw=a:1", "edge/=a:1", "/gw=a:1", "a/b/c=d:1", "edge/gw=a", "edge/gw=:1", "edge/gw=a:0", "edge/gw=u@a:1"]
-        {
+        for wrong in [
+            "",
+            "edge/gw",
+            "gw=a:1",
+            "edge/=a:1",
+            "/gw=a:1",
+            "a/b/c=d:1",
+            "edge/gw=a",
+            "edge/gw=:1",
+            "edge/gw=a:0",
+            "edge/gw=u@a:1",
+        ] {
             let error = wrong.parse::<Target>().unwrap_err().to_string();
             assert!(error.contains("NAMESPACE/NAME=HOST:PORT"), "{wrong}: {error}");
         }

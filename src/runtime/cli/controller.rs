@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use flotilla_grpc::push::Target;
 
 use super::VaultArgs;
 use crate::environment::{duration, period, share, truth};
@@ -106,6 +107,18 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "FILE")]
     pub gateway_policy: Option<PathBuf>,
 
+    /// Gateways that listen and are to be dialled, separated by commas: NAMESPACE/NAME=HOST:PORT, the name
+    /// being that of their certificate
+    #[arg(long, value_name = "GATEWAYS", value_delimiter = ',', action = clap::ArgAction::Set)]
+    pub push_gateways: Vec<Target>,
+    /// DNS names of gateways that listen, separated by commas: HOST:PORT. Every address that a name has is
+    /// dialled; looked up every 10 s
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = dns_name, action = clap::ArgAction::Set)]
+    pub push_gateway_dns: Vec<String>,
+    /// How long a call of a gateway that listens may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = period)]
+    pub push_call_timeout: Duration,
+
     /// How long a replica may be silent before its namespaces go to others
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub member_lease_duration: Duration,
@@ -190,6 +203,14 @@ pub struct ControllerArgs {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
     full.parse().map_err(|_| "use IP:PORT or :PORT".to_owned())
+}
+
+/// Reads a DNS name, or an IP, and a port.
+fn dns_name(text: &str) -> Result<String, String> {
+    let host_and_port = text.rsplit_once(':').filter(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    host_and_port.map(|_| text.to_owned()).ok_or_else(|| "use HOST:PORT".to_owned())
 }
 
 /// Reads an IP or a DNS name.

@@ -10,7 +10,7 @@ use crate::environment::truth;
 #[derive(Debug, Clone, clap::Args)]
 pub struct GatewayArgs {
     /// HOST:PORT of replicas, separated by commas; used in turn, like a Service would
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required_unless_present = "push_listen", action = clap::ArgAction::Set)]
     pub operator_address: Vec<String>,
     /// Name of the gateway; with --count, names get a number appended
     #[arg(long, value_name = "NAME", default_value = "gateway")]
@@ -36,6 +36,13 @@ pub struct GatewayArgs {
     /// Address that serves HTTP for the routes it was given; with --count, of the first gateway
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
+    /// Wait for replicas at this address instead of dialling them; with --count, one address for each gateway,
+    /// separated by commas
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', conflicts_with = "operator_address", action = clap::ArgAction::Set)]
+    pub push_listen: Vec<SocketAddr>,
+    /// With --push-listen: offer to take many updates in one call (true, false)
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
+    pub push_batches: bool,
     /// Address of /config, /digest, /stats and /events
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub admin_listen: SocketAddr,

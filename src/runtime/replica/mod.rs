@@ -15,6 +15,7 @@ mod ingress;
 mod leaving;
 mod lineage;
 mod policy;
+mod push;
 mod reconciles;
 mod reporting;
 mod settings;
@@ -30,7 +31,7 @@ use flotilla_avapigw::{AvapigwCompiler, Class, References, Scope};
 use flotilla_certs::Identity;
 use flotilla_core::coordination::Identity as Candidate;
 use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig};
-use flotilla_core::ids::{Instance, Kind};
+use flotilla_core::ids::{Instance, Kind, MemberName};
 use flotilla_core::report::ReportConfig;
 use flotilla_grpc::acceptor::{Acceptor, AcceptorConfig};
 use flotilla_grpc::clock::MonoClock;
@@ -39,6 +40,7 @@ use flotilla_grpc::gateway::{
 };
 use flotilla_grpc::limits::GovernorLimits;
 use flotilla_grpc::peers::{Peers, PeersConfig, PeersParts};
+use flotilla_grpc::push::{PushConfig, PushMetrics, PushTask};
 use flotilla_k8s::ca_bundle::CaBundle;
 use flotilla_k8s::client::{Clients, connect};
 use flotilla_k8s::coordination::{Coordination, CoordinationMetrics, Handles};
@@ -388,6 +390,16 @@ async fn assemble(
         }
         supervisor.spawn("webhooks", webhook::serve(listener, tls, webhooks, limits, delivering.clone()));
     }
+    spawn_push(
+        &mut supervisor,
+        &args,
+        &member,
+        &standby,
+        &delivery,
+        &handles,
+        &registry,
+        (&cancel, &delivering),
+    )?;
     let writes = Arc::new(Semaphore::new(ingress::WRITES as usize));
     let leaving = leaving::Leaving::default();
     let (permit, ownership) = (handles.permit.clone(), handles.ownership.clone());
@@ -514,6 +526,46 @@ fn spawn_servers(
         supervisor.spawn("gateways", acceptor(gateways, service.into_routes()).run(cancel.clone()));
     }
     supervisor.spawn("peer server", acceptor(peers, peer_service.into_routes()).run(cancel.clone()));
+}
+
+/// Dials the gateways that listen, if any are named.
+#[expect(clippy::too_many_arguments, reason = "what is shared with the rest of the replica")]
+fn spawn_push(
+    supervisor: &mut Supervisor,
+    args: &ControllerArgs,
+    member: &MemberName,
+    standby: &Standby,
+    delivery: &Delivery,
+    handles: &Handles,
+    registry: &Registry,
+    (told, delivering): (&CancellationToken, &CancellationToken),
+) -> anyhow::Result<()> {
+    let metrics = PushMetrics::new(registry)?;
+    if args.push_gateways.is_empty() && args.push_gateway_dns.is_empty() {
+        return Ok(());
+    }
+    let (found_in, found) = watch::channel(BTreeSet::new());
+    let (chosen_in, chosen) = watch::channel(BTreeSet::new());
+    let trust_domain = Arc::from(args.trust_domain.as_str());
+    let config = PushConfig {
+        heartbeat_interval: args.heartbeat_interval,
+        call_timeout: args.push_call_timeout,
+        ..PushConfig::new(member.clone(), trust_domain, standby.tls.listeners.clone())
+    };
+    let (fixed, names) = (args.push_gateways.iter().cloned().collect(), args.push_gateway_dns.clone());
+    let names = push::Names { fixed, names, found: found_in };
+    let choosing = push::Choosing {
+        member: member.clone(),
+        ownership: handles.ownership.clone(),
+        permit: handles.permit.clone(),
+        found,
+        chosen: chosen_in,
+    };
+    let task = PushTask::new(config, delivery.clone(), chosen, metrics, told.clone());
+    supervisor.spawn("names of gateways", names.run(delivering.clone()));
+    supervisor.spawn("choice of gateways", choosing.run(delivering.clone()));
+    supervisor.spawn("push", task.run(delivering.clone()));
+    Ok(())
 }
 
 /// The cluster as it stands in versions. With matches compared over all namespaces the

@@ -1,7 +1,7 @@
 //! Gateways: `flotilla gateway` processes with one or many gateways each, and
 //! what they say about themselves.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::events::Events;
 use super::http;
-use super::process::Process;
+use super::process::{Process, free_port};
 use super::waiting::{SOON, within};
 
 /// Namespace of all gateways of the scenarios.
@@ -106,6 +106,33 @@ impl Gateways {
         count: usize,
         operators: &[String],
     ) -> Gateways {
+        let flags = [format!("--operator-address={}", operators.join(","))];
+        Self::start_with(program, authority, folder, name, count, &flags).await
+    }
+
+    /// The same with one gateway for each of these addresses, where it waits to be
+    /// dialled. `batches`: whether they take many updates in one call.
+    pub async fn listening(
+        program: &Path,
+        authority: &Authority,
+        folder: &Path,
+        name: &str,
+        addresses: &[SocketAddr],
+        batches: bool,
+    ) -> Gateways {
+        let list: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+        let flags = [format!("--push-listen={}", list.join(",")), format!("--push-batches={batches}")];
+        Self::start_with(program, authority, folder, name, addresses.len(), &flags).await
+    }
+
+    async fn start_with(
+        program: &Path,
+        authority: &Authority,
+        folder: &Path,
+        name: &str,
+        count: usize,
+        flags: &[String],
+    ) -> Gateways {
         let own = folder.join(name);
         for gateway in names(name, count) {
             let place = if count == 1 { own.clone() } else { own.join(&gateway) };
@@ -117,9 +144,8 @@ impl Gateways {
             1 => (file("tls.crt"), file("tls.key")),
             _ => (own.display().to_string(), own.display().to_string()),
         };
-        let arguments = [
+        let mut arguments = vec![
             "gateway".to_owned(),
-            format!("--operator-address={}", operators.join(",")),
             format!("--gateway-name={name}"),
             format!("--gateway-namespace={GATEWAYS}"),
             format!("--operator-ca-file={}", file("ca.crt")),
@@ -128,6 +154,7 @@ impl Gateways {
             format!("--address-file={}", file("addresses.json")),
             format!("--count={count}"),
         ];
+        arguments.extend_from_slice(flags);
         let mut process = Process::start(program, folder, name, &arguments);
         let (admin, http) = addresses(&own.join("addresses.json"), &mut process).await;
         let events = Events::listen(admin).await;
@@ -152,6 +179,18 @@ impl Gateways {
     pub async fn config(&self) -> Value {
         serde_json::from_str(&http::text(self.admin, "/config").await.unwrap()).unwrap()
     }
+}
+
+/// Addresses at which nobody listens, for gateways that are to.
+pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    (0..count).map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))).collect()
+}
+
+/// The flag of replicas that names a process's gateways, which listen there.
+pub fn push_flag(name: &str, addresses: &[SocketAddr]) -> String {
+    let named = names(name, addresses.len()).into_iter().zip(addresses);
+    let list: Vec<_> = named.map(|(name, address)| format!("{GATEWAYS}/{name}={address}")).collect();
+    format!("--push-gateways={}", list.join(","))
 }
 
 /// The names of a process's gateways.

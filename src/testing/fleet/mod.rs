@@ -19,6 +19,7 @@ pub mod shards;
 pub mod waiting;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -208,6 +209,15 @@ impl Fleet {
     ) -> &Gateways {
         let started =
             Gateways::start(&self.program, authority, self.folder.path(), name, count, operators).await;
+        self.gateways.push(started);
+        &self.gateways[self.gateways.len() - 1]
+    }
+
+    /// Starts a process of gateways that wait at these addresses to be dialled.
+    pub async fn add_listening(&mut self, name: &str, addresses: &[SocketAddr], batches: bool) -> &Gateways {
+        let authority = self.authority().await;
+        let folder = self.folder.path();
+        let started = Gateways::listening(&self.program, &authority, folder, name, addresses, batches).await;
         self.gateways.push(started);
         &self.gateways[self.gateways.len() - 1]
     }

@@ -1,0 +1,174 @@
+//! Gateways that listen and are dialled, beside those that dial in.
+
+use std::collections::BTreeSet;
+
+use flotilla_core::ids::Kind;
+use flotilla_core::shardmap::Ownership;
+use serde_json::json;
+
+use crate::fleet::gateways::{Shown, free_addresses, push_flag};
+use crate::fleet::objects::{answering, backend, leading};
+use crate::fleet::waiting::{SOON, within};
+use crate::fleet::{Against, Fleet, expected_digest, shards};
+
+const NAMESPACES: usize = 6;
+
+fn namespaces() -> impl Iterator<Item = String> {
+    (0..NAMESPACES).map(|number| format!("team-{number}"))
+}
+
+/// A Backend and two routes in each namespace.
+async fn tenants(fleet: &Fleet) {
+    fleet.tenants.namespaces(namespaces()).await;
+    let backends = namespaces().map(|namespace| (namespace, "api".to_owned(), backend(8080)));
+    fleet.tenants.create_all(Kind::Backend, backends).await;
+    for name in ["one", "two"] {
+        let route =
+            |namespace: String| (namespace.clone(), name.to_owned(), leading(&namespace, name, "api"));
+        fleet.tenants.create_all(Kind::ApiRoute, namespaces().map(route)).await;
+    }
+}
+
+/// Counts updates that gateways have got since they were shown.
+fn updates_since(before: &[Shown], now: &[Shown]) -> u64 {
+    before.iter().zip(now).map(|(before, now)| now.stats.updates - before.stats.updates).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_that_listen_get_everything_and_a_restarted_controller_goes_on() {
+    let Some(mut fleet) = Fleet::start(Against::Inside).await else { return };
+    tenants(&fleet).await;
+    // Of two of them one takes batches, and one takes one update a call.
+    let (batched, single) = (free_addresses(1), free_addresses(1));
+    let flags = [push_flag("batched", &batched), push_flag("single", &single)];
+    let lists: Vec<_> = flags.iter().map(|flag| flag.split_once('=').unwrap().1).collect();
+    let flag = format!("--push-gateways={}", lists.join(","));
+    fleet.add_replicas_with(1, &[&flag]).await;
+    fleet.add_listening("batched", &batched, true).await;
+    fleet.add_listening("single", &single, false).await;
+    fleet.settled().await;
+
+    // Changes, creations and deletions, the last of a kind included.
+    for namespace in namespaces() {
+        fleet.tenants.change(Kind::ApiRoute, &namespace, "one", json!({"timeout": "7s"})).await;
+    }
+    fleet.tenants.delete(Kind::ApiRoute, "team-0", "two").await;
+    fleet.tenants.create(Kind::ApiRoute, "team-1", "new", answering("team-1", "new", "x")).await;
+    fleet.settled().await;
+    let removed: BTreeSet<_> = fleet.removed().into_iter().collect();
+    let asked = ["batched", "single"].map(|name| format!("APIRoute team-0/two from gateways/{name}"));
+    assert_eq!(removed, asked.into());
+
+    // What was changed while no controller ran is all that comes: a full
+    // synchronisation would be eighteen resources for each gateway.
+    let before = fleet.show().await.unwrap();
+    fleet.replicas[0].kill().await;
+    fleet.tenants.change(Kind::ApiRoute, "team-3", "two", json!({"timeout": "9s"})).await;
+    fleet.restart_all_stopped().await;
+    fleet.settled().await;
+    let now = fleet.show().await.unwrap();
+    let updates = updates_since(&before, &now);
+    assert!((2..12).contains(&updates), "{updates} updates after a restart: {now:?}");
+    for (before, now) in before.iter().zip(&now) {
+        assert_eq!(now.stats.full_syncs, before.stats.full_syncs, "{now:?}");
+    }
+    let calls = |rpc: &'static str| {
+        let replica = &fleet.replicas[0];
+        async move { replica.metric("flotilla_push_calls_total", &format!("rpc=\"{rpc}\"")).await.unwrap() }
+    };
+    assert!(calls("ApplyBatch").await > 0.0 && calls("ApplyAPIRoute").await > 0.0);
+    fleet.nothing_went_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejected_resource_keeps_no_other_from_gateways_that_listen() {
+    let Some(mut fleet) = Fleet::start(Against::Inside).await else { return };
+    tenants(&fleet).await;
+    // Correct for us, and not for the reference gateway: it is there from the first
+    // synchronisation on, which a gateway without batches gets piece by piece.
+    let mut bad = answering("team-2", "bad", "x");
+    bad["match"] = json!([{"uri": {"regex": r"^/\Qa.b\E$"}}]);
+    fleet.tenants.create(Kind::ApiRoute, "team-2", "bad", bad).await;
+    let addresses = free_addresses(2);
+    let flag = push_flag("single", &addresses);
+    fleet.add_replicas_with(1, &[&flag]).await;
+    fleet.add_listening("single", &addresses, false).await;
+    let all_but_bad = async |fleet: &mut Fleet| {
+        within(SOON, "all others are applied", async || {
+            fleet.check()?;
+            let objects = fleet.tenants.all().await?;
+            let mut others = objects.iter().filter(|object| &*object.key.name != "bad");
+            match others.find(|object| !crate::fleet::ready(object).applied_to(2)) {
+                None => Ok(()),
+                Some(object) => Err(format!("{}: {:?}", object.key, crate::fleet::ready(object))),
+            }
+        })
+        .await;
+    };
+    all_but_bad(&mut fleet).await;
+    within(SOON, "the bad one says so", async || {
+        let ready = fleet.tenants.status(Kind::ApiRoute, "team-2", "bad").await?;
+        let said = ready.status == "False" && ready.message.contains("rejected by gateways/single-");
+        said.then_some(()).ok_or_else(|| format!("{ready:?}"))
+    })
+    .await;
+
+    // A good one goes bad between good changes.
+    for namespace in namespaces() {
+        fleet.tenants.change(Kind::ApiRoute, &namespace, "two", json!({"timeout": "7s"})).await;
+    }
+    all_but_bad(&mut fleet).await;
+    for gateway in fleet.show().await.unwrap() {
+        assert_eq!(gateway.stats.regressions, 0, "{gateway:?}");
+    }
+    let mended = answering("team-2", "bad", "mended");
+    fleet.tenants.change(Kind::ApiRoute, "team-2", "bad", mended).await;
+    fleet.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mixed_fleet_converges_when_a_replica_is_killed() {
+    let Some(mut fleet) = Fleet::start(Against::Inside).await else { return };
+    tenants(&fleet).await;
+    let addresses = free_addresses(20);
+    let flag = push_flag("pushed", &addresses);
+    fleet.add_replicas_with(3, &[&flag]).await;
+    fleet.add_gateways("dialling", 20).await;
+    fleet.add_listening("pushed", &addresses, true).await;
+    fleet.settled().await;
+
+    // Each is dialled by the one that owns its name.
+    let map = fleet.map_of_running().await;
+    let ownership = Ownership::new(map);
+    let key = |number: usize| format!("gateway/gateways/pushed-{number}");
+    for replica in &fleet.replicas {
+        let owned = (0..20).filter(|number| {
+            ownership.owner(&key(*number)).is_some_and(|owner| owner.as_str() == replica.name)
+        });
+        let sessions = replica.metric("flotilla_push_sessions", "").await.unwrap();
+        assert_eq!(sessions, owned.count() as f64, "{}", replica.name);
+    }
+
+    let before = fleet.show().await.unwrap();
+    let victim = ownership.owner(&key(0)).unwrap().clone();
+    fleet.replica(victim.as_str()).kill().await;
+    for namespace in namespaces() {
+        fleet.tenants.change(Kind::ApiRoute, &namespace, "one", json!({"timeout": "7s"})).await;
+    }
+    fleet.tenants.delete(Kind::ApiRoute, "team-5", "two").await;
+    fleet.settled().await;
+    let objects = fleet.tenants.all().await.unwrap();
+    fleet.digests_equal(&objects).await.unwrap();
+    assert_eq!(fleet.show().await.unwrap().len(), 40);
+    let expected = expected_digest(&objects);
+    assert!(fleet.show().await.unwrap().iter().all(|gateway| gateway.digest == expected));
+    // Nobody was synchronised anew, and nothing was removed but what was deleted.
+    for (before, now) in before.iter().zip(&fleet.show().await.unwrap()) {
+        assert_eq!(now.stats.full_syncs, before.stats.full_syncs, "{now:?}");
+    }
+    assert!(fleet.removed().iter().all(|removed| removed.starts_with("APIRoute team-5/two from")));
+    assert_eq!(fleet.removed().len(), 40);
+    let members = shards::members(&shards::published(&fleet.client()).await.unwrap());
+    assert!(!members.contains(&victim.as_str().to_owned()), "{members:?}");
+    fleet.nothing_went_back().await;
+}
