@@ -167,7 +167,10 @@ mod tests {
             (mixed, "does not belong"),
             (controller(&authority()), "not signed by the trusted authority"),
             (ours.issue_leaf(&old, then).unwrap(), "expired"),
-            (ours.issue_leaf(&LeafRequest::gateway(gateway), SystemTime::now()).unwrap(), "server"),
+            (
+                ours.issue_leaf(&LeafRequest::gateway(gateway), SystemTime::now()).unwrap(),
+                "spiffe://cluster.local/ns",
+            ),
             (
                 ours.issue_leaf(&LeafRequest::controller(elsewhere, vec![], vec![]), SystemTime::now())
                     .unwrap(),
