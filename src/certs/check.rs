@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_client_certificate_is_no_server_certificate() {
         let authority = authority();
-        let pem = gateway(&authority);
+        let pem = authority.issue_client("reader", None, now()).unwrap();
         let error = check_leaf("gw.crt", &pem, authority.roots(), Usage::Server, now()).unwrap_err();
         assert!(matches!(error, CertError::Unsuitable { .. }), "{error}");
     }
