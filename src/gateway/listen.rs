@@ -5,7 +5,6 @@
 //! registration. A session is the fence between controllers: see
 //! `proto/flotilla/gateway/v1`.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,38 +54,34 @@ pub(crate) async fn listen(
 }
 
 /// A connection over TLS and the service for who is at its other end.
-fn open(
+async fn open(
     gateway: Arc<Gateway>,
     listen: Listen,
     stream: TcpStream,
     peer: SocketAddr,
-) -> impl Future<Output = Option<(TlsStream<TcpStream>, Service)>> + Send {
-    async move {
-        let handshake = TlsAcceptor::from(listen.tls.config()).accept(stream);
-        let stream = match tokio::time::timeout(HANDSHAKE, handshake).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                warn!(gateway = %gateway.id(), %peer, %error, "no TLS with who connects");
-                return None;
-            }
-            Err(_) => return None,
-        };
-        let identity = peer_identity(stream.get_ref().1.peer_certificates().unwrap_or_default());
-        let refusal = match identity {
-            Ok(Identity { role: Role::Controller, trust_domain, .. })
-                if trust_domain == listen.trust_domain =>
-            {
-                None
-            }
-            Ok(identity) => {
-                Some(format!("you are {identity}; only controllers of {} may call", listen.trust_domain))
-            }
-            Err(error) => Some(error.to_string()),
-        };
-        let caller = Caller { gateway, batches: listen.batches, refusal: refusal.map(Arc::from) };
-        let service = ConfigurationServiceServer::new(caller).max_decoding_message_size(REQUEST);
-        Some((stream, TowerToHyperService::new(service)))
-    }
+) -> Option<(TlsStream<TcpStream>, Service)> {
+    let handshake = TlsAcceptor::from(listen.tls.config()).accept(stream);
+    let stream = match tokio::time::timeout(HANDSHAKE, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            warn!(gateway = %gateway.id(), %peer, %error, "no TLS with who connects");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    let identity = peer_identity(stream.get_ref().1.peer_certificates().unwrap_or_default());
+    let refusal = match identity {
+        Ok(Identity { role: Role::Controller, trust_domain, .. }) if trust_domain == listen.trust_domain => {
+            None
+        }
+        Ok(identity) => {
+            Some(format!("you are {identity}; only controllers of {} may call", listen.trust_domain))
+        }
+        Err(error) => Some(error.to_string()),
+    };
+    let caller = Caller { gateway, batches: listen.batches, refusal: refusal.map(Arc::from) };
+    let service = ConfigurationServiceServer::new(caller).max_decoding_message_size(REQUEST);
+    Some((stream, TowerToHyperService::new(service)))
 }
 
 /// The service as one connection has it.
