@@ -14,7 +14,7 @@ use flotilla_core::compile::{Compilation, Compiler};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 
-use crate::universe::CONTESTED;
+use crate::universe::is_contested;
 
 /// What was said about one spec of one object: per answer to its questions. Most
 /// specs ask about one object at most.
@@ -40,7 +40,7 @@ pub struct SharedCompiler {
 /// else the tenants of a universe all match the same.
 fn said_of(object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation {
     let mut said = AvapigwCompiler::default().compile(object, exists);
-    if !object.spec.windows(CONTESTED.len()).any(|window| window == CONTESTED.as_bytes()) {
+    if !is_contested(&object.spec) {
         said.claims.clear();
     }
     said

@@ -14,6 +14,8 @@ pub enum Stream {
     Scenario,
     /// The API server.
     Api,
+    /// Whom the API server asks about admissions.
+    Reviews,
     /// One replica and its connections.
     Replica(usize),
     /// One gateway and its connections.
@@ -34,6 +36,7 @@ impl Dice {
         rng.set_stream(match stream {
             Stream::Scenario => 0,
             Stream::Api => 1,
+            Stream::Reviews => 2,
             Stream::Replica(slot) => 1 << 20 | slot as u64,
             Stream::Gateway(index) => 1 << 40 | index as u64,
         });

@@ -69,7 +69,7 @@ pub fn draw(seed: u64, size: Size) -> Scenario {
     let count = dice.between(1, u64::from(size.gateways));
     let gateways = (0..count).map(|_| gateway(&mut dice, namespaces)).collect();
     let active = u64::from(size.minutes) * 60_000;
-    let shape = Shape {
+    let mut shape = Shape {
         replicas,
         caches: dice.between(1, 3) as u8,
         namespaces,
@@ -77,6 +77,7 @@ pub fn draw(seed: u64, size: Size) -> Scenario {
         gateways,
         active,
         quiet: 400_000,
+        reviewed: false,
     };
     let weather = weather(&mut dice);
     let mut plan = Vec::new();
@@ -86,6 +87,11 @@ pub fn draw(seed: u64, size: Size) -> Scenario {
     let restored = size.restores && restores(&mut dice, &shape, &mut plan);
     if size.contests && !restored {
         contest(&mut dice, &mut plan);
+        // In every other one the webhook is asked.
+        shape.reviewed = dice.one_in(2);
+        if shape.reviewed {
+            races(&mut dice, &shape, &mut plan);
+        }
     }
     plan.sort_by_key(|planned| planned.at);
     Scenario { seed, shape, weather, plan }
@@ -110,6 +116,7 @@ pub fn draw_bench(seed: u64, minutes: u32) -> Scenario {
         gateways: vec![one; 50],
         active: u64::from(minutes) * 60_000,
         quiet: 400_000,
+        reviewed: false,
     };
     let weather = Weather {
         latency_us: (500, 5_000),
@@ -339,6 +346,24 @@ fn contest(dice: &mut Dice, plan: &mut [Planned]) {
             && dice.one_in(2)
         {
             spec.claims = Some(dice.below(2) as u8);
+        }
+    }
+}
+
+/// All routes of a namespace go, and come back at the same moment with the same claim.
+fn races(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
+    let mut act = |at, tenant| plan.push(Planned { at, what: What::Tenant(tenant) });
+    let every = dice.between(8_000, 60_000);
+    for at in times(dice, shape, every) {
+        let namespace = dice.below(u64::from(shape.namespaces)) as u16;
+        let kind = [Kind::ApiRoute, Kind::GrpcRoute][dice.index(2)];
+        let claims = Some(dice.below(2) as u8);
+        let apart = dice.between(1, 400);
+        for name in 0..shape.names {
+            let place = Place { namespace, kind, name };
+            act(at, Tenant::Delete(place));
+            let spec = Spec { claims, ..spec(dice, shape, Flavour::Good) };
+            act(at + 3_000 + dice.below(apart), Tenant::Put(place, spec));
         }
     }
 }

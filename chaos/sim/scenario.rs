@@ -38,6 +38,9 @@ pub struct Shape {
     pub active: u64,
     /// Milliseconds that everything has after that to become right.
     pub quiet: u64,
+    /// Whether routes that claim something go through an admission.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reviewed: bool,
 }
 
 /// One gateway.

@@ -46,10 +46,16 @@ pub enum Count {
     Tenures,
     /// Maps published.
     Maps,
+    /// Writes that an owner admitted and that may create no conflict.
+    Admitted,
+    /// Writes that were denied.
+    Denied,
+    /// Writes that nobody answered for, or that were overtaken by others.
+    Unasked,
 }
 
 impl Count {
-    const ALL: [Count; 20] = [
+    const ALL: [Count; 23] = [
         Count::Events,
         Count::Changes,
         Count::Operations,
@@ -70,6 +76,9 @@ impl Count {
         Count::LeaseWrites,
         Count::Tenures,
         Count::Maps,
+        Count::Admitted,
+        Count::Denied,
+        Count::Unasked,
     ];
 
     const fn name(self) -> &'static str {
@@ -94,6 +103,9 @@ impl Count {
             Count::LeaseWrites => "lease writes",
             Count::Tenures => "tenures",
             Count::Maps => "maps",
+            Count::Admitted => "admissions by owners",
+            Count::Denied => "admissions denied",
+            Count::Unasked => "admissions unanswered",
         }
     }
 }

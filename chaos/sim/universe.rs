@@ -77,7 +77,12 @@ pub struct Universe {
 const CLAIMS: u32 = 10;
 
 /// How those begin. The others are all the same, and nobody is to compare them.
-pub const CONTESTED: &str = "^/c";
+const CONTESTED: &str = "^/c";
+
+/// Whether a spec claims one of them.
+pub fn is_contested(spec: &[u8]) -> bool {
+    spec.windows(CONTESTED.len()).any(|window| window == CONTESTED.as_bytes())
+}
 
 /// Kinds of one letter: `ObjectKey`s alone do not tell the kind.
 const LETTERS: [u8; Kind::COUNT] = [b'a', b'g', b'b', b'q'];

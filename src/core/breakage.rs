@@ -66,11 +66,15 @@ pub enum Breakage {
     VersionTooEarly,
     /// After a rejection a gateway gets nothing more.
     RejectionBlocks,
+    /// What was admitted is not reserved until it shows up.
+    ReservationsForgotten,
+    /// Whoever is asked about an admission decides, and not the owner.
+    OwnerNotAsked,
 }
 
 impl Breakage {
     /// Those that the simulator finds.
-    pub const FOUND: [Breakage; 21] = [
+    pub const FOUND: [Breakage; 23] = [
         Breakage::SelfFencingOff,
         Breakage::WallClock,
         Breakage::InstanceReused,
@@ -92,6 +96,8 @@ impl Breakage {
         Breakage::GuardIgnored,
         Breakage::VersionTooEarly,
         Breakage::RejectionBlocks,
+        Breakage::ReservationsForgotten,
+        Breakage::OwnerNotAsked,
     ];
 
     /// Those that it has not found yet, or only together with something else: another
@@ -121,14 +127,14 @@ impl Breakages {
 
     /// Whether this one is in force.
     #[cfg(feature = "breakage")]
-    pub(crate) fn is(self, one: Breakage) -> bool {
+    pub fn is(self, one: Breakage) -> bool {
         self.one == Some(one)
     }
 
     /// Whether this one is in force: never.
     #[cfg(not(feature = "breakage"))]
     #[inline(always)]
-    pub(crate) const fn is(self, _one: Breakage) -> bool {
+    pub const fn is(self, _one: Breakage) -> bool {
         false
     }
 }

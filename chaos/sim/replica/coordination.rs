@@ -150,6 +150,9 @@ impl World<'_> {
         process.shown.key = key;
         process.shown.acting += 1;
         process.shown.ownership = ownership.cloned();
+        if let Some(admission) = &mut process.admission {
+            admission.note(now, (epoch, process.shown.acting), process.shown.ownership.as_ref());
+        }
         process.report.wanted = true;
         if new_map {
             self.update_lines(slot);

@@ -4,8 +4,9 @@
 //! What the product decides in adapters is modelled beside it, file by file:
 //! `coordination` and `watches` what `src/k8s` does, `serving` and `peers` what
 //! `src/grpc` does, `reporting`, `history` and `lineage` what `src/runtime/replica`
-//! does.
+//! does, `admission` what `src/runtime/webhook` does.
 
+pub mod admission;
 pub mod coordination;
 pub mod history;
 pub mod lineage;
@@ -32,6 +33,7 @@ use crate::api::LANES;
 use crate::clock::{Clock, MILLIS};
 use crate::compiler::SharedCompiler;
 use crate::gateway::wire::Wire;
+use admission::Admission;
 use lineage::Lineage;
 use peers::{Heard, Line, Outbox};
 use reporting::Report;
@@ -71,6 +73,8 @@ pub struct Process {
     pub limits: Throttle,
     /// Which history it reads, where the log may be replaced.
     pub lineage: Option<Lineage>,
+    /// What is claimed, where admissions are asked for.
+    pub admission: Option<Admission>,
     /// Lists and watches.
     pub watches: [Watch; LANES],
     /// Open streams: gateway and number of its stream.

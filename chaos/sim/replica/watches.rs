@@ -47,6 +47,13 @@ pub struct Watch {
     failures: u32,
 }
 
+impl Watch {
+    /// The highest revision that it told.
+    pub fn highest(&self) -> u64 {
+        self.highest
+    }
+}
+
 /// How a watch came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
@@ -128,6 +135,9 @@ impl World<'_> {
                 watch.resume = Some(revision.0);
                 watch.highest = watch.highest.max(revision.0);
                 let objects = std::mem::take(&mut watch.pages);
+                if let Some(admission) = &mut process.admission {
+                    admission.listed(Kind::ALL[lane], &objects);
+                }
                 process.engine.listed(Kind::ALL[lane], revision, objects);
                 // All kinds are in one log.
                 let read = Kind::ALL.iter().map(|kind| process.engine.frontier().get(*kind)).max();
@@ -259,9 +269,17 @@ impl World<'_> {
             watch.highest = watch.highest.max(entry.revision);
             let revision = Revision(entry.revision);
             match &entry.change {
-                Change::Object(object) => process.engine.changed(object.clone()),
+                Change::Object(object) => {
+                    if let Some(admission) = &mut process.admission {
+                        admission.changed(object);
+                    }
+                    process.engine.changed(object.clone());
+                }
                 Change::Gone(place) => {
                     let (kind, key) = (Kind::ALL[lane], self.universe.key(*place));
+                    if let Some(admission) = &mut process.admission {
+                        admission.gone(kind, key);
+                    }
                     process.engine.deleted(kind, key, revision);
                 }
                 _ => events.extend(event_of(entry)),

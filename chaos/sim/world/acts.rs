@@ -35,7 +35,7 @@ impl World<'_> {
         match tenant {
             Tenant::Put(place, spec) => {
                 if let Some(place) = self.place(place) {
-                    self.put(place, spec);
+                    self.write(place, spec);
                 }
             }
             Tenant::Touch(place) => {
@@ -66,7 +66,19 @@ impl World<'_> {
         }
     }
 
-    fn put(&mut self, place: u32, spec: Spec) {
+    /// Writes, where that is so after the webhook was asked.
+    fn write(&mut self, place: u32, spec: Spec) {
+        let asked = self.scenario.shape.reviewed && self.universe.claim(place, spec).is_some();
+        match spec.flavour {
+            // It would be refused for what it is. As it is, it claims nothing.
+            Flavour::Invalid if asked => self.put(place, Spec { claims: None, ..spec }),
+            _ if asked => self.review(place, spec),
+            _ => self.put(place, spec),
+        }
+    }
+
+    /// Writes to the API server.
+    pub(crate) fn put(&mut self, place: u32, spec: Spec) {
         let content = self.contents + 1;
         let bytes = self.universe.spec(place, content, spec);
         let Some(written) = self.api.put(self.now, &self.universe, place, bytes) else { return };

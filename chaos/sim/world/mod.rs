@@ -25,6 +25,7 @@ use crate::gateway::Gateway;
 use crate::gateway::client::Client;
 use crate::network::Network;
 use crate::queue::Queue;
+use crate::replica::admission::{Admission, Review};
 use crate::replica::peers::{Heard, Line, Outbox, Speech};
 use crate::replica::reporting::Report;
 use crate::replica::requests::{Reply, Request};
@@ -112,6 +113,8 @@ pub(crate) enum Occurrence {
     Heartbeat { gateway: usize, number: u32 },
     /// A heartbeat arrives.
     Beats { slot: usize, life: u32, beat: Box<Beat> },
+    /// An admission is decided, step by step.
+    Review(Box<Review>),
     /// Something that was impaired works again.
     Recovered(Subject, u32),
     /// Faults end and everything heals.
@@ -176,6 +179,8 @@ pub struct World<'a> {
     /// Faults have ended.
     pub(crate) calm: bool,
     pub(crate) sessions: u64,
+    /// Whom the API server asks about admissions.
+    pub(crate) reviews: Dice,
     /// Whether the log may be replaced in this world, and up to which process those
     /// are that began before it last was.
     replaceable: bool,
@@ -183,7 +188,7 @@ pub struct World<'a> {
     /// The last backup, with what tenants had written by then.
     backup: Option<(Backup, Contents)>,
     compiler: SharedCompiler,
-    breakage: Breakages,
+    pub(crate) breakage: Breakages,
     lives: u32,
     contents: u32,
     impaired: BTreeMap<SubjectKey, u32>,
@@ -263,6 +268,7 @@ impl<'a> World<'a> {
             stats: Statistics::of_one_run(),
             calm: false,
             sessions: 0,
+            reviews: Dice::new(*seed, Stream::Reviews),
             replaceable: scenario
                 .plan
                 .iter()
@@ -445,6 +451,7 @@ impl<'a> World<'a> {
             engine: Delivery::new(config, self.compiler.clone()),
             limits: Throttle::new(weather.batch_every_ms, self.clients.len()),
             lineage,
+            admission: self.scenario.shape.reviewed.then(|| Admission::new(now)),
             watches: Default::default(),
             streams: BTreeMap::new(),
             wires: VecDeque::new(),
@@ -501,7 +508,7 @@ impl<'a> World<'a> {
 
     /// Whether a process is still the one that something concerns. One that stands
     /// still hears of it when it goes on.
-    fn reaches(&mut self, slot: usize, life: u32) -> Reach {
+    pub(crate) fn reaches(&mut self, slot: usize, life: u32) -> Reach {
         match &self.slots[slot].process {
             Some(process) if process.life == life => {
                 if process.paused_until > self.now {
@@ -607,6 +614,7 @@ impl<'a> World<'a> {
                 let Beat { gateway, session, version } = *beat;
                 self.heartbeat_arrives(slot, session, gateway, version, true);
             }
+            Occurrence::Review(review) => self.reviewed(review),
             Occurrence::Recovered(subject, healing) => {
                 if healing == self.healings {
                     self.recovered(subject);
@@ -630,9 +638,13 @@ fn bounds(places: usize) -> Bounds {
     }
 }
 
-enum Reach {
+/// Whether something comes to a process.
+pub(crate) enum Reach {
+    /// At once.
     Now,
+    /// When it goes on, at this time.
     Later(u64),
+    /// It is another one by now.
     Never,
 }
 
@@ -715,6 +727,10 @@ impl Occurrence {
             Occurrence::Weigh { slot, life } => number(201, *slot, *life),
             Occurrence::LookAtHistory { slot, life } => number(202, *slot, *life),
             Occurrence::Ahead { slot, life, .. } => number(203, *slot, *life),
+            Occurrence::Review(review) => {
+                let (step, place) = review.number();
+                number(204, step, place)
+            }
             Occurrence::Heal => number(199, 0, 0),
             Occurrence::Look => number(200, 0, 0),
         }
