@@ -6,10 +6,10 @@
 //! where `..data` leads. Elsewhere files change one after the other, and a pair that
 //! does not match is an error that the next look mends.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::{CertError, CertificatePem, Identity, Role, TrustRoots, Usage, check_leaf, peer_identity};
+use crate::{CertError, CertificatePem, Identity, TrustRoots, Usage, check_leaf, peer_identity};
 
 /// The link that a kubelet exchanges.
 const DATA: &str = "..data";
@@ -24,15 +24,20 @@ const ATTEMPTS: usize = 5;
 /// [`CertError::File`] or [`CertError::Unreadable`], by file.
 pub fn read_folder(folder: &Path) -> Result<(CertificatePem, TrustRoots), CertError> {
     for _ in 1..ATTEMPTS {
-        let target = std::fs::read_link(folder.join(DATA)).ok();
-        let place = target.as_ref().map_or_else(|| folder.to_owned(), |target| folder.join(target));
-        let found = read_place(folder, &place);
+        let place = resolve(folder);
+        let found = read_place(folder, place.as_deref().unwrap_or(folder));
         // What was exchanged meanwhile is gone, or old.
-        if std::fs::read_link(folder.join(DATA)).ok() == target {
+        if resolve(folder) == place {
             return found;
         }
     }
     read_place(folder, folder)
+}
+
+/// Where the files are. The link may be in the folder, or the folder itself lead
+/// through it, as in a volume that is put together of several Secrets.
+fn resolve(folder: &Path) -> Option<PathBuf> {
+    folder.join(DATA).canonicalize().or_else(|_| folder.canonicalize()).ok()
 }
 
 fn read_place(folder: &Path, place: &Path) -> Result<(CertificatePem, TrustRoots), CertError> {
@@ -52,15 +57,16 @@ fn visible(error: CertError, folder: &Path) -> CertError {
     }
 }
 
-/// Checks that what was read from `folder` makes a replica of `trust_domain`.
+/// Checks that what was read from `folder` makes the replica of this identity: others
+/// refuse one that says it is somebody else.
 ///
 /// # Errors
-/// What [`check_leaf`] finds, and [`CertError::Names`] when it is no controller's.
+/// What [`check_leaf`] finds, and [`CertError::Names`].
 pub fn check_folder(
     folder: &Path,
     pem: &CertificatePem,
     roots: &TrustRoots,
-    trust_domain: &str,
+    identity: &Identity,
     now: SystemTime,
 ) -> Result<(), CertError> {
     let what = folder.join("tls.crt").display().to_string();
@@ -68,18 +74,14 @@ pub fn check_folder(
         check_leaf(&what, pem, roots, usage, now)?;
     }
     match peer_identity(&pem.chain(&what)?) {
-        Ok(Identity { role: Role::Controller, trust_domain: found, .. }) if *found == *trust_domain => Ok(()),
-        _ => Err(CertError::Names {
-            what,
-            missing: format!("an identity spiffe://{trust_domain}/ns/<namespace>/controller/<member>"),
-        }),
+        Ok(found) if found == *identity => Ok(()),
+        _ => Err(CertError::Names { what, missing: identity.to_string() }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
@@ -103,23 +105,27 @@ mod tests {
 
     fn check(folder: &Path) -> Result<(), CertError> {
         let (pem, roots) = read_folder(folder)?;
-        check_folder(folder, &pem, &roots, "cluster.local", SystemTime::now())
+        let identity = Identity::controller("cluster.local", "sys", "f-0").unwrap();
+        check_folder(folder, &pem, &roots, &identity, SystemTime::now())
     }
 
     /// Writes a version as a kubelet does: a folder of its own, a new link beside the
-    /// old one, renamed over it; then the old folder goes.
-    fn publish(folder: &Path, version: usize) {
+    /// old one, renamed over it; then the old folder goes. `below`: in which folder of
+    /// the volume the files are.
+    fn publish(volume: &Path, below: Option<&str>, version: usize) {
         let authority = authority();
         let name = format!("..version_{version}");
-        write(&folder.join(&name), &authority, &controller(&authority));
-        let old = std::fs::read_link(folder.join(DATA)).ok();
-        symlink(&name, folder.join("..data_tmp")).unwrap();
-        std::fs::rename(folder.join("..data_tmp"), folder.join(DATA)).unwrap();
-        match old {
-            Some(old) => std::fs::remove_dir_all(folder.join(old)).unwrap(),
-            None => {
+        let place = below.map_or_else(|| volume.join(&name), |below| volume.join(&name).join(below));
+        write(&place, &authority, &controller(&authority));
+        let old = std::fs::read_link(volume.join(DATA)).ok();
+        symlink(&name, volume.join("..data_tmp")).unwrap();
+        std::fs::rename(volume.join("..data_tmp"), volume.join(DATA)).unwrap();
+        match (old, below) {
+            (Some(old), _) => std::fs::remove_dir_all(volume.join(old)).unwrap(),
+            (None, Some(below)) => symlink(Path::new(DATA).join(below), volume.join(below)).unwrap(),
+            (None, None) => {
                 for file in ["ca.crt", "tls.crt", "tls.key"] {
-                    symlink(PathBuf::from(DATA).join(file), folder.join(file)).unwrap();
+                    symlink(Path::new(DATA).join(file), volume.join(file)).unwrap();
                 }
             }
         }
@@ -127,25 +133,28 @@ mod tests {
 
     #[test]
     fn a_kubelets_exchange_is_never_read_half() {
-        let folder = tempfile::tempdir().unwrap();
-        publish(folder.path(), 0);
-        let done = AtomicBool::new(false);
-        let reads = std::thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                let mut reads = 0_u32;
-                while !done.load(Ordering::Relaxed) {
-                    check(folder.path()).unwrap();
-                    reads += 1;
+        for below in [None, Some("flotilla-0")] {
+            let volume = tempfile::tempdir().unwrap();
+            let folder = below.map_or_else(|| volume.path().to_owned(), |below| volume.path().join(below));
+            publish(volume.path(), below, 0);
+            let done = AtomicBool::new(false);
+            let reads = std::thread::scope(|scope| {
+                let reader = scope.spawn(|| {
+                    let mut reads = 0_u32;
+                    while !done.load(Ordering::Relaxed) {
+                        check(&folder).unwrap();
+                        reads += 1;
+                    }
+                    reads
+                });
+                for version in 1..60 {
+                    publish(volume.path(), below, version);
                 }
-                reads
+                done.store(true, Ordering::Relaxed);
+                reader.join().unwrap()
             });
-            for version in 1..60 {
-                publish(folder.path(), version);
-            }
-            done.store(true, Ordering::Relaxed);
-            reader.join().unwrap()
-        });
-        assert!(reads > 0);
+            assert!(reads > 0);
+        }
     }
 
     #[test]
@@ -160,6 +169,7 @@ mod tests {
         assert_eq!(text(&ours, &good), "");
         let gateway = Identity::gateway("cluster.local", "edge", "gw").unwrap();
         let elsewhere = Identity::controller("other.local", "sys", "f-0").unwrap();
+        let another = Identity::controller("cluster.local", "sys", "f-1").unwrap();
         let mixed = CertificatePem { private_key: controller(&ours).private_key, ..good.clone() };
         let old = LeafRequest { lifetime: std::time::Duration::from_secs(60), ..controller_request() };
         let then = SystemTime::now() - std::time::Duration::from_secs(120);
@@ -175,6 +185,11 @@ mod tests {
                 ours.issue_leaf(&LeafRequest::controller(elsewhere, vec![], vec![]), SystemTime::now())
                     .unwrap(),
                 "spiffe://cluster.local/ns",
+            ),
+            (
+                ours.issue_leaf(&LeafRequest::controller(another, vec![], vec![]), SystemTime::now())
+                    .unwrap(),
+                "spiffe://cluster.local/ns/sys/controller/f-0",
             ),
         ] {
             let text = text(&ours, &pem);

@@ -140,11 +140,11 @@ impl TrustRoots {
         Ok(TrustRoots { pem, certificates })
     }
 
-    /// When the first of them ends.
-    pub fn first_end(&self) -> Option<SystemTime> {
+    /// When the last of them ends.
+    pub fn last_end(&self) -> Option<SystemTime> {
         let ends =
             |certificate| Validity::of("a trusted authority", certificate).map(|found| found.not_after);
-        self.certificates.iter().filter_map(|certificate| ends(certificate).ok()).min()
+        self.certificates.iter().filter_map(|certificate| ends(certificate).ok()).max()
     }
 
     /// How many there are.

@@ -3,6 +3,7 @@
 //! Requests are rare (some a minute), so nothing is kept open between them; then
 //! nothing has to be found out to be dead either.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +26,32 @@ const LARGEST: usize = 1024 * 1024;
 /// Standby nodes may send us to the active one.
 const REDIRECTS: usize = 2;
 
+/// Whom a connection to Vault believes.
+enum Tls {
+    /// What this machine trusts, read at the start.
+    Machine(Arc<ClientConfig>),
+    /// A file, read for every request: Vault's own authority is replaced some day, too.
+    File(PathBuf),
+}
+
+impl Tls {
+    async fn config(&self) -> Result<Arc<ClientConfig>, VaultError> {
+        match self {
+            Tls::Machine(config) => Ok(config.clone()),
+            Tls::File(path) => {
+                let path = path.clone();
+                let read = tokio::task::spawn_blocking(move || believing(TrustRoots::read(&path)?.store()?));
+                read.await.map_err(|error| VaultError::setting("--vault-cacert", &error.to_string()))?
+            }
+        }
+    }
+}
+
 /// Requests to one address.
 pub(super) struct Http {
     address: Uri,
     namespace: Option<HeaderValue>,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Tls>,
     dial: Dial,
     timeout: Duration,
 }
@@ -49,7 +71,7 @@ impl Http {
         }
         let tls = match address.scheme_str() {
             Some("http") => None,
-            Some("https") => Some(Arc::new(client(settings)?)),
+            Some("https") => Some(tls(settings)?),
             _ => return Err(wrong("it is neither http nor https")),
         };
         let namespace = settings.namespace.as_deref().filter(|name| !name.is_empty()).map(|name| {
@@ -136,7 +158,7 @@ impl Http {
         if let Some(tls) = &self.tls {
             let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
                 .map_err(|error| away(error.to_string()))?;
-            let secured = TlsConnector::from(tls.clone()).connect(name, stream).await;
+            let secured = TlsConnector::from(tls.config().await?).connect(name, stream).await;
             let hint = "its certificate is checked by --vault-cacert, or by what this machine trusts";
             stream = Box::new(secured.map_err(|error| away(format!("TLS: {error}; {hint}")))?);
         }
@@ -178,31 +200,32 @@ impl Http {
     }
 }
 
-fn client(settings: &VaultSettings) -> Result<ClientConfig, VaultError> {
-    let roots = match &settings.ca_file {
-        Some(path) => TrustRoots::read(path)?.store()?,
-        None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(VaultError::setting(
-                    "--vault-cacert",
-                    "this machine trusts no authority; name the file with that of Vault's certificate",
-                ));
-            }
-            roots
-        }
-    };
+fn tls(settings: &VaultSettings) -> Result<Tls, VaultError> {
+    if let Some(path) = &settings.ca_file {
+        // Mistakes show at the start.
+        believing(TrustRoots::read(path)?.store()?)?;
+        return Ok(Tls::File(path.clone()));
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(VaultError::setting(
+            "--vault-cacert",
+            "this machine trusts no authority; name the file with that of Vault's certificate",
+        ));
+    }
+    Ok(Tls::Machine(believing(roots)?))
+}
+
+fn believing(roots: RootCertStore) -> Result<Arc<ClientConfig>, VaultError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| VaultError::setting("--vault-addr", &error.to_string()))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::vault::{Vault, VaultAuth};
 

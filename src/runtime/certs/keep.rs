@@ -34,7 +34,7 @@ impl Metrics {
             ends: GaugeVec::new(
                 Opts::new(
                     "flotilla_certificate_expiry_timestamp_seconds",
-                    "When the certificate ends, in seconds since 1970: this replica's own, and the first of the \
+                    "When the certificate ends, in seconds since 1970: this replica's own, and the last of the \
                      authorities that it trusts.",
                 ),
                 &["certificate"],
@@ -68,8 +68,8 @@ impl Metrics {
     fn show(&self, material: &Material) {
         let since = |moment: SystemTime| moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         self.ends.with_label_values(&["own"]).set(since(material.validity.not_after));
-        if let Some(first) = material.roots.first_end() {
-            self.ends.with_label_values(&["authority"]).set(since(first));
+        if let Some(last) = material.roots.last_end() {
+            self.ends.with_label_values(&["authority"]).set(since(last));
         }
         self.trusted.set(i64::try_from(material.roots.count()).unwrap_or(i64::MAX));
     }

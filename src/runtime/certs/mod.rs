@@ -212,10 +212,11 @@ impl Source {
             Origin::SelfSigned(own) => own.look(held, now).await,
             Origin::Vault(vault) => vault.look(held, now).await,
             Origin::Files(folder) => {
-                let (folder, trust_domain) = (folder.clone(), self.trust_domain.clone());
+                let folder = folder.clone();
+                let identity = Identity::controller(&self.trust_domain, &self.namespace, &self.member)?;
                 let read = tokio::task::spawn_blocking(move || {
                     let (leaf, roots) = read_folder(&folder)?;
-                    check_folder(&folder, &leaf, &roots, &trust_domain, now)?;
+                    check_folder(&folder, &leaf, &roots, &identity, now)?;
                     anyhow::Ok((leaf, roots))
                 });
                 let (leaf, roots) = read.await?.context("--cert-dir")?;

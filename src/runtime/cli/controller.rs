@@ -92,7 +92,8 @@ pub struct ControllerArgs {
     /// More DNS names for the server certificate, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',', action = clap::ArgAction::Set)]
     pub cert_dns_names: Vec<String>,
-    /// With --cert-provider files: folder with ca.crt, tls.crt and tls.key
+    /// With --cert-provider files: folder with ca.crt, tls.crt and tls.key. The certificate must have this
+    /// replica's identity, spiffe://TRUST_DOMAIN/ns/CERT_NAMESPACE/controller/MEMBER_NAME
     #[arg(long, value_name = "DIR")]
     pub cert_dir: Option<PathBuf>,
     /// First part of the identities in certificates: spiffe://TRUST_DOMAIN/ns/…

@@ -58,6 +58,17 @@ async fn a_real_vault_signs_what_was_asked_for_and_says_no_in_its_own_words() {
     let (again, _) = issue(&vault).await.unwrap();
     assert_ne!(leaf.private_key, again.private_key, "every certificate has a key of its own");
 
+    // The file with Vault's own authority may change.
+    let own_ca = folder.path().join("own-ca.crt");
+    std::fs::copy(bao.ca_file(), &own_ca).unwrap();
+    let follows = client(VaultSettings { ca_file: Some(own_ca.clone()), ..with_tls.clone() });
+    std::fs::write(&own_ca, first.roots().pem()).unwrap();
+    assert!(matches!(issue(&follows).await.unwrap_err(), VaultError::Away { .. }));
+    std::fs::write(&own_ca, "nothing").unwrap();
+    assert!(matches!(issue(&follows).await.unwrap_err(), VaultError::Certificate(_)));
+    std::fs::copy(bao.ca_file(), &own_ca).unwrap();
+    issue(&follows).await.unwrap();
+
     // Below an intermediate the chain comes along, and the intermediate is who is trusted.
     bao.write("sys/mounts/inter", json!({"type": "pki"})).await;
     let asked = bao
