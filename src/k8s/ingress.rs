@@ -6,29 +6,21 @@
 //! read, and what goes wrong removes nothing. Every write names what it was planned from,
 //! so a replica with an old view changes nothing.
 
-use std::time::Duration;
-
 use flotilla_api::ingress::FINALIZER;
 use flotilla_core::ids::{Kind, ObjectKey};
-use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Client;
-use kube::api::{
-    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent,
-    WatchParams,
-};
-use rand::Rng as _;
-use serde::de::DeserializeOwned;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::finalizers::take_out;
-use crate::objects::{REQUEST, json_patch, objects, of_json, resource, within};
+pub use crate::mirror::Seen;
+use crate::mirror::mirror;
+use crate::objects::{json_patch, objects, of_json, resource, within};
 use crate::status::FIELD_MANAGER;
-use crate::watch::chain;
 use crate::{Error, event};
 
 /// Says of an object that it was made of an Ingress, and of which: its uid.
@@ -36,29 +28,6 @@ pub const OWNER_LABEL: &str = "flotilla.dev/ingress";
 
 /// Names the spec that an object was made of.
 pub const MARK_LABEL: &str = "flotilla.dev/made-of";
-
-/// Objects per page of a list.
-const PAGE: u32 = 500;
-
-/// How long one page of a list may take.
-const LIST: Duration = Duration::from_secs(60);
-
-/// Seconds after which an API server ends a watch.
-const WATCH: u32 = 240;
-
-/// First and longest pause after an error.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-
-/// What a watch shows.
-#[derive(Debug)]
-pub enum Seen<K> {
-    /// Everything there is.
-    All(Vec<K>),
-    /// An object is there, or has changed.
-    Is(Box<K>),
-    /// An object is gone; this is how it was.
-    Gone(Box<K>),
-}
 
 /// What the watches of this module show.
 #[derive(Debug)]
@@ -93,122 +62,6 @@ pub async fn follow(client: Client, out: mpsc::Sender<Observed>, cancel: Cancell
         () = cancel.cancelled() => {}
         // Nobody takes what is seen any more.
         _ = all => cancel.cancelled().await,
-    }
-}
-
-/// Lists and watches one resource until nobody listens any more.
-async fn mirror<K>(
-    api: Api<K>,
-    what: &str,
-    label: Option<&str>,
-    observed: &(dyn Fn(Seen<K>) -> Observed + Sync),
-    out: &mpsc::Sender<Observed>,
-) where
-    K: Clone + std::fmt::Debug + DeserializeOwned + kube::Resource + Send + 'static,
-{
-    let mut pause = PAUSE.0;
-    loop {
-        let round = async {
-            let (all, mut revision) = list(&api, what, label).await?;
-            if out.send(observed(Seen::All(all))).await.is_err() {
-                return Ok(());
-            }
-            loop {
-                match watch(&api, what, label, &mut revision, observed, out).await {
-                    Ok(true) => {}
-                    Ok(false) => return Ok(()),
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        let begun = Instant::now();
-        let Err(error) = round.await else { return };
-        if begun.elapsed() > PAUSE.1 {
-            pause = PAUSE.0; // it worked for a while
-        }
-        if matches!(error, Error::Gone { .. }) {
-            pause = PAUSE.0;
-        } else {
-            tracing::warn!(what, error = %chain(&error), "list or watch failed, trying again");
-        }
-        let jitter = rand::rng().random_range(0.5..1.0);
-        sleep(pause.mul_f64(jitter)).await;
-        pause = (pause * 2).min(PAUSE.1);
-    }
-}
-
-async fn list<K>(api: &Api<K>, what: &str, label: Option<&str>) -> Result<(Vec<K>, String), Error>
-where
-    K: Clone + std::fmt::Debug + DeserializeOwned,
-{
-    let what = format!("list {what}");
-    let mut all = Vec::new();
-    let mut next: Option<String> = None;
-    loop {
-        let mut parameters = ListParams::default().limit(PAGE);
-        if let Some(label) = label {
-            parameters = parameters.labels(label);
-        }
-        if let Some(token) = &next {
-            parameters = parameters.continue_token(token);
-        }
-        let page = timeout(LIST, api.list(&parameters)).await.map_err(|_| Error::timeout(&what, LIST))?;
-        let page = page.map_err(|error| Error::from_kube(&what, error))?;
-        all.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => next = Some(token),
-            None => return Ok((all, page.metadata.resource_version.unwrap_or_default())),
-        }
-    }
-}
-
-/// One watch; whether the next one may follow, or nobody listens any more.
-async fn watch<K>(
-    api: &Api<K>,
-    what: &str,
-    label: Option<&str>,
-    revision: &mut String,
-    observed: &(dyn Fn(Seen<K>) -> Observed + Sync),
-    out: &mpsc::Sender<Observed>,
-) -> Result<bool, Error>
-where
-    K: Clone + std::fmt::Debug + DeserializeOwned + kube::Resource + Send + 'static,
-{
-    let what = format!("watch {what}");
-    let mut parameters = WatchParams::default().timeout(WATCH);
-    if let Some(label) = label {
-        parameters = parameters.labels(label);
-    }
-    let opened = timeout(REQUEST, api.watch(&parameters, revision)).await;
-    let opened = opened.map_err(|_| Error::timeout(&what, REQUEST))?;
-    let mut events = std::pin::pin!(opened.map_err(|error| Error::from_kube(&what, error))?);
-    let idle = Duration::from_secs(WATCH.into()) + REQUEST;
-    loop {
-        let event = timeout(idle, events.next()).await.map_err(|_| Error::timeout(&what, idle))?;
-        let Some(event) = event.transpose().map_err(|error| Error::from_kube(&what, error))? else {
-            return Ok(true);
-        };
-        let at = |object: &K| object.meta().resource_version.clone().unwrap_or_default();
-        let seen = match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                *revision = at(&object);
-                Seen::Is(Box::new(object))
-            }
-            WatchEvent::Deleted(object) => {
-                *revision = at(&object);
-                Seen::Gone(Box::new(object))
-            }
-            WatchEvent::Bookmark(bookmark) => {
-                *revision = bookmark.metadata.resource_version;
-                continue;
-            }
-            WatchEvent::Error(status) => {
-                return Err(Error::from_kube(&what, kube::Error::Api(status)));
-            }
-        };
-        if out.send(observed(seen)).await.is_err() {
-            return Ok(false);
-        }
     }
 }
 

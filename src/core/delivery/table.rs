@@ -113,6 +113,7 @@ impl Engine {
             pause_until: session.pause_until,
             state,
             rejections: session.rejected.len(),
+            dialled: session.anchored,
         }
     }
 }

@@ -441,6 +441,8 @@ pub struct SessionView {
     pub state: SessionState,
     /// Resources that the gateway rejected.
     pub rejections: usize,
+    /// Whether its gateway was dialled: see [`super::Delivery::anchor`].
+    pub dialled: bool,
 }
 
 /// What the engine keeps besides objects and sessions: bounded by both, never

@@ -15,6 +15,7 @@ mod link;
 mod metrics;
 mod session;
 mod snapshot;
+mod status;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use crate::gateway::DeliveryHandle;
 use link::Link;
 pub use metrics::PushMetrics;
+pub use status::StatusService;
 pub use target::{Target, TargetError};
 
 /// Settings of push mode.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use flotilla_grpc::push::Target;
+use flotilla_k8s::endpoints::ServicePort;
 
 use super::VaultArgs;
 use crate::environment::{duration, period, share, truth};
@@ -116,6 +117,10 @@ pub struct ControllerArgs {
     /// dialled; looked up every 10 s
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = dns_name, action = clap::ArgAction::Set)]
     pub push_gateway_dns: Vec<String>,
+    /// Services whose endpoints are gateways that listen, separated by commas: NAMESPACE/NAME or
+    /// NAMESPACE/NAME:PORT with the name or number of the endpoints' port. Endpoints that are not ready count
+    #[arg(long, value_name = "SERVICES", value_delimiter = ',', action = clap::ArgAction::Set)]
+    pub push_gateway_services: Vec<ServicePort>,
     /// How long a call of a gateway that listens may take
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = period)]
     pub push_call_timeout: Duration,

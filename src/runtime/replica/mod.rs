@@ -40,7 +40,7 @@ use flotilla_grpc::gateway::{
 };
 use flotilla_grpc::limits::GovernorLimits;
 use flotilla_grpc::peers::{Peers, PeersConfig, PeersParts};
-use flotilla_grpc::push::{PushConfig, PushMetrics, PushTask};
+use flotilla_grpc::push::{PushConfig, PushMetrics, PushTask, StatusService};
 use flotilla_k8s::ca_bundle::CaBundle;
 use flotilla_k8s::client::{Clients, connect};
 use flotilla_k8s::coordination::{Coordination, CoordinationMetrics, Handles};
@@ -395,6 +395,7 @@ async fn assemble(
         &args,
         &member,
         &standby,
+        &clients.objects,
         &delivery,
         &handles,
         &registry,
@@ -523,7 +524,9 @@ fn spawn_servers(
             anonymous: false,
         };
         let service = GatewayService::new(config, delivery.clone());
-        supervisor.spawn("gateways", acceptor(gateways, service.into_routes()).run(cancel.clone()));
+        let status = StatusService::new(delivery.clone(), Arc::from(args.trust_domain.as_str()));
+        let routes = service.into_routes().add_service(status.into_server());
+        supervisor.spawn("gateways", acceptor(gateways, routes).run(cancel.clone()));
     }
     supervisor.spawn("peer server", acceptor(peers, peer_service.into_routes()).run(cancel.clone()));
 }
@@ -535,13 +538,15 @@ fn spawn_push(
     args: &ControllerArgs,
     member: &MemberName,
     standby: &Standby,
+    client: &kube::Client,
     delivery: &Delivery,
     handles: &Handles,
     registry: &Registry,
     (told, delivering): (&CancellationToken, &CancellationToken),
 ) -> anyhow::Result<()> {
     let metrics = PushMetrics::new(registry)?;
-    if args.push_gateways.is_empty() && args.push_gateway_dns.is_empty() {
+    let named = !args.push_gateways.is_empty() || !args.push_gateway_dns.is_empty();
+    if !named && args.push_gateway_services.is_empty() {
         return Ok(());
     }
     let (found_in, found) = watch::channel(BTreeSet::new());
@@ -552,8 +557,18 @@ fn spawn_push(
         call_timeout: args.push_call_timeout,
         ..PushConfig::new(member.clone(), trust_domain, standby.tls.listeners.clone())
     };
+    let (behind_in, behind) = mpsc::channel(16);
+    for service in &args.push_gateway_services {
+        let follow = flotilla_k8s::endpoints::follow(
+            client.clone(),
+            service.clone(),
+            behind_in.clone(),
+            delivering.clone(),
+        );
+        supervisor.spawn("endpoints of gateways", follow);
+    }
     let (fixed, names) = (args.push_gateways.iter().cloned().collect(), args.push_gateway_dns.clone());
-    let names = push::Names { fixed, names, found: found_in };
+    let search = push::Search { fixed, names, behind, found: found_in };
     let choosing = push::Choosing {
         member: member.clone(),
         ownership: handles.ownership.clone(),
@@ -562,7 +577,7 @@ fn spawn_push(
         chosen: chosen_in,
     };
     let task = PushTask::new(config, delivery.clone(), chosen, metrics, told.clone());
-    supervisor.spawn("names of gateways", names.run(delivering.clone()));
+    supervisor.spawn("search for gateways", search.run(delivering.clone()));
     supervisor.spawn("choice of gateways", choosing.run(delivering.clone()));
     supervisor.spawn("push", task.run(delivering.clone()));
     Ok(())

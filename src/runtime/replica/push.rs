@@ -8,13 +8,15 @@
 //! again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::ids::MemberName;
 use flotilla_grpc::push::Target;
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
-use tokio::sync::watch;
+use flotilla_k8s::endpoints::ServicePort;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -87,42 +89,44 @@ fn choose(
     found.iter().filter(ours).cloned().collect()
 }
 
-/// Finds gateways by DNS names, besides those that are named one by one.
-pub struct Names {
+/// Finds gateways by DNS names and Services, besides those that are named one by one.
+pub struct Search {
     /// Gateways that are always there.
     pub fixed: BTreeSet<Target>,
     /// `host:port`, all of whose addresses are gateways.
     pub names: Vec<String>,
+    /// The addresses behind a Service, whenever they have changed.
+    pub behind: mpsc::Receiver<(ServicePort, BTreeSet<SocketAddr>)>,
     /// What was found.
     pub found: watch::Sender<BTreeSet<Target>>,
 }
 
-impl Names {
-    /// Looks names up until cancelled. A name that cannot be looked up keeps the
-    /// addresses that it had.
-    pub async fn run(self, cancel: CancellationToken) {
-        let mut known: BTreeMap<String, BTreeSet<Target>> = BTreeMap::new();
+/// Where an address was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Name(String),
+    Service(ServicePort),
+}
+
+impl Search {
+    /// Looks until cancelled. A name that cannot be looked up, and a Service whose
+    /// endpoints cannot be read, keep the addresses that they had.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut known: BTreeMap<Source, BTreeSet<SocketAddr>> = BTreeMap::new();
         let mut ticks = interval(LOOK_UP_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // Which comes first does not matter: the other comes next.
             tokio::select! {
                 () = cancel.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            for name in &self.names {
-                match tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(name)).await {
-                    Ok(Ok(addresses)) => {
-                        let target = |address: std::net::SocketAddr| Target {
-                            gateway: None,
-                            address: address.to_string(),
-                        };
-                        known.insert(name.clone(), addresses.map(target).collect());
-                    }
-                    Ok(Err(error)) => tracing::warn!(name, %error, "a name of gateways cannot be looked up"),
-                    Err(_) => tracing::warn!(name, "looking up a name of gateways takes too long"),
+                _ = ticks.tick() => look_up(&self.names, &mut known).await,
+                Some((service, addresses)) = self.behind.recv() => {
+                    known.insert(Source::Service(service), addresses);
                 }
             }
-            let all: BTreeSet<_> = self.fixed.iter().chain(known.values().flatten()).cloned().collect();
+            let at = |address: &SocketAddr| Target { gateway: None, address: address.to_string() };
+            let all: BTreeSet<_> =
+                self.fixed.iter().cloned().chain(known.values().flatten().map(at)).collect();
             self.found.send_if_modified(|found| {
                 let differs = *found != all;
                 if differs {
@@ -131,6 +135,16 @@ impl Names {
                 }
                 differs
             });
+        }
+    }
+}
+
+async fn look_up(names: &[String], known: &mut BTreeMap<Source, BTreeSet<SocketAddr>>) {
+    for name in names {
+        match tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(name)).await {
+            Ok(Ok(addresses)) => drop(known.insert(Source::Name(name.clone()), addresses.collect())),
+            Ok(Err(error)) => tracing::warn!(name, %error, "a name of gateways cannot be looked up"),
+            Err(_) => tracing::warn!(name, "looking up a name of gateways takes too long"),
         }
     }
 }
@@ -158,18 +172,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_address_of_a_name_is_a_gateway() {
+    async fn every_address_of_a_name_and_behind_a_service_is_a_gateway() {
         let (found_in, mut found) = watch::channel(BTreeSet::new());
         let cancel = CancellationToken::new();
-        let names = Names {
+        let (behind_in, behind) = mpsc::channel(1);
+        let search = Search {
             fixed: targets(&["edge/a=a:1"]),
             names: vec!["127.0.0.1:9446".to_owned(), "does-not-exist.invalid:9446".to_owned()],
+            behind,
             found: found_in,
         };
-        let task = tokio::spawn(names.run(cancel.clone()));
+        let task = tokio::spawn(search.run(cancel.clone()));
+        let at = |address: &str| Target { gateway: None, address: address.to_owned() };
+        found.wait_for(|found| found.contains(&at("127.0.0.1:9446")) && found.len() == 2).await.unwrap();
+        let service: ServicePort = "edge/gateways".parse().unwrap();
+        let pod: SocketAddr = "10.0.0.1:9446".parse().unwrap();
+        behind_in.send((service.clone(), [pod].into())).await.unwrap();
+        found.wait_for(|found| found.contains(&at("10.0.0.1:9446")) && found.len() == 3).await.unwrap();
+        behind_in.send((service, BTreeSet::new())).await.unwrap();
         found.wait_for(|found| found.len() == 2).await.unwrap();
-        let at = Target { gateway: None, address: "127.0.0.1:9446".to_owned() };
-        assert!(found.borrow().contains(&at), "{:?}", found.borrow());
         cancel.cancel();
         task.await.unwrap();
     }

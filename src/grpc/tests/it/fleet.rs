@@ -19,6 +19,7 @@ use flotilla_grpc::gateway::{
 };
 use flotilla_grpc::metrics::Metrics;
 use flotilla_grpc::peers::{PeerAddress, PeerEvent, Peers, PeersConfig, PeersParts};
+use flotilla_grpc::push::StatusService;
 use flotilla_proto::operator::configuration_service_client::ConfigurationServiceClient;
 use flotilla_proto::operator::{
     AcknowledgeConfigurationRequest, AcknowledgeConfigurationResponse, ConfigurationUpdate, GatewayInfo,
@@ -112,6 +113,12 @@ impl Fleet {
         ClientTls::new(certificate, self.authority.roots(), ServerCheck::Name, Alpn::H2).unwrap()
     }
 
+    /// What a replica dials gateways with.
+    pub fn dialler(&self, certificate: &CertificatePem) -> ClientTls {
+        let check = ServerCheck::Gateway { trust_domain: TRUST_DOMAIN.into() };
+        ClientTls::new(Some(certificate), self.authority.roots(), check, Alpn::H2).unwrap()
+    }
+
     /// What a replica dials with.
     pub fn peer_client(&self, certificate: &CertificatePem) -> ClientTls {
         let check = ServerCheck::Controller { trust_domain: TRUST_DOMAIN.into() };
@@ -202,7 +209,9 @@ impl Replica {
             },
             delivery.clone(),
         );
-        let routes = Routes::new(gateways).add_service(service.into_server());
+        let status = StatusService::new(delivery.clone(), TRUST_DOMAIN.into());
+        let routes =
+            Routes::new(gateways).add_service(service.into_server()).add_service(status.into_server());
         let tls =
             ServerTls::new(&certificate, fleet.authority.roots(), options.client_auth, Alpn::H2).unwrap();
         let listen = options.listen.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());

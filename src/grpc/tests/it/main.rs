@@ -6,5 +6,6 @@ mod fleet;
 mod frames;
 mod gateways;
 mod peers;
+mod push;
 mod raw_http2;
 mod refusals;

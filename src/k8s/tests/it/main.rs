@@ -6,6 +6,7 @@
 mod apply;
 mod ca;
 mod coordination;
+mod endpoints;
 mod incarnation;
 mod server;
 mod status;

@@ -1,0 +1,78 @@
+//! `GetGatewayStatus` of a controller, for tools: which gateways this replica
+//! serves, and how far they are. The other calls are for gateways.
+
+use std::sync::Arc;
+
+use flotilla_certs::{Identity, Role};
+use flotilla_core::compile::Compiler;
+use flotilla_core::delivery::{SessionState, SessionView};
+use flotilla_proto::push::configuration_service_server::{ConfigurationService, ConfigurationServiceServer};
+use flotilla_proto::push::{GetGatewayStatusRequest, GetGatewayStatusResponse, ServedGateway};
+use tonic::{Request, Response, Status};
+
+use crate::acceptor::Peer;
+use crate::gateway::DeliveryHandle;
+
+/// The service; clones share everything.
+pub struct StatusService<C: Compiler> {
+    delivery: DeliveryHandle<C>,
+    trust_domain: Arc<str>,
+}
+
+impl<C: Compiler + 'static> StatusService<C> {
+    /// A service that asks this delivery task.
+    pub fn new(delivery: DeliveryHandle<C>, trust_domain: Arc<str>) -> Self {
+        StatusService { delivery, trust_domain }
+    }
+
+    /// As a server takes it.
+    pub fn into_server(self) -> ConfigurationServiceServer<Self> {
+        ConfigurationServiceServer::new(self)
+    }
+}
+
+/// Whether somebody may know about a gateway: replicas about all, gateways about
+/// themselves.
+fn may_know(identity: &Identity, view: &SessionView) -> bool {
+    match identity.role {
+        Role::Controller => true,
+        Role::Gateway => identity.namespace == view.gateway.namespace && identity.name == view.gateway.name,
+    }
+}
+
+fn served(view: SessionView) -> ServedGateway {
+    let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    ServedGateway {
+        namespace: view.gateway.namespace.to_string(),
+        name: view.gateway.name.to_string(),
+        session_id: view.session.to_string(),
+        dialled: view.dialled,
+        in_flight: count(view.in_flight),
+        rejected: count(view.rejections),
+        in_step: view.state == SessionState::Idle && view.lag == 0,
+    }
+}
+
+#[tonic::async_trait]
+impl<C: Compiler + 'static> ConfigurationService for StatusService<C> {
+    async fn get_gateway_status(
+        &self,
+        request: Request<GetGatewayStatusRequest>,
+    ) -> Result<Response<GetGatewayStatusResponse>, Status> {
+        let identity = Peer::of(request.extensions())?.identity;
+        let identity = identity.map_err(|error| Status::unauthenticated(error.to_string()))?;
+        if identity.trust_domain != self.trust_domain {
+            let text = format!("{identity} is not of trust domain {}", self.trust_domain);
+            return Err(Status::permission_denied(text));
+        }
+        let request = request.into_inner();
+        if !request.open_session.is_empty() || request.advance.is_some() {
+            return Err(Status::invalid_argument("this is a controller; open sessions with gateways"));
+        }
+        let views = self.delivery.inspect(move |engine| {
+            engine.sessions().filter(|view| may_know(&identity, view)).map(served).collect()
+        });
+        let served = views.await.map_err(|gone| Status::unavailable(gone.to_string()))?;
+        Ok(Response::new(GetGatewayStatusResponse { served, ..GetGatewayStatusResponse::default() }))
+    }
+}
