@@ -76,13 +76,13 @@ pub async fn run(
         heartbeat_interval: Duration::from_secs(30),
         anonymous: false,
     };
-    let gateways = GatewayService::new(service, delivery.clone()).into_routes();
-    for (port, routes) in [(GATEWAYS, gateways), (PEERS, peer_service.into_routes())] {
-        let port = Port::bind(port).await?;
-        let config = AcceptorConfig::default();
-        let acceptor = Acceptor::new(port, server_tls.clone(), routes, config, metrics.clone());
-        tokio::spawn(acceptor.run(cancel.clone()));
-    }
+    let gateways = GatewayService::new(service, delivery.clone()).into_calls();
+    let (port, config) = (Port::bind(GATEWAYS).await?, AcceptorConfig::default());
+    let acceptor = Acceptor::new(port, server_tls.clone(), gateways, config, metrics.clone());
+    tokio::spawn(acceptor.run(cancel.clone()));
+    let (port, peers) = (Port::bind(PEERS).await?, peer_service.into_routes());
+    let acceptor = Acceptor::new(port, server_tls.clone(), peers, config, metrics.clone());
+    tokio::spawn(acceptor.run(cancel.clone()));
 
     let candidate =
         Candidate { member: member_name.clone(), instance, address: format!("{member}:{PEERS}").into() };

@@ -3,12 +3,16 @@
 //! Labels are closed sets: methods, status codes, kinds of batches. Names of
 //! gateways and objects never become labels.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::delivery::Holdings;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
+
+/// The status of a call that went well, as a label.
+pub(crate) const OK: &str = "OK";
 
 /// The counters of this crate; clones share them.
 #[derive(Debug, Clone)]
@@ -63,6 +67,36 @@ pub struct Metrics {
     pub refused: IntCounterVec,
     /// `flotilla_peers_connected`: members to which our stream is up.
     pub peers_connected: IntGauge,
+    /// The two of [`METHODS`], found once: looking them up costs as much as counting.
+    well: Arc<[(IntCounter, Histogram)]>,
+}
+
+/// The calls that are served.
+const METHODS: [&str; 7] = [
+    "AcknowledgeConfiguration",
+    "Heartbeat",
+    "RegisterGateway",
+    "StreamConfiguration",
+    "GetConfiguration",
+    "Exchange",
+    "History",
+];
+
+/// A call's method as a label: a closed set, whatever clients send.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Method(Option<usize>);
+
+impl Method {
+    /// The method of a request's path.
+    pub(crate) fn of(path: &str) -> Self {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        Method(METHODS.iter().position(|method| *method == name))
+    }
+
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        self.0.map_or("other", |index| METHODS[index])
+    }
 }
 
 impl Metrics {
@@ -76,6 +110,17 @@ impl Metrics {
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
             ])
         };
+        let requests = IntCounterVec::new(
+            Opts::new("avapigw_operator_grpc_requests_total", "Calls that ended, by method and status."),
+            &["method", "status"],
+        )?;
+        let request_duration = HistogramVec::new(
+            seconds("avapigw_operator_grpc_request_duration_seconds", "How long calls took."),
+            &["method"],
+        )?;
+        let well = METHODS.map(|method| {
+            (requests.with_label_values(&[method, OK]), request_duration.with_label_values(&[method]))
+        });
         let metrics = Metrics {
             gateways_connected: IntGauge::new(
                 "avapigw_operator_gateways_connected",
@@ -89,14 +134,9 @@ impl Metrics {
                 "avapigw_operator_config_push_errors_total",
                 "Batches that were rejected, not acknowledged in time, or not delivered.",
             )?,
-            requests: IntCounterVec::new(
-                Opts::new("avapigw_operator_grpc_requests_total", "Calls that ended, by method and status."),
-                &["method", "status"],
-            )?,
-            request_duration: HistogramVec::new(
-                seconds("avapigw_operator_grpc_request_duration_seconds", "How long calls took."),
-                &["method"],
-            )?,
+            requests,
+            request_duration,
+            well: Arc::new(well),
             delivery_seconds: Histogram::with_opts(seconds(
                 "flotilla_delivery_seconds",
                 "From handing a batch to the transport to its last acknowledgement.",
@@ -178,9 +218,17 @@ impl Metrics {
     }
 
     /// Counts a call that ended.
-    pub(crate) fn call(&self, method: &str, status: &str, took: Duration) {
-        self.requests.with_label_values(&[method, status]).inc();
-        self.request_duration.with_label_values(&[method]).observe(took.as_secs_f64());
+    pub(crate) fn call(&self, method: Method, status: &str, took: Duration) {
+        match method.0.map(|index| &self.well[index]) {
+            Some((requests, durations)) if status == OK => {
+                requests.inc();
+                durations.observe(took.as_secs_f64());
+            }
+            _ => {
+                self.requests.with_label_values(&[method.name(), status]).inc();
+                self.request_duration.with_label_values(&[method.name()]).observe(took.as_secs_f64());
+            }
+        }
     }
 }
 

@@ -7,18 +7,17 @@ use std::time::SystemTime;
 use flotilla_certs::{Validity, peer_identity};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 use tracing::{debug, info, warn};
 
-use super::observe::Observe;
+use super::observe::{Calls, Observe};
 use super::pings::{Counted, Pings};
+use super::seldom::Seldom;
 use super::{AcceptorConfig, ConnectionHandle, Peer};
 use crate::metrics::Metrics;
 
@@ -34,18 +33,18 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// there, and later reads go past so small a buffer.
 const LOOK_AHEAD: usize = 16;
 
-pub(super) struct Task<S> {
+pub(super) struct Task<S, C> {
     pub stream: S,
     pub address: SocketAddr,
     pub tls: Arc<ServerConfig>,
-    pub context: Context,
+    pub context: Context<C>,
 }
 
 /// What a connection needs besides its socket.
-pub(super) struct Context {
-    pub routes: Routes,
+pub(super) struct Context<C> {
+    pub service: C,
     pub config: AcceptorConfig,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// The right to be in a handshake.
     pub handshakes: Arc<Semaphore>,
     /// Asks this connection to end.
@@ -54,7 +53,7 @@ pub(super) struct Context {
     pub kill: CancellationToken,
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static, C: Calls> Task<S, C> {
     pub(super) async fn run(self) {
         let Task { stream, address, tls, context } = self;
         let refused = |reason| context.metrics.refused.with_label_values(&[reason]).inc();
@@ -105,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
     }
 }
 
-impl Context {
+impl<C: Calls> Context<C> {
     async fn serve<S>(&self, stream: TlsStream<S>, address: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -128,7 +127,7 @@ impl Context {
 
         let (pings, too_many_pings) = (Pings::default(), CancellationToken::new());
         let stream = Counted::new(stream, pings.clone(), self.config.max_pings, too_many_pings.clone());
-        let service = Observe::new(self.routes.clone(), peer, self.metrics.clone(), pings);
+        let service = Observe::new(self.service.clone(), peer, self.metrics.clone(), pings);
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -139,7 +138,7 @@ impl Context {
             .max_header_list_size(16 * 1024)
             .keep_alive_interval(self.config.keep_alive_interval)
             .keep_alive_timeout(self.config.keep_alive_timeout);
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
 
         let end_of_life = async {
@@ -148,19 +147,25 @@ impl Context {
                 None => std::future::pending().await,
             }
         };
+        // A connection wakes for every frame; what may end it is asked when that wakes.
+        let mut end = Seldom::new(async {
+            tokio::select! {
+                () = self.kill.cancelled() => return false,
+                () = end_of_life => {
+                    info!(%address, "the connection or its certificate has reached its age");
+                }
+                () = too_many_pings.cancelled() => {
+                    self.metrics.refused.with_label_values(&["pings"]).inc();
+                    warn!(%address, a_minute = self.config.max_pings, "a client pings too often, ending its connection");
+                }
+                () = self.closing.cancelled() => {}
+            }
+            self.closing.cancel();
+            true
+        });
         tokio::select! {
             ended = &mut connection => return log_end(address, ended),
-            () = self.kill.cancelled() => return,
-            () = end_of_life => {
-                info!(%address, "the connection or its certificate has reached its age");
-                self.closing.cancel();
-            }
-            () = too_many_pings.cancelled() => {
-                self.metrics.refused.with_label_values(&["pings"]).inc();
-                warn!(%address, a_minute = self.config.max_pings, "a client pings too often, ending its connection");
-                self.closing.cancel();
-            }
-            () = self.closing.cancelled() => {}
+            in_order = &mut end => if !in_order { return },
         }
         // Streams watch `closing` and end with trailers; hyper sends GOAWAY and
         // is done when the last one has.

@@ -12,6 +12,7 @@ mod listener;
 mod observe;
 mod peer;
 mod pings;
+mod seldom;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,12 +22,12 @@ use flotilla_certs::ServerTls;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
 use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
 
 pub use listener::Listener;
+pub use observe::Calls;
 pub(crate) use observe::trailers;
 pub use peer::{ConnectionHandle, Peer};
 
@@ -83,24 +84,18 @@ impl Default for AcceptorConfig {
 }
 
 /// A listener with everything that its connections need.
-pub struct Acceptor<L> {
+pub struct Acceptor<L, S> {
     listener: L,
     tls: ServerTls,
-    routes: Routes,
+    service: S,
     config: AcceptorConfig,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
 
-impl<L: Listener> Acceptor<L> {
-    /// Serves `routes` on a listener that is already bound.
-    pub fn new(
-        listener: L,
-        tls: ServerTls,
-        routes: Routes,
-        config: AcceptorConfig,
-        metrics: Metrics,
-    ) -> Self {
-        Acceptor { listener, tls, routes, config, metrics }
+impl<L: Listener, S: Calls> Acceptor<L, S> {
+    /// Serves calls on a listener that is already bound.
+    pub fn new(listener: L, tls: ServerTls, service: S, config: AcceptorConfig, metrics: Metrics) -> Self {
+        Acceptor { listener, tls, service, config, metrics: Arc::new(metrics) }
     }
 
     /// Accepts until `shutdown`, then ends every connection: streams first,
@@ -137,7 +132,7 @@ impl<L: Listener> Acceptor<L> {
                 address,
                 tls: self.tls.config(),
                 context: connection::Context {
-                    routes: self.routes.clone(),
+                    service: self.service.clone(),
                     config: self.config,
                     metrics: self.metrics.clone(),
                     handshakes: handshakes.clone(),

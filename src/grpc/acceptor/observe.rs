@@ -9,6 +9,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -17,55 +18,69 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service;
 use tracing::error;
 
 use super::Peer;
 use super::pings::Pings;
-use crate::metrics::Metrics;
+use crate::metrics::{Method, Metrics, OK};
 
-/// See the module.
-#[derive(Clone)]
-pub(super) struct Observe {
-    routes: Routes,
-    peer: Peer,
-    metrics: Metrics,
+/// What an [`Acceptor`](super::Acceptor) serves: calls in, answers out. Always ready, as
+/// [`Routes`](tonic::service::Routes) are.
+pub trait Calls:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Calls for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// See the module. One for every connection.
+pub(super) struct Observe<C> {
+    service: C,
+    peer: Arc<Peer>,
+    metrics: Arc<Metrics>,
     pings: Pings,
 }
 
-impl Observe {
-    pub(super) fn new(routes: Routes, peer: Peer, metrics: Metrics, pings: Pings) -> Self {
-        Observe { routes, peer, metrics, pings }
+impl<C> Observe<C> {
+    pub(super) fn new(service: C, peer: Peer, metrics: Arc<Metrics>, pings: Pings) -> Self {
+        Observe { service, peer: Arc::new(peer), metrics, pings }
     }
 }
 
-impl Service<Request<hyper::body::Incoming>> for Observe {
+impl<C: Calls> hyper::service::Service<Request<Incoming>> for Observe<C> {
     type Response = Response<Observed>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Routes are always ready.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<hyper::body::Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
         let mut call = Call {
-            method: method(request.uri().path()),
+            method: Method::of(request.uri().path()),
             started: Instant::now(),
             metrics: Some(self.metrics.clone()),
         };
-        let answer = AssertUnwindSafe(self.routes.call(request)).catch_unwind();
+        let answer = AssertUnwindSafe(self.service.clone().call(request)).catch_unwind();
         let pings = self.pings.clone();
         Box::pin(async move {
             let response = match answer.await {
                 Ok(Ok(response)) => response,
                 Ok(Err(never)) => match never {},
-                Err(panic) => panicked(call.method, panic.as_ref()).into_http(),
+                Err(panic) => panicked(call.method.name(), panic.as_ref()).into_http(),
             };
             // An answer without a body has its status in the headers.
             if let Some(code) = code_of(response.headers()) {
@@ -78,10 +93,10 @@ impl Service<Request<hyper::body::Incoming>> for Observe {
 
 /// One call to be counted when it ends.
 struct Call {
-    method: &'static str,
+    method: Method,
     started: Instant,
     /// `None` once it is counted.
-    metrics: Option<Metrics>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Call {
@@ -123,7 +138,7 @@ impl HttpBody for Observed {
         let frame = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(frame)) => frame,
-            Err(panic) => Some(Err(panicked(this.call.method, panic.as_ref()))),
+            Err(panic) => Some(Err(panicked(this.call.method.name(), panic.as_ref()))),
         };
         let frame = match frame {
             Some(Ok(frame)) => frame,
@@ -181,23 +196,9 @@ fn code_of(headers: &HeaderMap) -> Option<Code> {
     headers.get(Status::GRPC_STATUS).map(|value| Code::from_bytes(value.as_bytes()))
 }
 
-/// The method as a label: a closed set, whatever clients send.
-fn method(path: &str) -> &'static str {
-    match path.rsplit('/').next().unwrap_or_default() {
-        "RegisterGateway" => "RegisterGateway",
-        "StreamConfiguration" => "StreamConfiguration",
-        "GetConfiguration" => "GetConfiguration",
-        "Heartbeat" => "Heartbeat",
-        "AcknowledgeConfiguration" => "AcknowledgeConfiguration",
-        "Exchange" => "Exchange",
-        "History" => "History",
-        _ => "other",
-    }
-}
-
 fn name(code: Code) -> &'static str {
     match code {
-        Code::Ok => "OK",
+        Code::Ok => OK,
         Code::Cancelled => "CANCELLED",
         Code::Unknown => "UNKNOWN",
         Code::InvalidArgument => "INVALID_ARGUMENT",

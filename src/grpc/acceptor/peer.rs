@@ -1,13 +1,14 @@
 //! What a call knows about the connection that it came on.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use flotilla_certs::{Identity, IdentityError, Role};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 /// Who is at the other end; every request carries it in its extensions.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Peer {
     /// What its certificate confirms.
     pub identity: Result<Identity, IdentityError>,
@@ -22,8 +23,11 @@ impl Peer {
     ///
     /// # Errors
     /// INTERNAL when the request did not come through an acceptor.
-    pub fn of(extensions: &http::Extensions) -> Result<Self, Status> {
-        extensions.get::<Peer>().cloned().ok_or_else(|| Status::internal("the connection has no peer"))
+    pub fn of(extensions: &http::Extensions) -> Result<&Self, Status> {
+        extensions
+            .get::<Arc<Peer>>()
+            .map(AsRef::as_ref)
+            .ok_or_else(|| Status::internal("the connection has no peer"))
     }
 
     /// Its identity, if it has that role.

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-use super::encode::{EncodedBatch, PREFIX, sequence_tail};
+use super::encode::{EncodedBatch, PREFIX, TAIL, sequence_tail};
 use crate::acceptor::{ConnectionHandle, trailers};
 
 /// Messages up to this size are copied together into one DATA frame; larger
@@ -145,10 +145,16 @@ impl StreamBody {
             return Some(slice);
         }
         let (outgoing, next) = self.writing.as_mut()?;
-        let mut packed = BytesMut::new();
+        let left = outgoing.batch.updates.get(*next..).unwrap_or_default();
+        let sizes = left.iter().scan(0, |sum, shared| {
+            *sum += PREFIX + shared.len() + TAIL;
+            (*sum <= SLICE).then_some(*sum)
+        });
+        let mut room = [0; TAIL];
+        let mut packed = BytesMut::with_capacity(sizes.last().unwrap_or_default());
         while let Some(shared) = outgoing.batch.updates.get(*next) {
             let sequence = outgoing.first_sequence.saturating_add(i64::try_from(*next).unwrap_or(i64::MAX));
-            let tail = sequence_tail(sequence);
+            let tail = sequence_tail(sequence, &mut room);
             let length = shared.len() + tail.len();
             let small = PREFIX + length <= SLICE;
             if !packed.is_empty() && (!small || packed.len() + PREFIX + length > SLICE) {
@@ -164,11 +170,11 @@ impl StreamBody {
                     self.rest.push_back(left.split_to(SLICE));
                 }
                 self.rest.push_back(left);
-                self.rest.push_back(tail);
+                self.rest.push_back(Bytes::copy_from_slice(tail));
                 break;
             }
             packed.extend_from_slice(shared);
-            packed.extend_from_slice(&tail);
+            packed.extend_from_slice(tail);
         }
         if packed.is_empty() {
             self.writing = None;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use flotilla_core::delivery::{Batch, Change, Snapshot, Update};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::Resource;
@@ -24,6 +24,9 @@ const SEQUENCE_KEY: u8 = 6 << 3;
 
 /// Length of gRPC's prefix: one flag and a length.
 pub(super) const PREFIX: usize = 5;
+
+/// The most bytes behind a shared message: a key and a sequence.
+pub(super) const TAIL: usize = 11;
 
 /// A batch as it is shared between streams.
 #[derive(Debug)]
@@ -40,24 +43,26 @@ impl EncodedBatch {
 
     /// Size of all messages with the longest sequences.
     pub(super) fn bytes(&self) -> u64 {
-        self.updates.iter().map(|update| (PREFIX + update.len() + 11) as u64).sum()
+        self.updates.iter().map(|update| (PREFIX + update.len() + TAIL) as u64).sum()
     }
 
     /// Size of the largest message with the longest sequence, without prefix.
     pub(super) fn largest(&self) -> u64 {
-        self.updates.iter().map(|update| (update.len() + 11) as u64).max().unwrap_or(0)
+        self.updates.iter().map(|update| (update.len() + TAIL) as u64).max().unwrap_or(0)
     }
 }
 
-/// The bytes that go behind a shared message.
-pub(super) fn sequence_tail(sequence: i64) -> Bytes {
-    let mut tail = BytesMut::with_capacity(11);
+/// The bytes that go behind a shared message, in `room`.
+pub(super) fn sequence_tail(sequence: i64, room: &mut [u8; TAIL]) -> &[u8] {
     // Zero is a field's default and stands for itself by being left out.
-    if sequence != 0 {
-        tail.put_u8(SEQUENCE_KEY);
-        prost::encoding::encode_varint(sequence.cast_unsigned(), &mut tail);
+    if sequence == 0 {
+        return &[];
     }
-    tail.freeze()
+    let mut left = &mut room[..];
+    left.put_u8(SEQUENCE_KEY);
+    prost::encoding::encode_varint(sequence.cast_unsigned(), &mut left);
+    let length = TAIL - left.len();
+    &room[..length]
 }
 
 fn encode(update: &Update, at: Timestamp) -> Bytes {
@@ -214,7 +219,7 @@ mod tests {
 
     fn decode(encoded: &EncodedBatch, at: usize, sequence: i64) -> ConfigurationUpdate {
         let mut bytes = encoded.updates[at].to_vec();
-        bytes.extend_from_slice(&sequence_tail(sequence));
+        bytes.extend_from_slice(sequence_tail(sequence, &mut [0; TAIL]));
         ConfigurationUpdate::decode(bytes.as_slice()).unwrap()
     }
 
@@ -227,7 +232,10 @@ mod tests {
         for sequence in [0, 1, 127, 128, 1 << 40, i64::MAX] {
             assert_eq!(decode(&encoded, 0, sequence).sequence, sequence);
         }
-        assert!(encoded.largest() >= (encoded.updates[0].len() + sequence_tail(i64::MAX).len()) as u64);
+        assert!(
+            encoded.largest()
+                >= (encoded.updates[0].len() + sequence_tail(i64::MAX, &mut [0; TAIL]).len()) as u64
+        );
     }
 
     #[test]

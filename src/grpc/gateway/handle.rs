@@ -15,6 +15,7 @@ use flotilla_core::digest::Sums;
 use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision, SessionId};
 use flotilla_core::object::RawObject;
 use flotilla_core::policy::{Asking, Policy};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -31,19 +32,6 @@ const WATCH: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("delivery has stopped; the process is about to end")]
 pub struct DeliveryGone;
-
-/// What became of an acknowledgement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AckAnswer {
-    /// A session waited for it.
-    Taken,
-    /// It was passed on to other replicas.
-    Forwarded,
-    /// No session here has that id, and nobody else could be told.
-    UnknownSession,
-    /// The session never sent that version, or it was acknowledged before.
-    NeverSent,
-}
 
 type Question<C> = Box<dyn FnOnce(&Delivery<C>) + Send>;
 
@@ -65,7 +53,6 @@ pub(super) enum Control<C: Compiler> {
         ack: Ack,
         /// Whether other replicas may be told.
         forward: bool,
-        answer: Option<oneshot::Sender<AckAnswer>>,
     },
     Heartbeat {
         session: SessionId,
@@ -230,7 +217,7 @@ impl<C: Compiler> DeliveryHandle<C> {
     /// # Errors
     /// [`DeliveryGone`].
     pub async fn forwarded_ack(&self, ack: Ack) -> Result<(), DeliveryGone> {
-        self.told(Control::Acknowledged { ack, forward: false, answer: None }).await
+        self.told(Control::Acknowledged { ack, forward: false }).await
     }
 
     /// A heartbeat that another replica passed on.
@@ -330,6 +317,11 @@ impl<C: Compiler> DeliveryHandle<C> {
         };
         self.told(Control::Inspect(Box::new(question))).await?;
         answer.await.map_err(|_| DeliveryGone)
+    }
+
+    /// The same without waiting for room.
+    pub(super) fn try_told(&self, event: Control<C>) -> Result<(), TrySendError<Control<C>>> {
+        self.control.try_send(event)
     }
 
     pub(super) async fn told(&self, event: Control<C>) -> Result<(), DeliveryGone> {

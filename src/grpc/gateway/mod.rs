@@ -7,9 +7,11 @@
 //! ```
 //! The engine is single-threaded and pure; one task owns it and everybody else
 //! sends it events. A gateway that listens has a stream like all others, only
-//! that what comes out of it is carried there by calls (`crate::push`). The service decides who may call and translates; it holds
-//! no rules about configuration.
+//! that what comes out of it is carried there by calls (`crate::push`). The service decides
+//! who may call and translates; it holds no rules about configuration. Acknowledgements, the
+//! most frequent call, have a way of their own past the router and the codec (`ack`).
 
+mod ack;
 mod body;
 mod encode;
 mod handle;
@@ -19,8 +21,8 @@ mod service;
 mod task;
 
 pub(crate) use encode::kind_of;
-pub use handle::{AckAnswer, DeliveryGone, DeliveryHandle, DeliveryInbox, delivery_channel};
+pub use handle::{DeliveryGone, DeliveryHandle, DeliveryInbox, delivery_channel};
 pub(crate) use pushed::PushedUpdates;
-pub use service::{GatewayService, GatewayServiceConfig};
+pub use service::{GatewayCalls, GatewayService, GatewayServiceConfig};
 pub(crate) use service::{labels, scope, shorten};
 pub use task::{DeliveryOutputs, DeliveryTask, DeliveryView, HistoryWanted};

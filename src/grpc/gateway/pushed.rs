@@ -73,7 +73,7 @@ impl<C: Compiler> DeliveryHandle<C> {
     /// # Errors
     /// [`DeliveryGone`].
     pub(crate) async fn answered(&self, ack: Ack) -> Result<(), DeliveryGone> {
-        self.told(Control::Acknowledged { ack, forward: false, answer: None }).await
+        self.told(Control::Acknowledged { ack, forward: false }).await
     }
 
     /// A gateway that was called said how it is.

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use flotilla_certs::{IdentityError, Role};
 use flotilla_core::compile::Compiler;
-use flotilla_core::delivery::{Ack, Delivery, Scope, Snapshot};
+use flotilla_core::delivery::{Delivery, Scope, Snapshot};
 use flotilla_core::digest::HOLDS;
 use flotilla_core::ids::{GatewayId, Kind, MemberName, SessionId};
 use flotilla_core::object::Resource;
@@ -29,23 +29,25 @@ use flotilla_proto::operator::{
 };
 use futures::future::BoxFuture;
 use http::{HeaderValue, Response, header};
+use hyper::body::Incoming;
 use prost_types::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::error::TrySendError;
 use tonic::body::Body;
 use tonic::codec::{Codec, Streaming};
 use tonic::server::NamedService;
+use tonic::service::Routes;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 use tower::Service;
 use tracing::{info, warn};
 
+use super::ack::{self, Acknowledgement};
 use super::handle::Control;
-use super::{AckAnswer, DeliveryHandle, body, encode};
+use super::{DeliveryHandle, body, encode};
 use crate::acceptor::Peer;
-use crate::peers::duration_in;
 
 /// Largest request. Gateways send a few hundred bytes.
-const REQUEST_LIMIT: usize = 4 * 1024 * 1024;
+pub(super) const REQUEST_LIMIT: usize = 4 * 1024 * 1024;
 
 /// Largest answer: a snapshot for tools may be larger than what gateways take.
 const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
@@ -120,24 +122,35 @@ impl<C: Compiler + 'static> GatewayService<C> {
     }
 
     /// The service as an [`Acceptor`](crate::acceptor::Acceptor) takes it.
-    pub fn into_routes(self) -> tonic::service::Routes {
-        tonic::service::Routes::new(self)
+    pub fn into_calls(self) -> GatewayCalls<C> {
+        GatewayCalls { routes: Routes::new(self.clone()), service: self }
     }
 
-    /// The gateway that calls, if its certificate confirms what it says.
+    /// The gateway that calls, if its certificate confirms what it claims: its namespace and
+    /// its name.
     fn authorise(
         &self,
         extensions: &http::Extensions,
-        info: Option<&GatewayInfo>,
+        claim: Option<(&str, &str)>,
     ) -> Result<GatewayId, Refused> {
         let peer = Peer::of(extensions).map_err(Refused::Other)?;
-        let info = info.ok_or(Refused::NoInfo)?;
+        let (namespace, name) = claim.ok_or(Refused::NoInfo)?;
         let sound = |text: &str| !text.is_empty() && text.len() <= 253;
-        if !sound(&info.name) || !sound(&info.namespace) {
+        if !sound(name) || !sound(namespace) {
             return Err(Refused::NoName);
         }
-        let claimed =
-            GatewayId { namespace: info.namespace.as_str().into(), name: info.name.as_str().into() };
+        if let Ok(identity) = &peer.identity
+            && identity.role == Role::Gateway
+            && identity.trust_domain == self.config.trust_domain
+            && (&*identity.namespace, &*identity.name) == (namespace, name)
+        {
+            return Ok(GatewayId { namespace: identity.namespace.clone(), name: identity.name.clone() });
+        }
+        self.doubt(peer, GatewayId { namespace: namespace.into(), name: name.into() })
+    }
+
+    /// A gateway whose certificate does not simply confirm what it claims.
+    fn doubt(&self, peer: &Peer, claimed: GatewayId) -> Result<GatewayId, Refused> {
         if self.config.anonymous && peer.identity == Err(IdentityError::NoCertificate) {
             return Ok(claimed);
         }
@@ -182,7 +195,7 @@ impl<C: Compiler + 'static> GatewayService<C> {
         extensions: &http::Extensions,
         request: StreamConfigurationRequest,
     ) -> Result<body::StreamBody, Status> {
-        let gateway = self.authorise(extensions, request.gateway.as_ref())?;
+        let gateway = self.authorise(extensions, claim(request.gateway.as_ref()))?;
         let scope = scope(&request.namespaces, &request.resource_types)?;
         let asking = self.asking(extensions, gateway, request.gateway.as_ref(), scope)?;
         // A session that another replica granted, or one before our restart,
@@ -192,7 +205,7 @@ impl<C: Compiler + 'static> GatewayService<C> {
             id if is_session(id) => SessionId::from(id),
             _ => return Err(Status::invalid_argument("the session id is none that a controller granted")),
         };
-        let connection = Peer::of(extensions)?.connection;
+        let connection = Peer::of(extensions)?.connection.clone();
         let (handle, body) = body::stream(connection, self.delivery.gone.clone());
         info!(gateway = %asking.gateway, %session, version = request.last_config_version, "a gateway opens its stream");
         let version = request.last_config_version;
@@ -210,6 +223,26 @@ impl<C: Compiler + 'static> GatewayService<C> {
             Ok(Err(gone)) => Err(Status::unavailable(gone.to_string())),
             Err(_) => Err(Status::unavailable("this replica is overloaded; connect again")),
         }
+    }
+
+    /// Takes an acknowledgement; the answer says whether delivery has it before it, not what
+    /// it makes of it: the gateway does nothing else meanwhile.
+    async fn acknowledged(&self, request: http::Request<Incoming>) -> Result<Response<Body>, Status> {
+        let (parts, body) = request.into_parts();
+        let mut read = Acknowledgement::read(body).await?;
+        let claim = read.gateway.take();
+        let claim = claim.as_ref().map(|claim| (claim.namespace.as_str(), claim.name.as_str()));
+        let gateway = self.authorise(&parts.extensions, claim)?;
+        let event = Control::Acknowledged { ack: read.from(gateway), forward: true };
+        let received = match self.delivery.try_told(event) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            // More than it can take in at the moment.
+            Err(TrySendError::Full(event)) => {
+                matches!(tokio::time::timeout(PATIENCE, self.delivery.told(event)).await, Ok(Ok(())))
+            }
+        };
+        Ok(ack::answer(received))
     }
 
     /// The call that tonic does not serve for us, see [`body`].
@@ -248,6 +281,48 @@ pub(crate) fn labels(
     Ok(labels)
 }
 
+/// All calls of gateways: acknowledgements first, see [`ack`], and the rest by their routes.
+pub struct GatewayCalls<C: Compiler> {
+    service: GatewayService<C>,
+    routes: Routes,
+}
+
+impl<C: Compiler> GatewayCalls<C> {
+    /// Serves another service on the same port.
+    pub fn and<S>(self, service: S) -> Self
+    where
+        S: Service<http::Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S: NamedService + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        GatewayCalls { routes: self.routes.add_service(service), ..self }
+    }
+}
+
+impl<C: Compiler> Clone for GatewayCalls<C> {
+    fn clone(&self) -> Self {
+        GatewayCalls { service: self.service.clone(), routes: self.routes.clone() }
+    }
+}
+
+impl<C: Compiler + 'static> Service<http::Request<Incoming>> for GatewayCalls<C> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
+        if request.uri().path() != ack::PATH {
+            return Box::pin(self.routes.call(request));
+        }
+        let service = self.service.clone();
+        Box::pin(async move { Ok(service.acknowledged(request).await.unwrap_or_else(Status::into_http)) })
+    }
+}
+
 /// What a gateway asked for.
 pub(crate) fn scope(namespaces: &[String], resource_types: &[i32]) -> Result<Scope, Status> {
     let kinds: BTreeSet<_> = resource_types
@@ -265,6 +340,11 @@ pub(crate) fn scope(namespaces: &[String], resource_types: &[i32]) -> Result<Sco
         )));
     }
     Ok(Scope::new(namespaces.iter().map(|name| name.as_str().into()), kinds))
+}
+
+/// What a gateway says it is: namespace and name.
+fn claim(info: Option<&GatewayInfo>) -> Option<(&str, &str)> {
+    info.map(|info| (info.namespace.as_str(), info.name.as_str()))
 }
 
 /// Where a scope's gateways are to be now.
@@ -303,7 +383,7 @@ fn is_session(id: &str) -> bool {
 }
 
 /// A session that a gateway names in passing; an impossible one is like none.
-fn named_session(id: &str) -> SessionId {
+pub(super) fn named_session(id: &str) -> SessionId {
     SessionId::from(if is_session(id) { id } else { "" })
 }
 
@@ -333,7 +413,7 @@ impl<C: Compiler + 'static> configuration_service_server::ConfigurationService f
         &self,
         request: Request<RegisterGatewayRequest>,
     ) -> Result<tonic::Response<RegisterGatewayResponse>, Status> {
-        let gateway = match self.authorise(request.extensions(), request.get_ref().gateway.as_ref()) {
+        let gateway = match self.authorise(request.extensions(), claim(request.get_ref().gateway.as_ref())) {
             Ok(gateway) => gateway,
             // The published operator answers these in the message.
             Err(refused @ (Refused::NoInfo | Refused::NoName)) => {
@@ -368,7 +448,7 @@ impl<C: Compiler + 'static> configuration_service_server::ConfigurationService f
         &self,
         request: Request<GetConfigurationRequest>,
     ) -> Result<tonic::Response<ConfigurationSnapshot>, Status> {
-        let gateway = self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
+        let gateway = self.authorise(request.extensions(), claim(request.get_ref().gateway.as_ref()))?;
         let asked = scope(&request.get_ref().namespaces, &request.get_ref().resource_types)?;
         let info = request.get_ref().gateway.as_ref();
         let scope = self.delivery.grant(&self.asking(request.extensions(), gateway, info, asked)?);
@@ -389,7 +469,7 @@ impl<C: Compiler + 'static> configuration_service_server::ConfigurationService f
         &self,
         request: Request<HeartbeatRequest>,
     ) -> Result<tonic::Response<HeartbeatResponse>, Status> {
-        let gateway = self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
+        let gateway = self.authorise(request.extensions(), claim(request.get_ref().gateway.as_ref()))?;
         let request = request.into_inner();
         // Published gateways offer none, and nothing is expected of them.
         let offered = request.gateway.as_ref().and_then(|info| info.annotations.get(HOLDS));
@@ -410,32 +490,12 @@ impl<C: Compiler + 'static> configuration_service_server::ConfigurationService f
         }))
     }
 
+    /// Never used: `GatewayService::acknowledged` serves this call.
     async fn acknowledge_configuration(
         &self,
-        request: Request<AcknowledgeConfigurationRequest>,
+        _request: Request<AcknowledgeConfigurationRequest>,
     ) -> Result<tonic::Response<AcknowledgeConfigurationResponse>, Status> {
-        let gateway = self.authorise(request.extensions(), request.get_ref().gateway.as_ref())?;
-        let request = request.into_inner();
-        let ack = Ack {
-            session: named_session(&request.session_id),
-            gateway,
-            version: request.config_version,
-            result: if request.success { Ok(()) } else { Err(shorten(request.error_message)) },
-            apply_duration: duration_in(request.apply_duration),
-        };
-        let (answer_in, answer) = oneshot::channel();
-        let event = Control::Acknowledged { ack, forward: true, answer: Some(answer_in) };
-        let received = match tokio::time::timeout(PATIENCE, self.delivery.told(event)).await {
-            // It is in the inbox. The answer only says how it was taken, and
-            // is not worth holding up the gateway.
-            Ok(Ok(())) => match tokio::time::timeout(PATIENCE, answer).await {
-                Ok(Ok(answer)) => matches!(answer, AckAnswer::Taken | AckAnswer::Forwarded),
-                Ok(Err(_)) => false,
-                Err(_) => true,
-            },
-            Ok(Err(_)) | Err(_) => false,
-        };
-        Ok(tonic::Response::new(AcknowledgeConfigurationResponse { received, server_time: now() }))
+        Err(Status::internal("this call is served elsewhere"))
     }
 }
 

@@ -24,7 +24,7 @@ use tracing::{debug, error, info, warn};
 
 use super::body::{NotSent, Outgoing, StreamHandle};
 use super::encode::Cache;
-use super::handle::{AckAnswer, Control, DeliveryInbox, Watch};
+use super::handle::{Control, DeliveryInbox, Watch};
 use super::lag::Lag;
 use crate::clock::MonoClock;
 use crate::metrics::Metrics;
@@ -230,22 +230,12 @@ impl<C: Compiler> DeliveryTask<C> {
                 }
             }
             Control::Policy => self.review(now),
-            Control::Acknowledged { ack, forward, answer } => {
-                let verdict = self.engine.acknowledged(now, ack.clone());
-                let outcome = match verdict {
-                    AckVerdict::Taken => AckAnswer::Taken,
-                    AckVerdict::NeverSent => AckAnswer::NeverSent,
-                    AckVerdict::UnknownSession => match &self.peers {
-                        Some(peers) if forward && peers.forward_ack(&ack) => AckAnswer::Forwarded,
-                        _ => AckAnswer::UnknownSession,
-                    },
-                };
-                if outcome == AckAnswer::UnknownSession {
+            Control::Acknowledged { ack, forward } => {
+                let unknown = self.engine.acknowledged(now, ack.clone()) == AckVerdict::UnknownSession;
+                let elsewhere =
+                    || forward && self.peers.as_ref().is_some_and(|peers| peers.forward_ack(&ack));
+                if unknown && !elsewhere() {
                     debug!(session = %ack.session, gateway = %ack.gateway, forward, "no session for an acknowledgement");
-                }
-                if let Some(answer) = answer {
-                    // An error means that the call is over.
-                    let _ = answer.send(outcome);
                 }
             }
             Control::Heartbeat { session, gateway, version, sums, forward } => {

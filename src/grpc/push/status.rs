@@ -59,7 +59,7 @@ impl<C: Compiler + 'static> ConfigurationService for StatusService<C> {
         &self,
         request: Request<GetGatewayStatusRequest>,
     ) -> Result<Response<GetGatewayStatusResponse>, Status> {
-        let identity = Peer::of(request.extensions())?.identity;
+        let identity = Peer::of(request.extensions())?.identity.clone();
         let identity = identity.map_err(|error| Status::unauthenticated(error.to_string()))?;
         if identity.trust_domain != self.trust_domain {
             let text = format!("{identity} is not of trust domain {}", self.trust_domain);

@@ -505,15 +505,7 @@ fn spawn_servers(
     metrics: &flotilla_grpc::metrics::Metrics,
     cancel: &CancellationToken,
 ) {
-    let acceptor = |listener, routes| {
-        Acceptor::new(
-            listener,
-            standby.tls.server.clone(),
-            routes,
-            AcceptorConfig::default(),
-            metrics.clone(),
-        )
-    };
+    let tls = || standby.tls.server.clone();
     if args.enable_grpc_server {
         let config = GatewayServiceConfig {
             member: settings.member.clone(),
@@ -525,10 +517,13 @@ fn spawn_servers(
         };
         let service = GatewayService::new(config, delivery.clone());
         let status = StatusService::new(delivery.clone(), Arc::from(args.trust_domain.as_str()));
-        let routes = service.into_routes().add_service(status.into_server());
-        supervisor.spawn("gateways", acceptor(gateways, routes).run(cancel.clone()));
+        let service = service.into_calls().and(status.into_server());
+        let acceptor = Acceptor::new(gateways, tls(), service, AcceptorConfig::default(), metrics.clone());
+        supervisor.spawn("gateways", acceptor.run(cancel.clone()));
     }
-    supervisor.spawn("peer server", acceptor(peers, peer_service.into_routes()).run(cancel.clone()));
+    let service = peer_service.into_routes();
+    let acceptor = Acceptor::new(peers, tls(), service, AcceptorConfig::default(), metrics.clone());
+    supervisor.spawn("peer server", acceptor.run(cancel.clone()));
 }
 
 /// Dials the gateways that listen, if any are named.

@@ -32,7 +32,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
@@ -210,14 +209,13 @@ impl Replica {
             delivery.clone(),
         );
         let status = StatusService::new(delivery.clone(), TRUST_DOMAIN.into());
-        let routes =
-            Routes::new(gateways).add_service(service.into_server()).add_service(status.into_server());
+        let calls = gateways.into_calls().and(service.into_server()).and(status.into_server());
         let tls =
             ServerTls::new(&certificate, fleet.authority.roots(), options.client_auth, Alpn::H2).unwrap();
         let listen = options.listen.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let acceptor = Acceptor::new(listener, tls.clone(), routes, options.acceptor, metrics.clone());
+        let acceptor = Acceptor::new(listener, tls.clone(), calls, options.acceptor, metrics.clone());
         Replica {
             member,
             instance,
