@@ -10,6 +10,7 @@ mod fleet;
 mod limit;
 mod process;
 mod report;
+mod requests;
 mod scenarios;
 mod tls;
 mod workload;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use flotilla_testing::fleet::objects::Tenants;
 use futures::StreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
 use kube::api::{
     DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
 };
@@ -159,21 +160,29 @@ impl Routes {
         let begun = Instant::now();
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let mut writes = JoinSet::new();
-        for turn in 0..u64::from(rate) * u64::from(seconds) {
+        // Shown where standard error is a terminal.
+        let changes = u64::from(rate) * u64::from(seconds);
+        let progress = ProgressBar::new(changes).with_style(ProgressStyle::with_template(
+            "{bar:40} {pos}/{len} changes, {msg} not everywhere, {eta} to go",
+        )?);
+        for turn in 0..changes {
             sleep_until(begun + Duration::from_secs(1).mul_f64(turn as f64 / f64::from(rate))).await;
             let permit = room.clone().acquire_owned().await?;
-            let (routes, board) = (self.clone(), board.clone());
+            let (routes, theirs) = (self.clone(), board.clone());
             writes.spawn(async move {
                 let number = routes.in_turn(whose, turn);
                 let generation = routes.change(number).await?;
-                board.written(routes.key(number), generation, board.now(), whose != Whose::Loud);
+                theirs.written(routes.key(number), generation, theirs.now(), whose != Whose::Loud);
                 drop(permit);
                 anyhow::Ok(())
             });
             while let Some(done) = writes.try_join_next() {
                 done??;
             }
+            progress.set_message(board.open().to_string());
+            progress.inc(1);
         }
+        progress.finish_and_clear();
         while let Some(done) = writes.join_next().await {
             done??;
         }

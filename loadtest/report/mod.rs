@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::cli::{self, Size};
 use crate::client::{Tally, Violations};
 use crate::process::{Usage, load};
+use crate::requests::Requests;
 
 /// A distribution, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -63,6 +64,9 @@ pub struct Spread {
     pub messages_per_gateway: f64,
     /// Bytes of messages to each gateway, on average.
     pub bytes_per_gateway: f64,
+    /// Requests to the API server meanwhile, by verb and resource, those of the tenants and
+    /// of this program included; absent where that is not known.
+    pub api_requests: Option<Requests>,
     /// What the servers used meanwhile.
     pub servers: Usage,
     /// CPU time of the servers for one change on one gateway, in microseconds.
@@ -90,6 +94,7 @@ impl Spread {
             away_ms: known(&tally.away),
             caught_up_ms: known(&tally.caught_up),
             status_patches_per_change: None,
+            api_requests: None,
             messages_per_gateway: messages as f64 / f64::from(gateways),
             bytes_per_gateway: bytes as f64 / f64::from(gateways),
             servers,
@@ -137,6 +142,10 @@ impl Spread {
             self.status_patches_per_change
                 .map(|patches| format!("  statuses               {patches:.2} writes a change")),
         );
+        if let Some(requests) = &self.api_requests {
+            let each: Vec<_> = requests.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            lines.push(format!("  API requests           {}", each.join(", ")));
+        }
         lines.push(format!(
             "  servers                {:.2} s of CPU, {:.1} µs a delivery, peak {:.1} MiB",
             self.servers.cpu_seconds,

@@ -12,6 +12,7 @@ use crate::client::{Board, Crew, Reading};
 use crate::fleet::Fleet;
 use crate::process::wait;
 use crate::report::{Outcome, Spread, say};
+use crate::requests;
 use crate::workload::{Pace, Routes};
 
 /// Writes of statuses by a replica.
@@ -98,6 +99,7 @@ impl Bench {
         board.begin_anew();
         let (before, (messages, bytes)) = (fleet.usage()?, traffic(crew));
         let patches = fleet.counter(PATCHES, "").await;
+        let requests = requests::so_far(&fleet.client()).await;
         let made = tokio::select! {
             ended = routes.follow_statuses(board) => return Err(match ended {
                 Ok(never) => match never {},
@@ -118,6 +120,8 @@ impl Bench {
         if let (Some(before), Some(now)) = (patches, fleet.counter(PATCHES, "").await) {
             spread.status_patches(now - before);
         }
+        let requests_now = requests::so_far(&fleet.client()).await;
+        spread.api_requests = requests.zip(requests_now).map(|(before, now)| requests::since(&now, &before));
         Ok((spread, made))
     }
 

@@ -39,6 +39,20 @@ impl Verb {
             Self::DeleteCollection => "deletecollection",
         }
     }
+
+    /// The verb as kube-apiserver's metrics have it: mostly the method of HTTP.
+    pub(crate) fn in_metrics(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::List => "LIST",
+            Self::Watch => "WATCH",
+            Self::Create => "POST",
+            Self::Update => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::DeleteCollection => "DELETECOLLECTION",
+        }
+    }
 }
 
 impl fmt::Display for Verb {

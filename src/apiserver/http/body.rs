@@ -36,8 +36,8 @@ pub(crate) fn json_value(code: StatusCode, value: &Value) -> Response<Body> {
 }
 
 /// An answer in plain text.
-pub(crate) fn plain(text: &'static str) -> Response<Body> {
-    let mut response = json_bytes(StatusCode::OK, Bytes::from_static(text.as_bytes()));
+pub(crate) fn plain(text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = json_bytes(StatusCode::OK, text.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

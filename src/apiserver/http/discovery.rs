@@ -105,7 +105,9 @@ pub(super) fn answer(state: &State, route: &Route, headers: &HeaderMap) -> Resul
             });
             return Ok(json_bytes(StatusCode::OK, document));
         }
-        Route::Health | Route::Version | Route::Objects(_) | Route::Unknown => return Ok(no_page()),
+        Route::Health | Route::Version | Route::Metrics | Route::Objects(_) | Route::Unknown => {
+            return Ok(no_page());
+        }
     };
     Ok(json_value(StatusCode::OK, &value))
 }

@@ -14,6 +14,7 @@ mod route;
 mod watch;
 mod write;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ where
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let place = match route {
         Route::Objects(place) => place,
+        Route::Metrics if parts.method == Method::GET => return Ok(metrics(&state)),
         other if parts.method == Method::GET => {
             return Ok(
                 discovery::answer(&state, &other, &parts.headers).unwrap_or_else(|error| failure(&error))
@@ -142,6 +144,25 @@ where
         Err(error) => Err(error),
     };
     if lose_answer { Err(Cut) } else { Ok(answer.unwrap_or_else(|error| failure(&error))) }
+}
+
+/// The requests so far, in Prometheus' text format and under the name that kube-apiserver
+/// gives them.
+fn metrics(state: &State) -> Response<Body> {
+    let mut text = "# HELP apiserver_request_total Requests about known resources.\n\
+                    # TYPE apiserver_request_total counter\n"
+        .to_owned();
+    for (RequestKind { verb, resource, subresource }, count) in state.requests.snapshot() {
+        let (resource, group) = resource.split_once('.').unwrap_or((&resource, ""));
+        // A map's entries are written into a string: that cannot fail.
+        let _ = writeln!(
+            text,
+            "apiserver_request_total{{group=\"{group}\",resource=\"{resource}\",\
+             subresource=\"{subresource}\",verb=\"{}\"}} {count}",
+            verb.in_metrics()
+        );
+    }
+    plain(text)
 }
 
 fn dispatch(

@@ -12,6 +12,8 @@ pub(crate) enum Route {
     Health,
     /// `/version`.
     Version,
+    /// `/metrics`.
+    Metrics,
     /// `/`.
     Root,
     /// `/api`.
@@ -63,6 +65,7 @@ pub(crate) fn route(path: &str) -> Route {
         [] => Route::Root,
         ["healthz" | "livez" | "readyz", ..] => Route::Health,
         ["version"] => Route::Version,
+        ["metrics"] => Route::Metrics,
         ["api"] => Route::Core,
         ["apis"] => Route::Groups,
         ["api", version] => Route::GroupVersion(String::new(), (*version).to_owned()),
@@ -186,7 +189,8 @@ mod tests {
         assert_eq!(route("/apis/x.io/v1/"), Route::GroupVersion("x.io".into(), "v1".into()));
         assert_eq!(route("/openapi/v3/apis/x.io/v1"), Route::OpenApiV3("apis/x.io/v1".into()));
         assert_eq!(route("/readyz/ping"), Route::Health);
-        assert_eq!(route("/metrics"), Route::Unknown);
+        assert_eq!(route("/metrics"), Route::Metrics);
+        assert_eq!(route("/nothing"), Route::Unknown);
     }
 
     #[test]
