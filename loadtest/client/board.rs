@@ -242,6 +242,22 @@ impl Board {
         self.with(|inner| inner.open())
     }
 
+    /// What is missing to those, in words.
+    pub fn lacking(&self) -> Vec<String> {
+        self.with(|inner| {
+            let words = |change: &Change| {
+                let none = |of: &[Option<Duration>]| of.iter().filter(|at| at.is_none()).count();
+                let (away, silent) = (none(&change.applied), none(&change.acknowledged));
+                let status = if change.ready.is_some() { "" } else { ", no status Ready" };
+                let generation = change.generation;
+                format!(
+                    "generation {generation}: {away} gateways lack it, {silent} did not acknowledge it{status}"
+                )
+            };
+            inner.changes.values().flatten().filter(|change| change.answered.is_some()).map(words).collect()
+        })
+    }
+
     /// What was measured so far.
     pub fn tally(&self) -> Tally {
         self.with(|inner| Tally { open: inner.open(), ..inner.tally.clone() })

@@ -77,6 +77,8 @@ struct Gateway {
     /// The last version it took, and the last sequence.
     version: String,
     sequence: u64,
+    /// What it took and did not get an answer for: keys and generations.
+    unanswered: Vec<(u64, u64)>,
 }
 
 /// All gateways of a run. They end when it is dropped.
@@ -126,6 +128,7 @@ impl Crew {
             shared: self.shared.clone(),
             version: String::new(),
             sequence: 0,
+            unanswered: Vec::new(),
         };
         self.tasks.spawn(gateway.live());
     }
@@ -176,6 +179,7 @@ impl Gateway {
                 self.holdings.lock().unwrap_or_else(PoisonError::into_inner).restart();
                 self.version.clear();
                 self.sequence = 0;
+                self.unanswered.clear();
             }
             sleep(Duration::from_secs(BACKOFF[failures.min(BACKOFF.len() - 1)])).await;
             failures += 1;
@@ -198,6 +202,10 @@ impl Gateway {
         let board = self.shared.board.clone();
         counters.connected.fetch_add(1, Ordering::Relaxed);
         board.connected(self.number, board.now());
+        // With the version that was named, whoever serves now knows of what was applied
+        // before, even where the one before has taken the answer along.
+        board.acknowledged(self.number, &self.unanswered, board.now());
+        self.unanswered.clear();
         let end = self.follow(&connection, &registered, stream).await;
         board.lost(self.number, board.now());
         counters.connected.fetch_sub(1, Ordering::Relaxed);
@@ -256,8 +264,10 @@ impl Gateway {
         self.version.clear();
         self.version.push_str(update.version);
         let request = self.info.acknowledge(session, update.version, begun.elapsed());
+        self.unanswered.extend(taken);
         connection.unary("AcknowledgeConfiguration", &request).await?;
-        board.acknowledged(self.number, &taken, board.now());
+        board.acknowledged(self.number, &self.unanswered, board.now());
+        self.unanswered.clear();
         Ok(())
     }
 

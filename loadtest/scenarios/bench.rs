@@ -18,6 +18,9 @@ use crate::workload::{Pace, Routes};
 /// Writes of statuses by a replica.
 pub const PATCHES: &str = "flotilla_status_patches_total";
 
+/// How many of the changes that are not everywhere are told.
+const SHOWN: usize = 10;
+
 /// Longer than replicas wait for gateways to stop coming before they write counts.
 const REST: Duration = Duration::from_secs(5);
 
@@ -109,7 +112,9 @@ impl Bench {
                 let (made, ()) =
                     futures::try_join!(meanwhile(fleet), routes.keep_changing(board, pace))?;
                 // What is missing then is said with the figures.
-                let _ = wait("every change is everywhere", SETTLE, || board.open() == 0).await;
+                if wait("every change is everywhere", SETTLE, || board.open() == 0).await.is_err() {
+                    board.lacking().iter().take(SHOWN).for_each(|line| say(line));
+                }
                 anyhow::Ok(made)
             } => made?,
         };
