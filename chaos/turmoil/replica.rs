@@ -80,8 +80,8 @@ pub async fn run(
     let (port, config) = (Port::bind(GATEWAYS).await?, AcceptorConfig::default());
     let acceptor = Acceptor::new(port, server_tls.clone(), gateways, config, metrics.clone());
     tokio::spawn(acceptor.run(cancel.clone()));
-    let (port, peers) = (Port::bind(PEERS).await?, peer_service.into_routes());
-    let acceptor = Acceptor::new(port, server_tls.clone(), peers, config, metrics.clone());
+    let (port, calls) = (Port::bind(PEERS).await?, peer_service.into_routes());
+    let acceptor = Acceptor::new(port, server_tls.clone(), calls, config, metrics.clone());
     tokio::spawn(acceptor.run(cancel.clone()));
 
     let candidate =

@@ -196,7 +196,6 @@ mod tests {
             success: false,
             error_message: "no".to_owned(),
             apply_duration: Some(prost_types::Duration { seconds: 1, nanos: 5 }),
-            ..AcknowledgeConfigurationRequest::default()
         };
         let read = Acknowledgement::decoded(framed(0, &whole.encode_to_vec())).unwrap();
         let claim = read.gateway.clone().unwrap();

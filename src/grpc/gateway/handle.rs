@@ -319,9 +319,19 @@ impl<C: Compiler> DeliveryHandle<C> {
         answer.await.map_err(|_| DeliveryGone)
     }
 
-    /// The same without waiting for room.
-    pub(super) fn try_told(&self, event: Control<C>) -> Result<(), TrySendError<Control<C>>> {
-        self.control.try_send(event)
+    /// The same, waiting at most so long for room; whether it was told. Mostly there is
+    /// room, and no timer is set.
+    pub(super) async fn told_within(&self, patience: Duration, event: Control<C>) -> bool {
+        match self.control.try_reserve() {
+            Ok(room) => {
+                room.send(event);
+                true
+            }
+            Err(TrySendError::Closed(())) => false,
+            Err(TrySendError::Full(())) => {
+                matches!(tokio::time::timeout(patience, self.told(event)).await, Ok(Ok(())))
+            }
+        }
     }
 
     pub(super) async fn told(&self, event: Control<C>) -> Result<(), DeliveryGone> {

@@ -31,7 +31,6 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Response, header};
 use hyper::body::Incoming;
 use prost_types::Timestamp;
-use tokio::sync::mpsc::error::TrySendError;
 use tonic::body::Body;
 use tonic::codec::{Codec, Streaming};
 use tonic::server::NamedService;
@@ -234,15 +233,7 @@ impl<C: Compiler + 'static> GatewayService<C> {
         let claim = claim.as_ref().map(|claim| (claim.namespace.as_str(), claim.name.as_str()));
         let gateway = self.authorise(&parts.extensions, claim)?;
         let event = Control::Acknowledged { ack: read.from(gateway), forward: true };
-        let received = match self.delivery.try_told(event) {
-            Ok(()) => true,
-            Err(TrySendError::Closed(_)) => false,
-            // More than it can take in at the moment.
-            Err(TrySendError::Full(event)) => {
-                matches!(tokio::time::timeout(PATIENCE, self.delivery.told(event)).await, Ok(Ok(())))
-            }
-        };
-        Ok(ack::answer(received))
+        Ok(ack::answer(self.delivery.told_within(PATIENCE, event).await))
     }
 
     /// The call that tonic does not serve for us, see [`body`].
