@@ -272,7 +272,7 @@ pub(crate) fn labels(
     Ok(labels)
 }
 
-/// All calls of gateways: acknowledgements first, see [`ack`], and the rest by their routes.
+/// All calls of gateways: acknowledgements by a way of their own, the rest by their routes.
 pub struct GatewayCalls<C: Compiler> {
     service: GatewayService<C>,
     routes: Routes,
