@@ -18,21 +18,20 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use flotilla_core::delivery::Ack;
 use flotilla_core::ids::GatewayId;
 use flotilla_proto::operator::AcknowledgeConfigurationResponse;
-use http::{HeaderMap, HeaderValue, Response, header};
-use http_body::{Body as _, Frame, SizeHint};
+use http::{HeaderValue, Response, header};
+use http_body::{Body as _, Frame};
 use prost::Message;
 use prost_types::Timestamp;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::encode::PREFIX;
 use super::service::{REQUEST_LIMIT, named_session, shorten};
+use crate::acceptor::trailers;
 use crate::peers::duration_in;
 
 /// The path of the call.
 pub(super) const PATH: &str = "/avapigw.operator.v1alpha1.ConfigurationService/AcknowledgeConfiguration";
-
-/// Before every message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 
 /// `AcknowledgeConfigurationRequest`, as far as it is looked at; decoding skips the rest.
 #[derive(Clone, PartialEq, Message)]
@@ -123,12 +122,20 @@ pub(super) fn answer(received: bool) -> Response<Body> {
     let server_time = Some(Timestamp::from(SystemTime::now()));
     let answer = AcknowledgeConfigurationResponse { received, server_time };
     let length = answer.encoded_len();
-    let mut message = BytesMut::with_capacity(PREFIX + length);
+    let mut message = Vec::with_capacity(PREFIX + length);
     message.put_u8(0);
     // A bool and a time.
     message.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    message.extend_from_slice(&answer.encode_to_vec());
-    let mut response = Response::new(Body::new(Answer { message: Some(message.freeze()), ended: false }));
+    answer.encode_raw(&mut message);
+    with_body(Answer { message: Some(message.into()), ended: false })
+}
+
+/// The head of an answer that comes in this body.
+pub(super) fn with_body<B>(body: B) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + 'static,
+{
+    let mut response = Response::new(Body::new(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
@@ -153,17 +160,11 @@ impl http_body::Body for Answer {
         if std::mem::replace(&mut self.ended, true) {
             return Poll::Ready(None);
         }
-        let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        Poll::Ready(Some(Ok(trailers(&Status::ok("")))))
     }
 
     fn is_end_stream(&self) -> bool {
         self.ended
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }
 

@@ -28,7 +28,7 @@ use flotilla_proto::operator::{
     RegisterGatewayRequest, RegisterGatewayResponse, ResourceType, StreamConfigurationRequest,
 };
 use futures::future::BoxFuture;
-use http::{HeaderValue, Response, header};
+use http::Response;
 use hyper::body::Incoming;
 use prost_types::Timestamp;
 use tonic::body::Body;
@@ -248,11 +248,7 @@ impl<C: Compiler + 'static> GatewayService<C> {
         if messages.message().await?.is_some() {
             return Err(Status::invalid_argument("there is more than one request"));
         }
-        let body = self.open(&parts.extensions, request).await?;
-        let mut response = Response::new(Body::new(body));
-        let content_type = HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        Ok(response)
+        Ok(ack::with_body(self.open(&parts.extensions, request).await?))
     }
 }
 

@@ -12,7 +12,7 @@ use kube::Client;
 
 use super::CaSecret;
 use super::selfsigned::{self, AUTHORITY};
-use crate::cli::{CertsArgs, CertsCommand, GatewayCertArgs, RotateArgs};
+use crate::cli::{CaArgs, CertsArgs, CertsCommand, GatewayCertArgs, RotateArgs};
 
 /// A gateway's certificate and what it needs to believe the replicas.
 pub struct GatewayMaterial {
@@ -78,25 +78,25 @@ pub async fn run(args: CertsArgs) -> anyhow::Result<ExitCode> {
 
 /// What is stored. Never made here: a mistyped name would issue what no replica
 /// believes.
-async fn stored(client: &Client, secret: &CaSecret) -> anyhow::Result<StoredCa> {
-    ca::get(client, &secret.namespace, &secret.name).await.with_context(|| {
+async fn stored(args: CaArgs) -> anyhow::Result<(Client, CaSecret, StoredCa)> {
+    let client = flotilla_k8s::client::connect(args.kubeconfig.as_deref()).await?.objects;
+    let secret = CaSecret { namespace: args.cert_namespace, name: args.ca_secret };
+    let found = ca::get(&client, &secret.namespace, &secret.name).await.with_context(|| {
         format!("no CA in {secret}: the first replica makes it; check --cert-namespace and --ca-secret")
-    })
+    })?;
+    Ok((client, secret, found))
 }
 
 async fn issue_gateway(args: GatewayCertArgs) -> anyhow::Result<()> {
-    let clients = flotilla_k8s::client::connect(args.kubeconfig.as_deref()).await?;
-    let secret = CaSecret { namespace: args.cert_namespace, name: args.ca_secret };
-    let authority = selfsigned::signer(&secret, stored(&clients.objects, &secret).await?.pem)?;
+    let (_, secret, found) = stored(args.ca).await?;
+    let authority = selfsigned::signer(&secret, found.pem)?;
     let material = gateway_material(&authority, &args.trust_domain, &args.namespace, &args.name)?;
     tokio::task::spawn_blocking(move || write_material(&args.out, &material)).await?
 }
 
 /// Announces the next CA now. The replicas make it the signer after the overlap.
 async fn rotate(args: RotateArgs) -> anyhow::Result<()> {
-    let clients = flotilla_k8s::client::connect(args.kubeconfig.as_deref()).await?;
-    let secret = CaSecret { namespace: args.cert_namespace, name: args.ca_secret };
-    let found = stored(&clients.objects, &secret).await?;
+    let (client, secret, found) = stored(args.ca).await?;
     let now = SystemTime::now();
     let authorities = Authorities::read(&secret.to_string(), selfsigned::stored(found.pem.clone()), now)?;
     let said = if authorities.stored().next.is_some() {
@@ -104,7 +104,7 @@ async fn rotate(args: RotateArgs) -> anyhow::Result<()> {
     } else {
         let rotation = Rotation { lifetime: args.ca_lifetime, ..Rotation::default() };
         let next = authorities.after(Step::Announce, AUTHORITY, rotation, now)?;
-        ca::replace(&clients.objects, &found, selfsigned::pem(next)).await?;
+        ca::replace(&client, &found, selfsigned::pem(next)).await?;
         "the next CA is announced: replicas trust it within a minute, and let it sign after their --ca-overlap"
     };
     writeln!(std::io::stdout().lock(), "{secret}: {said}")?;

@@ -32,6 +32,20 @@ pub enum CertsCommand {
     Rotate(RotateArgs),
 }
 
+/// Where the fleet's own CA is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CaArgs {
+    /// Kubeconfig file. Default: KUBECONFIG, ~/.kube/config, then the pod's service account
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the CA's Secret
+    #[arg(long, value_name = "NAMESPACE", default_value = "avapigw-system")]
+    pub cert_namespace: String,
+    /// Secret with the self-signed CA
+    #[arg(long, value_name = "NAME", default_value = "flotilla-ca")]
+    pub ca_secret: String,
+}
+
 /// Flags of `flotilla certs gateway`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct GatewayCertArgs {
@@ -44,15 +58,9 @@ pub struct GatewayCertArgs {
     /// Folder for ca.crt, tls.crt and tls.key
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Kubeconfig file. Default: KUBECONFIG, ~/.kube/config, then the pod's service account
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Namespace of the CA's Secret
-    #[arg(long, value_name = "NAMESPACE", default_value = "avapigw-system")]
-    pub cert_namespace: String,
-    /// Secret with the self-signed CA
-    #[arg(long, value_name = "NAME", default_value = "flotilla-ca")]
-    pub ca_secret: String,
+    /// Where the CA is
+    #[command(flatten)]
+    pub ca: CaArgs,
     /// First part of the identity in the certificate
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub trust_domain: String,
@@ -61,15 +69,9 @@ pub struct GatewayCertArgs {
 /// Flags of `flotilla certs rotate`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RotateArgs {
-    /// Kubeconfig file. Default: KUBECONFIG, ~/.kube/config, then the pod's service account
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Namespace of the CA's Secret
-    #[arg(long, value_name = "NAMESPACE", default_value = "avapigw-system")]
-    pub cert_namespace: String,
-    /// Secret with the self-signed CA
-    #[arg(long, value_name = "NAME", default_value = "flotilla-ca")]
-    pub ca_secret: String,
+    /// Where the CA is
+    #[command(flatten)]
+    pub ca: CaArgs,
     /// How long the next CA lasts
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = period)]
     pub ca_lifetime: Duration,
