@@ -8,14 +8,14 @@ use flotilla_apiserver::{Effect, Matcher, Rule, Verb};
 use flotilla_core::ids::Kind;
 use serde_json::json;
 
-use crate::fleet::objects::{answering, backend, leading};
+use crate::fleet::objects::answering;
 use crate::fleet::server::replica_user;
 use crate::fleet::waiting::throughout;
 use crate::fleet::{Against, Fleet, Server};
 
 const NAMESPACES: usize = 20;
 
-fn namespaces() -> impl Iterator<Item = String> {
+fn namespaces() -> impl Iterator<Item = String> + Clone {
     (0..NAMESPACES).map(|number| format!("team-{number:02}"))
 }
 
@@ -36,14 +36,7 @@ fn lag(fleet: &Fleet, revision: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarted_replicas_with_a_lagging_api_server_delete_nothing() {
     let Some(mut fleet) = Fleet::start(Against::Inside).await else { return };
-    fleet.tenants.namespaces(namespaces()).await;
-    let backends = namespaces().map(|namespace| (namespace, "api".to_owned(), backend(8080)));
-    fleet.tenants.create_all(Kind::Backend, backends).await;
-    for name in ["one", "two"] {
-        let route =
-            |namespace: String| (namespace.clone(), name.to_owned(), leading(&namespace, name, "api"));
-        fleet.tenants.create_all(Kind::ApiRoute, namespaces().map(route)).await;
-    }
+    fleet.tenants.furnish(namespaces()).await;
     fleet.add_replicas(2).await;
     fleet.add_gateways("gateway", 3).await;
     fleet.settled().await;

@@ -170,6 +170,16 @@ impl Gateways {
         serde_json::from_str(&text).map_err(|error| format!("{}: /gateways: {error}", self.name))
     }
 
+    /// An error when an event of a removal is still on its way: events come on a
+    /// connection of their own, and may be later than what a gateway shows.
+    pub(super) async fn removals_heard(&self) -> Result<(), String> {
+        let removed = |gateway: Shown| gateway.stats.deletions + gateway.stats.removed_by_full_sync;
+        let shown: u64 = self.show().await?.into_iter().map(removed).sum();
+        let heard = self.events.removed().len() as u64;
+        let words = || format!("{}: {heard} of {shown} removals are heard of", self.name);
+        (heard >= shown).then_some(()).ok_or_else(words)
+    }
+
     /// What the first gateway says about itself.
     pub async fn first(&self) -> Shown {
         self.show().await.unwrap().remove(0)

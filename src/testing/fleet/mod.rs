@@ -253,11 +253,15 @@ impl Fleet {
         started.elapsed()
     }
 
-    /// All objects, when every gateway holds exactly what is valid of them and
-    /// every status says so. An error says what differs.
+    /// All objects, when every gateway holds exactly what is valid of them, every
+    /// status says so, and everything that was removed has been heard of. An error
+    /// says what differs.
     pub async fn is_settled(&self) -> Result<Vec<RawObject>, String> {
         let objects = self.tenants.all().await?;
         self.digests_equal(&objects).await?;
+        for process in &self.gateways {
+            process.removals_heard().await?;
+        }
         let count = self.gateway_count();
         let invalid: BTreeSet<(Kind, &ObjectKey)> =
             invalid(&objects).into_iter().map(|object| (object.kind, &object.key)).collect();

@@ -49,6 +49,19 @@ impl Tenants {
         made.unwrap();
     }
 
+    /// Creates these namespaces, each with a Backend `api` and two routes to it, `one` and
+    /// `two`.
+    pub async fn furnish(&self, namespaces: impl Iterator<Item = String> + Clone) {
+        self.namespaces(namespaces.clone()).await;
+        let backends = namespaces.clone().map(|namespace| (namespace, "api".to_owned(), backend(8080)));
+        self.create_all(Kind::Backend, backends).await;
+        for name in ["one", "two"] {
+            let route =
+                |namespace: String| (namespace.clone(), name.to_owned(), leading(&namespace, name, "api"));
+            self.create_all(Kind::ApiRoute, namespaces.clone().map(route)).await;
+        }
+    }
+
     /// Creates one object; returns its generation.
     pub async fn create(&self, kind: Kind, namespace: &str, name: &str, spec: Value) -> i64 {
         self.try_create(kind, namespace, name, spec)
