@@ -62,7 +62,7 @@ pub struct Measured {
     pub connected: Vec<Duration>,
     /// Per change: until the last gateway had it.
     pub everywhere: Vec<Duration>,
-    /// Per reconnect: from the attempt to register that succeeded until the
+    /// Per reconnect: from the attempt to connect that succeeded until the
     /// gateway had everything that was answered before its stream began.
     pub in_sync: Vec<Duration>,
     /// Reconnects that were cut short by the next loss.

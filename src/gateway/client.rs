@@ -76,7 +76,7 @@ enum RegisterError {
 
 impl Client {
     pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
-        let dialer = Dialer::new(gateway.options().clone());
+        let dialer = Dialer::new(gateway.clone());
         Client { gateway, dialer, session: Mutex::new(None), heartbeating: AtomicBool::new(false) }
     }
 
@@ -111,7 +111,6 @@ impl Client {
     }
 
     async fn register(&self) -> Result<Duration, RegisterError> {
-        self.gateway.attempts();
         let mut client = self.dialer.client();
         let request = proto::RegisterGatewayRequest {
             gateway: Some(self.gateway.info()),

@@ -15,7 +15,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::options::{GatewayOptions, OperatorAddress};
+use crate::gateway::Gateway;
+use crate::options::OperatorAddress;
 
 /// The client of one channel.
 pub(crate) type OperatorClient = ConfigurationServiceClient<Channel>;
@@ -33,14 +34,14 @@ type Secured = TokioIo<Either<Connection, TlsStream<Connection>>>;
 /// addresses than the last.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialer {
-    options: Arc<GatewayOptions>,
+    gateway: Arc<Gateway>,
     last: Arc<AtomicUsize>,
 }
 
 impl Dialer {
-    pub(crate) fn new(options: GatewayOptions) -> Self {
-        let start = rand::random_range(0..options.operators.len().max(1));
-        Dialer { options: Arc::new(options), last: Arc::new(AtomicUsize::new(start)) }
+    pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
+        let start = rand::random_range(0..gateway.options().operators.len().max(1));
+        Dialer { gateway, last: Arc::new(AtomicUsize::new(start)) }
     }
 
     /// A channel that connects when it is first used, and again after GOAWAY
@@ -67,7 +68,7 @@ impl Dialer {
     /// first is drawn: if each gateway took the next in the list, all gateways of
     /// a replica that ends would meet at its neighbour.
     async fn connect(&self) -> io::Result<Secured> {
-        let addresses = &self.options.operators;
+        let addresses = &self.gateway.options().operators;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no operator address");
         let from = self.last.load(Ordering::Relaxed);
         let others = addresses.len().saturating_sub(1).max(1);
@@ -77,6 +78,7 @@ impl Dialer {
             let at = (from + turn) % addresses.len();
             let address = &addresses[at];
             self.last.store(at, Ordering::Relaxed);
+            self.gateway.attempts();
             match tokio::time::timeout(CONNECT_TIMEOUT, self.connect_to(address)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => {
@@ -93,8 +95,9 @@ impl Dialer {
     }
 
     async fn connect_to(&self, address: &OperatorAddress) -> io::Result<Secured> {
-        let stream = self.options.dial.connect(address.to_string()).await?;
-        let Some(tls) = &self.options.tls else { return Ok(TokioIo::new(Either::Left(stream))) };
+        let options = self.gateway.options();
+        let stream = options.dial.connect(address.to_string()).await?;
+        let Some(tls) = &options.tls else { return Ok(TokioIo::new(Either::Left(stream))) };
         let name = ServerName::try_from(address.host.clone())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let stream = TlsConnector::from(tls.config()).connect(name, stream).await?;

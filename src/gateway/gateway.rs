@@ -65,8 +65,8 @@ pub struct Link {
     pub last_error: String,
     /// When it last lost a stream.
     pub lost_at: Option<Instant>,
-    /// When its last attempt to register began: the wait before is its own
-    /// back-off.
+    /// When it last began to connect: the waits before are its own, its back-off and how long
+    /// it let others keep silent.
     pub attempted_at: Option<Instant>,
     /// When its last stream was opened.
     pub streaming_since: Option<Instant>,
@@ -224,7 +224,7 @@ impl Gateway {
         }
     }
 
-    /// An attempt to register begins.
+    /// An attempt to connect begins.
     pub(crate) fn attempts(&self) {
         lock(&self.link).attempted_at = Some(Instant::now());
     }
