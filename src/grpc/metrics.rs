@@ -72,12 +72,13 @@ pub struct Metrics {
 }
 
 /// The calls that are served.
-const METHODS: [&str; 7] = [
+const METHODS: [&str; 8] = [
     "AcknowledgeConfiguration",
     "Heartbeat",
     "RegisterGateway",
     "StreamConfiguration",
     "GetConfiguration",
+    "GetGatewayStatus",
     "Exchange",
     "History",
 ];

@@ -84,8 +84,9 @@ pub async fn follow(
                 Seen::Is(slice) => drop(slices.insert(name(&slice), *slice)),
                 Seen::Gone(slice) => drop(slices.remove(&name(&slice))),
             }
-            let addresses = slices.values().flat_map(|slice| addresses(slice, service.port.as_deref()));
-            if out.send((service.clone(), addresses.collect())).await.is_err() {
+            let all: BTreeSet<_> =
+                slices.values().flat_map(|slice| addresses(slice, service.port.as_deref())).collect();
+            if out.send((service.clone(), of_one_family(all))).await.is_err() {
                 return;
             }
         }
@@ -96,6 +97,13 @@ pub async fn follow(
         // Nobody takes what is seen any more.
         ((), ()) = async { tokio::join!(watching, telling) } => cancel.cancelled().await,
     }
+}
+
+/// Of a Service with addresses of both families, those of IPv4: every endpoint has one
+/// of each, in slices of their own.
+fn of_one_family(all: BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
+    let family = all.iter().any(SocketAddr::is_ipv4);
+    all.into_iter().filter(|address| address.is_ipv4() == family).collect()
 }
 
 /// The addresses of one slice. Without the port that is asked for, and without one

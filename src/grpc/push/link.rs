@@ -6,10 +6,14 @@
 //!   failure → waiting.
 //! - *serving*: carries what delivery has for it, probes it now and then. The end
 //!   of the session, whoever ended it → waiting.
-//! - *waiting*: for a growing, jittered while → dialling.
+//! - *waiting*: for a growing, jittered while, and until this replica may dial →
+//!   dialling.
 //!
-//! A gateway that is away costs an attempt every half minute and nothing else: it
-//! has no session, so delivery knows nothing of it.
+//! A gateway that is away costs an attempt every half minute at most, and nothing
+//! else: it has no session, so delivery knows nothing of it. A session that is open
+//! stays when the right to dial is lost: being cut off from the API server is no reason
+//! to leave a gateway. But whoever has lost a gateway to its next owner meanwhile must
+//! not take it back.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,6 +28,7 @@ use flotilla_proto::operator::ConfigurationUpdate;
 use flotilla_proto::push::{GetGatewayStatusResponse, UpdateResult};
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use prometheus::IntGauge;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +44,9 @@ use crate::peers::duration_in;
 
 /// How often a quiet connection is pinged, and how long the answer may take.
 const PING: Duration = Duration::from_secs(10);
+
+/// How often it is asked whether this replica may dial by now.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why there is no session with a gateway, or no more.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +98,22 @@ pub(super) struct Link<C: Compiler> {
     pub end: CancellationToken,
 }
 
+/// One more session, for as long as this lives, however that ends.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(sessions: &IntGauge) -> Self {
+        sessions.inc();
+        Counted(sessions.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A gateway that is served.
 struct Served {
     session: Session,
@@ -105,6 +129,10 @@ impl<C: Compiler> Link<C> {
         let (shortest, longest) = self.context.config.backoff;
         let mut pause = shortest;
         while !self.end.is_cancelled() && !self.context.told.is_cancelled() {
+            if !(self.context.may_dial)(&self.target) {
+                self.wait(ASK_EVERY).await;
+                continue;
+            }
             let began = Instant::now();
             let error = tokio::select! {
                 biased; // what is in flight is given up: the session's successor asks what came of it
@@ -112,42 +140,48 @@ impl<C: Compiler> Link<C> {
                 error = self.serve() => error,
             };
             self.context.metrics.failures.with_label_values(&[error.reason()]).inc();
-            warn!(target = %self.target, %error, retry_ms = pause.as_millis(), "no session with a gateway that listens");
-            // A session that lived shows that the gateway is well.
-            if began.elapsed() > longest {
+            // What we ended ourselves, or what lived, shows that the gateway is well.
+            if matches!(error, LinkError::Ended(_)) || began.elapsed() > longest {
                 pause = shortest;
             }
-            // Half to one and a half of the pause: replicas that see the same do not dial in step.
+            warn!(target = %self.target, %error, retry_ms = pause.as_millis(), "no session with a gateway that listens");
+            // Replicas that see the same do not dial in step.
             let jitter = rand::random_range(0.5..1.5);
-            tokio::select! {
-                () = self.end.cancelled() => {}
-                () = self.context.told.cancelled() => {}
-                () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
-            }
+            self.wait(pause.mul_f64(jitter).min(longest)).await;
             pause = (pause * 2).min(longest);
         }
         debug!(target = %self.target, "a gateway is not dialled any more");
     }
 
+    /// Waits, unless there is nothing to wait for any more.
+    async fn wait(&self, pause: Duration) {
+        tokio::select! {
+            () = self.end.cancelled() => {}
+            () = self.context.told.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
     /// One session, from dialling to its end.
     async fn serve(&self) -> LinkError {
         let closing = CancellationToken::new();
+        // The semaphore is never closed.
+        let dial = self.context.dials.acquire().await;
         let mut served = match self.open(&closing).await {
             Ok(served) => served,
             Err(error) => return error,
         };
-        self.context.metrics.sessions.inc();
-        let error = tokio::select! {
-            biased; // an end comes before what waits
-            () = closing.cancelled() => LinkError::Ended("its connection is to end".to_owned()),
+        drop(dial);
+        let _counted = Counted::new(&self.context.metrics.sessions);
+        tokio::select! {
+            biased; // an end comes before what waits, and why before that
             ended = &mut served.ended => match ended {
                 Ok(status) => LinkError::Ended(status.message().to_owned()),
                 Err(_) => LinkError::Gone(DeliveryGone),
             },
+            () = closing.cancelled() => LinkError::Ended("its connection is to end".to_owned()),
             error = self.carry(&mut served.session, &served.id, &served.gateway, &mut served.updates) => error,
-        };
-        self.context.metrics.sessions.dec();
-        error
+        }
     }
 
     async fn open(&self, closing: &CancellationToken) -> Result<Served, LinkError> {

@@ -17,7 +17,7 @@ pub struct PushMetrics {
     /// replica ended it).
     pub failures: IntCounterVec,
     /// `flotilla_push_calls_total{rpc,code}`: calls of gateways that ended.
-    calls: IntCounterVec,
+    pub calls: IntCounterVec,
 }
 
 impl PushMetrics {

@@ -25,9 +25,9 @@ use std::time::Duration;
 use flotilla_certs::{ClientTls, Dial};
 use flotilla_core::compile::Compiler;
 use flotilla_core::ids::MemberName;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::gateway::DeliveryHandle;
 use link::Link;
@@ -72,11 +72,22 @@ impl PushConfig {
     }
 }
 
+/// Whether this replica may dial a gateway at this moment.
+pub type MayDial = Arc<dyn Fn(&Target) -> bool + Send + Sync>;
+
+/// How many gateways are dialled at once: a replica that gets a thousand of them must
+/// not spend all its time in handshakes.
+const DIALS: usize = 32;
+
 /// What all links share.
 struct Context<C: Compiler> {
     config: Arc<PushConfig>,
     delivery: DeliveryHandle<C>,
     metrics: PushMetrics,
+    /// Asked before every attempt.
+    may_dial: MayDial,
+    /// The right to be dialling.
+    dials: Arc<Semaphore>,
     /// Cancelled when this replica is told to end: sessions go on until they are
     /// ended, but nobody is dialled any more.
     told: CancellationToken,
@@ -88,6 +99,8 @@ impl<C: Compiler> Clone for Context<C> {
             config: self.config.clone(),
             delivery: self.delivery.clone(),
             metrics: self.metrics.clone(),
+            may_dial: self.may_dial.clone(),
+            dials: self.dials.clone(),
             told: self.told.clone(),
         }
     }
@@ -100,21 +113,24 @@ pub struct PushTask<C: Compiler> {
 }
 
 impl<C: Compiler + 'static> PushTask<C> {
-    /// A task that feeds this delivery task. `told` is cancelled when this replica
-    /// is told to end.
+    /// A task that feeds this delivery task and keeps links to `targets`. `may_dial` is
+    /// asked before every attempt; a session that is open stays without. `told` is
+    /// cancelled when this replica is told to end.
     pub fn new(
         config: PushConfig,
         delivery: DeliveryHandle<C>,
         targets: watch::Receiver<BTreeSet<Target>>,
+        may_dial: MayDial,
         metrics: PushMetrics,
         told: CancellationToken,
     ) -> Self {
-        PushTask { context: Context { config: Arc::new(config), delivery, metrics, told }, targets }
+        let (config, dials) = (Arc::new(config), Arc::new(Semaphore::new(DIALS)));
+        PushTask { context: Context { config, delivery, metrics, may_dial, dials, told }, targets }
     }
 
     /// Runs until shutdown.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let tasks = TaskTracker::new();
+        let mut tasks = JoinSet::new();
         // Gateways being dialled, with the token that ends it.
         let mut links: BTreeMap<Target, CancellationToken> = BTreeMap::new();
         loop {
@@ -139,11 +155,23 @@ impl<C: Compiler + 'static> PushTask<C> {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = self.targets.changed() => if changed.is_err() { break },
+                Some(ended) = tasks.join_next() => pass_on(ended),
             }
         }
         // With nobody left to change the targets, links go on until the end.
         shutdown.cancelled().await;
-        tasks.close();
-        tasks.wait().await;
+        while let Some(ended) = tasks.join_next().await {
+            pass_on(ended);
+        }
+    }
+}
+
+/// A link that panicked would leave its gateway undialled in silence: the task ends
+/// with it, and the process with the task.
+fn pass_on(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
     }
 }

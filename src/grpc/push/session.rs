@@ -22,11 +22,15 @@ use super::metrics::PushMetrics;
 use super::snapshot::{Step, steps};
 use crate::gateway::kind_of;
 
-/// Bytes of the updates of one call where a gateway offers batches and does not say.
-const BATCH: usize = 4 * 1024 * 1024;
+/// Bytes of the updates of one call where a gateway offers batches and does not say:
+/// gRPC's usual limit is 4 MiB, and what stands around the updates counts, too.
+const BATCH: usize = 4 * 1024 * 1024 - 64 * 1024;
 
-/// Largest answer: the list of what a gateway holds.
-const ANSWER: usize = 64 * 1024 * 1024;
+/// Largest list of what a gateway holds.
+const LIST: usize = 64 * 1024 * 1024;
+
+/// Largest answer to anything else.
+const ANSWER: usize = 1024 * 1024;
 
 /// The version of a gateway that holds something that no version names.
 pub(super) const UNKNOWN: &str = "unknown";
@@ -77,7 +81,9 @@ impl Session {
         &mut self,
         updates: &mut VecDeque<ConfigurationUpdate>,
     ) -> Result<Vec<(String, UpdateResult)>, Status> {
-        if let Some(limit) = self.batch_bytes {
+        let fits = |limit: &usize| updates.front().is_some_and(|update| update.encoded_len() <= *limit);
+        // One that is too large for a batch goes resource by resource.
+        if let Some(limit) = self.batch_bytes.filter(fits) {
             match self.carry_batch(updates, limit).await {
                 Err(status) if status.code() == Code::Unimplemented => self.batch_bytes = None,
                 answered => return answered,
@@ -100,7 +106,7 @@ impl Session {
             bytes += update.encoded_len();
             bytes <= limit
         };
-        let count = updates.iter().take_while(fits).count().max(1).min(updates.len());
+        let count = updates.iter().take_while(fits).count();
         let part = updates.iter().take(count).cloned().map(|update| {
             self.sequence += 1;
             ConfigurationUpdate { sequence: self.sequence, ..update }
@@ -150,9 +156,11 @@ impl Session {
         // What stood in the way of some may be gone by now.
         let mut words = None;
         for step in refused {
+            // The gateway need not say whom it means: it was asked about one.
+            let named = format!("{} {}/{}", step.kind, step.resource.namespace, step.resource.name);
             let result = self.step(step, unfinished.clone()).await?;
             if !result.success {
-                words.get_or_insert(result.error_message);
+                words.get_or_insert(format!("{named}: {}", result.error_message));
             }
         }
         let mut result = match words {
@@ -222,7 +230,9 @@ impl Session {
     }
 
     async fn status(&mut self, request: GetGatewayStatusRequest) -> Result<GetGatewayStatusResponse, Status> {
-        let (mut client, request) = (self.client.clone(), self.request(request));
+        let largest = if request.list_resources { LIST } else { ANSWER };
+        let (client, request) = (self.client.clone(), self.request(request));
+        let mut client = client.max_decoding_message_size(largest);
         self.called("GetGatewayStatus", client.get_gateway_status(request)).await
     }
 

@@ -40,7 +40,7 @@ use flotilla_grpc::gateway::{
 };
 use flotilla_grpc::limits::GovernorLimits;
 use flotilla_grpc::peers::{Peers, PeersConfig, PeersParts};
-use flotilla_grpc::push::{PushConfig, PushMetrics, PushTask, StatusService};
+use flotilla_grpc::push::{MayDial, PushConfig, PushMetrics, PushTask, StatusService};
 use flotilla_k8s::ca_bundle::CaBundle;
 use flotilla_k8s::client::{Clients, connect};
 use flotilla_k8s::coordination::{Coordination, CoordinationMetrics, Handles};
@@ -562,16 +562,17 @@ fn spawn_push(
         );
         supervisor.spawn("endpoints of gateways", follow);
     }
-    let (fixed, names) = (args.push_gateways.iter().cloned().collect(), args.push_gateway_dns.clone());
+    let (fixed, names) = (push::distinct(&args.push_gateways)?, args.push_gateway_dns.clone());
     let search = push::Search { fixed, names, behind, found: found_in };
     let choosing = push::Choosing {
         member: member.clone(),
         ownership: handles.ownership.clone(),
-        permit: handles.permit.clone(),
         found,
         chosen: chosen_in,
     };
-    let task = PushTask::new(config, delivery.clone(), chosen, metrics, told.clone());
+    let permit = handles.permit.clone();
+    let may_dial: MayDial = Arc::new(move |target| permit.current().may_act(&target.ring_key()));
+    let task = PushTask::new(config, delivery.clone(), chosen, may_dial, metrics, told.clone());
     supervisor.spawn("search for gateways", search.run(delivering.clone()));
     supervisor.spawn("choice of gateways", choosing.run(delivering.clone()));
     supervisor.spawn("push", task.run(delivering.clone()));

@@ -1,11 +1,8 @@
 //! Which gateways that listen this replica dials.
 //!
 //! Each is dialled by the owner of its name in the shard map, as long as that one may
-//! act. A session that is there stays until the map gives the gateway to another, or
-//! the gateway's next owner opens one: being cut off from the API server is no reason
-//! to leave a gateway. But nobody dials without the right to act, or a replica that is
-//! cut off, and therefore behind, would take the gateway from its new owner again and
-//! again.
+//! act: links ask for that before every attempt. A session that is there stays until the
+//! map gives the gateway to another, or the gateway's next owner opens one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,15 +11,11 @@ use std::time::Duration;
 
 use flotilla_core::ids::MemberName;
 use flotilla_grpc::push::Target;
-use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
+use flotilla_k8s::coordination::OwnershipView;
 use flotilla_k8s::endpoints::ServicePort;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-
-/// How often it is looked whether this replica may act by now: the map and what may
-/// be acted on by it are told, that a permit runs out is not.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often names are looked up.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
@@ -36,8 +29,6 @@ pub struct Choosing {
     pub member: MemberName,
     /// Who owns what.
     pub ownership: watch::Receiver<Arc<OwnershipView>>,
-    /// Whether we may act.
-    pub permit: ActingPermit,
     /// All gateways that listen.
     pub found: watch::Receiver<BTreeSet<Target>>,
     /// Those that this replica dials.
@@ -47,8 +38,6 @@ pub struct Choosing {
 impl Choosing {
     /// Runs until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.choose();
             // Coordination and the search may be gone earlier; what they said last goes on.
@@ -56,18 +45,16 @@ impl Choosing {
                 () = cancel.cancelled() => return,
                 Ok(()) = self.ownership.changed() => {}
                 Ok(()) = self.found.changed() => {}
-                _ = looks.tick() => {}
+                else => return cancel.cancelled().await,
             }
         }
     }
 
     fn choose(&mut self) {
         let view = self.ownership.borrow_and_update().clone();
-        let permit = self.permit.current();
-        let owns = |key: &str| view.owner(key) == Some(&self.member);
-        let found = self.found.borrow_and_update();
+        let owned = |target: &&Target| view.owner(&target.ring_key()) == Some(&self.member);
+        let next: BTreeSet<_> = self.found.borrow_and_update().iter().filter(owned).cloned().collect();
         self.chosen.send_if_modified(|chosen| {
-            let next = choose(&found, chosen, owns, |key| permit.may_act(key));
             let differs = next != *chosen;
             *chosen = next;
             differs
@@ -75,18 +62,23 @@ impl Choosing {
     }
 }
 
-/// Of what was found, what is to be dialled.
-fn choose(
-    found: &BTreeSet<Target>,
-    dialled: &BTreeSet<Target>,
-    owns: impl Fn(&str) -> bool,
-    may_act: impl Fn(&str) -> bool,
-) -> BTreeSet<Target> {
-    let ours = |target: &&Target| {
-        let key = target.ring_key();
-        owns(&key) && (dialled.contains(*target) || may_act(&key))
-    };
-    found.iter().filter(ours).cloned().collect()
+/// Gateways that are named one by one.
+///
+/// # Errors
+/// When two of them have one name or one address: replicas would take such a gateway
+/// from each other.
+pub fn distinct(named: &[Target]) -> anyhow::Result<BTreeSet<Target>> {
+    let all: BTreeSet<_> = named.iter().cloned().collect();
+    let (mut gateways, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for target in &all {
+        let twice = match &target.gateway {
+            Some(gateway) if !gateways.insert(gateway) => gateway.to_string(),
+            _ if !addresses.insert(&target.address) => target.address.clone(),
+            _ => continue,
+        };
+        anyhow::bail!("--push-gateways has {twice} twice; name each gateway once, with its own address");
+    }
+    Ok(all)
 }
 
 /// Finds gateways by DNS names and Services, besides those that are named one by one.
@@ -116,14 +108,6 @@ impl Search {
         let mut ticks = interval(LOOK_UP_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // Which comes first does not matter: the other comes next.
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                _ = ticks.tick() => look_up(&self.names, &mut known).await,
-                Some((service, addresses)) = self.behind.recv() => {
-                    known.insert(Source::Service(service), addresses);
-                }
-            }
             let at = |address: &SocketAddr| Target { gateway: None, address: address.to_string() };
             let all: BTreeSet<_> =
                 self.fixed.iter().cloned().chain(known.values().flatten().map(at)).collect();
@@ -135,18 +119,36 @@ impl Search {
                 }
                 differs
             });
+            // Which comes first does not matter: the other comes next.
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = ticks.tick() => tokio::select! {
+                    () = cancel.cancelled() => return,
+                    found = futures::future::join_all(self.names.iter().map(|name| look_up(name))) => {
+                        known.extend(found.into_iter().flatten());
+                    }
+                },
+                Some((service, addresses)) = self.behind.recv() => {
+                    known.insert(Source::Service(service), addresses);
+                }
+            }
         }
     }
 }
 
-async fn look_up(names: &[String], known: &mut BTreeMap<Source, BTreeSet<SocketAddr>>) {
-    for name in names {
-        match tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(name)).await {
-            Ok(Ok(addresses)) => drop(known.insert(Source::Name(name.clone()), addresses.collect())),
-            Ok(Err(error)) => tracing::warn!(name, %error, "a name of gateways cannot be looked up"),
-            Err(_) => tracing::warn!(name, "looking up a name of gateways takes too long"),
+/// The addresses of a name, of one family: the same gateway may have one of each.
+async fn look_up(name: &str) -> Option<(Source, BTreeSet<SocketAddr>)> {
+    match tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(name)).await {
+        Ok(Ok(addresses)) => {
+            let all: BTreeSet<_> = addresses.collect();
+            let family = all.iter().any(SocketAddr::is_ipv4);
+            let one = all.into_iter().filter(|address| address.is_ipv4() == family).collect();
+            return Some((Source::Name(name.to_owned()), one));
         }
+        Ok(Err(error)) => tracing::warn!(name, %error, "a name of gateways cannot be looked up"),
+        Err(_) => tracing::warn!(name, "looking up a name of gateways takes too long"),
     }
+    None
 }
 
 #[cfg(test)]
@@ -158,17 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_is_dialled_by_its_owner_who_may_act_and_kept_without() {
-        let found = targets(&["edge/a=a:1", "edge/b=b:1", "edge/c=c:1"]);
-        let owns = |key: &str| key != "gateway/edge/c";
-        let chosen = choose(&found, &BTreeSet::new(), owns, |key| key == "gateway/edge/a");
-        assert_eq!(chosen, targets(&["edge/a=a:1"]));
-        // The permit has run out: what is dialled stays, nothing comes.
-        assert_eq!(choose(&found, &chosen, owns, |_| false), chosen);
-        // Another owner: it goes, whatever may be done.
-        assert!(choose(&found, &chosen, |_| false, |_| true).is_empty());
-        // It is not there any more.
-        assert!(choose(&targets(&["edge/b=b:1"]), &chosen, owns, |_| false).is_empty());
+    fn a_gateway_and_an_address_are_named_once() {
+        let named = |texts: &[&str]| {
+            distinct(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Target>>())
+        };
+        assert_eq!(named(&["edge/a=a:1", "edge/b=b:1", "edge/a=a:1"]).unwrap().len(), 2);
+        for twice in [["edge/a=a:1", "edge/a=b:1"], ["edge/a=a:1", "edge/b=a:1"]] {
+            let error = named(&twice).unwrap_err().to_string();
+            assert!(error.contains("--push-gateways") && error.contains("twice"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flotilla_certs::{Alpn, CertificatePem, ClientAuth, ServerTls};
@@ -38,6 +40,7 @@ async fn listening(fleet: &Fleet, name: &str, batches: bool) -> Gateways {
 /// What a replica dials, and the task that does.
 struct Pushing {
     targets: watch::Sender<BTreeSet<Target>>,
+    may_dial: Arc<AtomicBool>,
     metrics: PushMetrics,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
@@ -54,8 +57,11 @@ impl Pushing {
             ..PushConfig::new(replica.member.clone(), TRUST_DOMAIN.into(), fleet.dialler(&certificate))
         };
         let (shutdown, told) = (CancellationToken::new(), CancellationToken::new());
-        let task = PushTask::new(config, replica.delivery.clone(), chosen, metrics.clone(), told);
-        Pushing { targets, metrics, task: tokio::spawn(task.run(shutdown.clone())), shutdown }
+        let may_dial = Arc::new(AtomicBool::new(true));
+        let may = may_dial.clone();
+        let may = Arc::new(move |_: &Target| may.load(Ordering::Relaxed));
+        let task = PushTask::new(config, replica.delivery.clone(), chosen, may, metrics.clone(), told);
+        Pushing { targets, may_dial, metrics, task: tokio::spawn(task.run(shutdown.clone())), shutdown }
     }
 
     fn dial(&self, name: &str, address: SocketAddr) {
@@ -153,19 +159,24 @@ async fn a_gateway_that_listens_is_kept_up_to_date_and_its_next_replica_goes_on(
         second.list(now, 120).await;
         let after = Pushing::start(&fleet, &second);
         let before = gateway.view().stats;
+        // The one before is cut off: its map still says that the gateway is its own, but it
+        // may not act. It finds that its session is over, and does not take it back.
+        pushing.may_dial.store(false, Ordering::Relaxed);
         after.dial("gw", address);
         until("what is newer is there", || keys().contains("team/newer")).await;
-        // The one before finds that its session is over, and does not give up its claim.
         until("the first has noticed", || pushing.failures("superseded") > 0).await;
-        pushing.targets.send_replace(BTreeSet::new());
-        until("the second serves it", || {
-            after.metrics.sessions.get() == 1 && pushing.metrics.sessions.get() == 0
-        })
-        .await;
+        let probes = after.metrics.calls.with_label_values(&["GetGatewayStatus", "Ok"]);
+        let soon = probes.get() + 20;
+        until("the second has probed it for longer than the first waits", || probes.get() > soon).await;
+        assert_eq!((pushing.failures("superseded"), after.failures("superseded")), (1, 0));
+        assert_eq!((pushing.metrics.sessions.get(), after.metrics.sessions.get()), (0, 1));
         assert_eq!(gateway.held_count(), 21);
         let stats = gateway.view().stats;
         assert_eq!((stats.regressions, stats.reappeared), (0, 0));
         assert_eq!(stats.deletions, before.deletions, "something was removed that is still there");
+        // Served, and somebody else's from now on.
+        after.targets.send_replace(BTreeSet::new());
+        until("it is given up", || after.metrics.sessions.get() == 0).await;
         for pushing in [pushing, after] {
             pushing.stop().await;
         }
