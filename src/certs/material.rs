@@ -87,7 +87,9 @@ impl TrustRoots {
         for certificate in &certificates {
             parse(what, certificate)?;
         }
-        Ok(TrustRoots { pem: pem.to_owned(), certificates })
+        // What else stood there, a private key perhaps, must not get where a bundle gets.
+        let pem = certificates.iter().map(certificate_pem).collect();
+        Ok(TrustRoots { pem, certificates })
     }
 
     /// Reads a bundle from a file. This blocks, see [`CertificatePem::read`].

@@ -95,9 +95,9 @@ impl Authorities {
         let signer = Authority::of_any_time(what, pem(&stored.bundle, &stored.private_key))?;
         let next = stored.next.as_ref().map(|(certificate, key)| {
             let what = format!("the next authority in {what}");
-            let next = Authority::of_any_time(&what, pem(certificate, key))?;
-            early(&what, &next, now)?;
-            Ok(next)
+            // One whose time has not come, because the clock of who announced it is fast, is
+            // trusted like any other and signs when its time has come.
+            Authority::of_any_time(&what, pem(certificate, key))
         });
         let next = next.transpose()?;
         early(what, &signer, now)?;
@@ -124,6 +124,21 @@ impl Authorities {
     /// What was read.
     pub fn stored(&self) -> &Stored {
         &self.stored
+    }
+
+    /// Whether these stand where `held` should: no step leads from those here, because
+    /// every step keeps the signer before it in the bundle to its end. Somebody made
+    /// others, and everybody who trusts `held` would be a stranger. Of two the older
+    /// one is right, so that those who hold either come to an end.
+    pub fn usurp(&self, held: &Authorities, now: SystemTime) -> bool {
+        let (here, there) = (self.signer.validity(), held.signer.validity());
+        let strange = |signer: TrustRoots| {
+            let both = self.roots.and(&signer, SystemTime::UNIX_EPOCH);
+            both.is_ok_and(|both| both.count() > self.roots.count())
+        };
+        there.not_before < here.not_before
+            && now < there.not_after
+            && held.signer.own_roots().is_ok_and(strange)
     }
 
     /// What is to be done by now.
@@ -317,6 +332,32 @@ mod tests {
         assert!(read(&stored, day(400)).roots(day(400)).is_err());
         assert_eq!(settle(&mut stored, day(400)), [Step::Replace]);
         assert_eq!(read(&stored, day(400)).roots(day(400)).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_what_no_step_leads_to_usurps() {
+        let mut stored = Authorities::first("flotilla", rotation(), day(0)).unwrap();
+        let held = read(&stored, day(200));
+        for number in 200..360 {
+            settle(&mut stored, day(number));
+            assert!(!read(&stored, day(number)).usurp(&held, day(number)), "day {number}");
+        }
+        let made = Authorities::first("flotilla", rotation(), day(210)).unwrap();
+        let made = read(&made, day(210));
+        assert!(made.usurp(&held, day(210)));
+        assert!(!held.usurp(&made, day(210)), "the older one stays");
+        assert!(!made.usurp(&held, day(366)), "the older one has ended");
+    }
+
+    #[test]
+    fn a_next_one_of_a_fast_clock_waits_for_its_time() {
+        let stored = Authorities::first("flotilla", rotation(), day(0)).unwrap();
+        let fast =
+            read(&stored, day(250)).after(Step::Announce, "flotilla", rotation(), day(250)).unwrap();
+        let ours = read(&fast, day(220));
+        assert_eq!(ours.due(rotation(), day(220)), None);
+        assert_eq!(ours.roots(day(220)).unwrap().count(), 2);
+        assert_eq!(read(&fast, day(281)).due(rotation(), day(281)), Some(Step::Promote));
     }
 
     #[test]

@@ -69,6 +69,11 @@ impl Http {
         if address.host().is_none() || address.path_and_query().is_some_and(|path| path.as_str() != "/") {
             return Err(wrong("it needs a host and no path"));
         }
+        if address.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            // Not said again: the address stands in errors.
+            let problem = "--vault-addr names a user; give a token or a role instead";
+            return Err(VaultError::setting("--vault-addr", problem));
+        }
         let tls = match address.scheme_str() {
             Some("http") => None,
             Some("https") => Some(tls(settings)?),

@@ -157,8 +157,15 @@ impl Vault {
             Err(VaultError::Refused { status: 404 | 405, .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
+        if listed.len() > ISSUERS {
+            let text = format!(
+                "the mount has {} issuers, and at most {ISSUERS} are trusted; remove those that have ended",
+                listed.len()
+            );
+            return Err(VaultError::nonsense(&path, &text));
+        }
         let mut roots: Option<TrustRoots> = None;
-        for issuer in listed.iter().take(ISSUERS) {
+        for issuer in &listed {
             let path = format!("{}/issuer/{issuer}/json", self.settings.mount);
             let body = self.http.send(Method::GET, &path, None, None).await?;
             let certificate = answer::issuer(&path, &body)?;

@@ -114,16 +114,18 @@ impl Keeping {
                 looked = looking => looked,
             };
             let trouble = looked.and_then(|looked| self.take(looked)).unwrap_or_else(Some);
-            pause = match trouble {
-                None => {
-                    self.recovered(pause.is_some()).await;
-                    None
-                }
-                Some(trouble) => {
-                    self.failed(&trouble, pause.is_none()).await;
-                    Some(pause.map_or(PAUSE.0, |pause| (pause * 2).min(PAUSE.1)))
+            let telling = async {
+                match &trouble {
+                    None => self.recovered(pause.is_some()).await,
+                    Some(trouble) => self.failed(trouble, pause.is_none()).await,
                 }
             };
+            tokio::select! {
+                biased; // as above: an API server that is away must not hold up the end
+                () = cancel.cancelled() => return,
+                () = telling => {}
+            }
+            pause = trouble.map(|_| pause.map_or(PAUSE.0, |pause| (pause * 2).min(PAUSE.1)));
         }
     }
 

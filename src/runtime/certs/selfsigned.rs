@@ -91,6 +91,22 @@ impl SelfSigned {
         let mut trouble = None;
         let mut found = get(&self.client, &self.secret, self.held.as_ref(), self.rotation).await?;
         let mut authorities = Authorities::read(&what, stored(found.pem.clone()), now)?;
+        let held_before = self.held.clone().map(|held| Authorities::read(&what, held, now)).transpose()?;
+        if let Some(before) = held_before.filter(|before| authorities.usurp(before, now)) {
+            tracing::error!(
+                secret = what,
+                "another CA stands where the fleet's was, the fleet's is put back: with the other one every \
+                 gateway would be a stranger"
+            );
+            match ca::replace(&self.client, &found, pem(before.stored().clone())).await {
+                // Another replica may have been first.
+                Ok(()) | Err(Error::Conflict { .. }) => {}
+                Err(error) => return Err(anyhow::Error::new(error).context("the fleet's CA cannot be put back")),
+            }
+            found = get(&self.client, &self.secret, self.held.as_ref(), self.rotation).await?;
+            authorities = Authorities::read(&what, stored(found.pem.clone()), now)?;
+            anyhow::ensure!(!authorities.usurp(&before, now), "another CA stands in {what} again");
+        }
         for _ in 0..STEPS {
             let Some(step) = authorities.due(self.rotation, now) else { break };
             let next = authorities.after(step, AUTHORITY, self.rotation, now)?;
