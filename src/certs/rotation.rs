@@ -352,8 +352,7 @@ mod tests {
     #[test]
     fn a_next_one_of_a_fast_clock_waits_for_its_time() {
         let stored = Authorities::first("flotilla", rotation(), day(0)).unwrap();
-        let fast =
-            read(&stored, day(250)).after(Step::Announce, "flotilla", rotation(), day(250)).unwrap();
+        let fast = read(&stored, day(250)).after(Step::Announce, "flotilla", rotation(), day(250)).unwrap();
         let ours = read(&fast, day(220));
         assert_eq!(ours.due(rotation(), day(220)), None);
         assert_eq!(ours.roots(day(220)).unwrap().count(), 2);

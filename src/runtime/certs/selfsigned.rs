@@ -101,7 +101,9 @@ impl SelfSigned {
             match ca::replace(&self.client, &found, pem(before.stored().clone())).await {
                 // Another replica may have been first.
                 Ok(()) | Err(Error::Conflict { .. }) => {}
-                Err(error) => return Err(anyhow::Error::new(error).context("the fleet's CA cannot be put back")),
+                Err(error) => {
+                    return Err(anyhow::Error::new(error).context("the fleet's CA cannot be put back"));
+                }
             }
             found = get(&self.client, &self.secret, self.held.as_ref(), self.rotation).await?;
             authorities = Authorities::read(&what, stored(found.pem.clone()), now)?;
