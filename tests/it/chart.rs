@@ -157,7 +157,10 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
     let Some(kube) = RealKube::start(options).await.unwrap() else { return };
     let kubectl = Kubectl { kubeconfig: kube.kubeconfig() };
     tokio::task::spawn_blocking(move || {
-        kubectl.get(&["create", "namespace", NAMESPACE]);
+        // The one of gateways that the values name is somebody else's.
+        for namespace in [NAMESPACE, "edge"] {
+            kubectl.get(&["create", "namespace", namespace]);
+        }
         every_set_of_values_is_accepted(&helm, &kubectl);
         kubectl.get(&["apply", "--server-side", "-f", chart().join("crds").to_str().unwrap()]);
         // Nothing answers at the Service of the webhooks: there is no pod.
@@ -170,6 +173,7 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
         requests_for_leases_have_their_own_priority(&kubectl);
         rights_are_enough_for_a_replica(&kubectl);
         ingresses_take_more_rights(&helm, &kubectl);
+        services_of_gateways_are_seen_where_they_are(&helm, &kubectl);
     })
     .await
     .unwrap();
@@ -186,6 +190,11 @@ fn every_set_of_values_is_accepted(helm: &str, kubectl: &Kubectl) {
         seen += 1;
     }
     assert!(seen >= 3, "only {seen} files of values");
+    // One Secret that is late stops none but its own replica.
+    let values = chart().join("ci/files-per-replica-values.yaml");
+    let objects = render(helm, &["--values", values.to_str().unwrap()]);
+    let (named, optional) = (objects.matches("name: fleet-tls-").count(), objects.matches("optional: true"));
+    assert_eq!((named, optional.count()), (3, 3), "{objects}");
 }
 
 fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
@@ -269,6 +278,31 @@ fn ingresses_take_more_rights(helm: &str, kubectl: &Kubectl) {
     kubectl.give(&["create", "--dry-run=server", "-f", "-"], &ingress("nginx"));
     let class = kubectl.get(&["get", "ingressclass", "avapigw", "-o", "jsonpath={.spec.controller}"]);
     assert_eq!(class, "avapigw.io/ingress-controller");
+}
+
+/// Of the namespaces of Services that are listed, and of no others.
+fn services_of_gateways_are_seen_where_they_are(helm: &str, kubectl: &Kubectl) {
+    let replica = format!("system:serviceaccount:{NAMESPACE}:flotilla");
+    let there = |namespace, verb| [verb, "endpointslices.discovery.k8s.io", "-n", namespace];
+    assert!(!kubectl.may(&replica, &there("edge", "list")), "a right without need");
+    let values = format!(
+        "image.repository=registry.example.com/flotilla,webhook.failurePolicy=Ignore,\
+         push.services={{edge/gateways,edge/others:push,{NAMESPACE}/own}}"
+    );
+    let objects = render(helm, &["--set", &values]);
+    kubectl.give(&["apply", "--server-side", "-f", "-"], &objects);
+    for right in ["edge", NAMESPACE].map(|namespace| ["list", "watch"].map(|verb| there(namespace, verb))) {
+        for right in right {
+            let granted = within(PATIENCE, "endpoints of gateways may be seen", async || {
+                kubectl.may(&replica, &right).then_some(()).ok_or_else(|| format!("it may not {right:?}"))
+            });
+            Handle::current().block_on(granted);
+        }
+    }
+    for refused in [there("default", "list"), there("edge", "update")] {
+        assert!(!kubectl.may(&replica, &refused), "a replica may {refused:?}");
+    }
+    assert!(!kubectl.may(&replica, &["list", "endpointslices.discovery.k8s.io", "--all-namespaces"]));
 }
 
 /// The API server tells with each answer which FlowSchema a request fell under.
