@@ -39,6 +39,18 @@ pub enum CertError {
         /// When it begins.
         not_before: String,
     },
+    /// Two machines do not agree on the time.
+    #[error(
+        "this machine's clock says {ours} and that of {whose} {theirs}; set the clock that is wrong, by NTP for example"
+    )]
+    Clocks {
+        /// This machine's.
+        ours: String,
+        /// Whose the other one is.
+        whose: String,
+        /// What it says.
+        theirs: String,
+    },
     /// The private key belongs to another certificate.
     #[error("the private key of {what} does not belong to its certificate; put a matching pair in place")]
     KeyMismatch {

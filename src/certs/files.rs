@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::{CertError, CertificatePem, Identity, TrustRoots, Usage, check_leaf, peer_identity};
+use crate::{CertError, CertificatePem, LeafRequest, TrustRoots, check_issued, peer_identity};
 
 /// The link that a kubelet exchanges.
 const DATA: &str = "..data";
@@ -57,25 +57,25 @@ fn visible(error: CertError, folder: &Path) -> CertError {
     }
 }
 
-/// Checks that what was read from `folder` makes the replica of this identity: others
-/// refuse one that says it is somebody else.
+/// Checks that what was read from `folder` is what the replica would ask for: with its
+/// identity, for others refuse one that says it is somebody else, and with every name by
+/// which gateways and API servers may reach it.
 ///
 /// # Errors
-/// What [`check_leaf`] finds, and [`CertError::Names`].
+/// What [`check_issued`] finds.
 pub fn check_folder(
     folder: &Path,
     pem: &CertificatePem,
     roots: &TrustRoots,
-    identity: &Identity,
+    wanted: &LeafRequest,
     now: SystemTime,
 ) -> Result<(), CertError> {
     let what = folder.join("tls.crt").display().to_string();
-    for usage in [Usage::Server, Usage::Client] {
-        check_leaf(&what, pem, roots, usage, now)?;
-    }
-    match peer_identity(&pem.chain(&what)?) {
-        Ok(found) if found == *identity => Ok(()),
-        _ => Err(CertError::Names { what, missing: identity.to_string() }),
+    check_issued(&what, pem, roots, wanted, now)?;
+    // One identity and no second one beside it.
+    match (&wanted.identity, peer_identity(&pem.chain(&what)?)) {
+        (Some(identity), Err(_)) => Err(CertError::Names { what, missing: format!("{identity} alone") }),
+        _ => Ok(()),
     }
 }
 
@@ -85,15 +85,14 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::{Authority, LeafRequest};
+    use crate::{Authority, Identity};
 
     fn authority() -> Authority {
         Authority::generate("test", SystemTime::now()).unwrap()
     }
 
     fn controller(authority: &Authority) -> CertificatePem {
-        let identity = Identity::controller("cluster.local", "sys", "f-0").unwrap();
-        authority.issue_leaf(&LeafRequest::controller(identity, vec![], vec![]), SystemTime::now()).unwrap()
+        authority.issue_leaf(&controller_request(), SystemTime::now()).unwrap()
     }
 
     fn write(folder: &Path, authority: &Authority, pem: &CertificatePem) {
@@ -105,8 +104,7 @@ mod tests {
 
     fn check(folder: &Path) -> Result<(), CertError> {
         let (pem, roots) = read_folder(folder)?;
-        let identity = Identity::controller("cluster.local", "sys", "f-0").unwrap();
-        check_folder(folder, &pem, &roots, &identity, SystemTime::now())
+        check_folder(folder, &pem, &roots, &controller_request(), SystemTime::now())
     }
 
     /// Writes a version as a kubelet does: a folder of its own, a new link beside the
@@ -173,10 +171,12 @@ mod tests {
         let mixed = CertificatePem { private_key: controller(&ours).private_key, ..good.clone() };
         let old = LeafRequest { lifetime: std::time::Duration::from_secs(60), ..controller_request() };
         let then = SystemTime::now() - std::time::Duration::from_secs(120);
+        let nameless = LeafRequest { dns_names: vec!["f".to_owned()], ..controller_request() };
         for (pem, words) in [
             (mixed, "does not belong"),
             (controller(&authority()), "not signed by the trusted authority"),
             (ours.issue_leaf(&old, then).unwrap(), "expired"),
+            (ours.issue_leaf(&nameless, SystemTime::now()).unwrap(), "does not name f.sys.svc"),
             (
                 ours.issue_leaf(&LeafRequest::gateway(gateway), SystemTime::now()).unwrap(),
                 "spiffe://cluster.local/ns",
@@ -208,7 +208,8 @@ mod tests {
 
     fn controller_request() -> LeafRequest {
         let identity = Identity::controller("cluster.local", "sys", "f-0").unwrap();
-        LeafRequest::controller(identity, vec![], vec![])
+        let names = ["f", "f.sys.svc"].map(str::to_owned);
+        LeafRequest::controller(identity, names.to_vec(), vec![])
     }
 
     proptest::proptest! {

@@ -32,7 +32,7 @@ pub use files::{check_folder, read_folder};
 pub use identity::{Identity, IdentityError, Role, peer_identity};
 pub use material::{CertificatePem, TrustRoots, Validity};
 pub use network::{Connection, Dial, Stream};
-pub use rotation::{Authorities, Rotation, Step, Stored};
+pub use rotation::{Authorities, Rotation, Step, Stored, same_time};
 pub use server_check::ServerCheck;
 pub use tls::{Alpn, ClientAuth, ClientTls, ServerTls};
 

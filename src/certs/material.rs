@@ -207,6 +207,13 @@ impl Validity {
         self.not_after.checked_sub(LEAD).map_or(two_thirds, |early| early.max(two_thirds))
     }
 
+    /// When one that others renew should long have been: half-way from
+    /// [`Validity::renew_at`] to its end.
+    pub fn overdue_at(&self) -> SystemTime {
+        let due = self.renew_at(self.not_before);
+        due + self.not_after.duration_since(due).unwrap_or_default() / 2
+    }
+
     /// Whether `now` lies within.
     ///
     /// # Errors
@@ -223,7 +230,7 @@ impl Validity {
 }
 
 /// A moment for people.
-fn text(moment: SystemTime) -> String {
+pub(crate) fn text(moment: SystemTime) -> String {
     let moment = OffsetDateTime::from(moment);
     moment.format(&Rfc3339).unwrap_or_else(|_| moment.to_string())
 }
@@ -285,6 +292,14 @@ mod tests {
         assert_eq!(renewed(100, 101, 100 * 24 + 12), at(100 * 24 + 20), "what came late");
         assert_eq!(renewed(0, 1, 0), at(16));
         assert_eq!(renewed(0, 1, 100), at(24), "what has ended");
+    }
+
+    #[test]
+    fn what_others_renew_is_overdue_well_before_its_end() {
+        let at = |hours: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(hours * 3600);
+        assert_eq!(days(100, 190).overdue_at(), at(186 * 24 + 12));
+        assert_eq!(days(100, 101).overdue_at(), at(100 * 24 + 20));
+        assert_eq!(days(20, 10).overdue_at(), at(20 * 24), "what never was valid");
     }
 
     #[test]

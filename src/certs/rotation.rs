@@ -2,7 +2,8 @@
 //!
 //! All replicas share what is stored, and each may take the next step; the store
 //! lets only the first of them. So a step follows from what is stored and the time
-//! alone:
+//! alone, and the time is one that the store's server shares ([`same_time`]): one
+//! clock that is fast must not end what all others go by.
 //!
 //! | state | what is stored | who signs | who is trusted | left |
 //! |---|---|---|---|---|
@@ -18,7 +19,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::material::certificate_pem;
+use crate::material::{certificate_pem, text};
 use crate::{Authority, CLOCK_SKEW, CertError, CertificatePem, TrustRoots};
 
 /// How long authorities last, and how long the next one is known before it signs.
@@ -36,6 +37,26 @@ impl Default for Rotation {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         Rotation { lifetime: 365 * DAY, overlap: 30 * DAY }
     }
+}
+
+impl Rotation {
+    /// The longest overlap that authorities of this life leave room for: the next one is
+    /// announced when a third is left, and signs when half of that is over at the latest.
+    pub fn longest_overlap(&self) -> Duration {
+        self.lifetime / 6
+    }
+}
+
+/// Whether two clocks agree within [`CLOCK_SKEW`]: `now`, which this machine's says, and
+/// what `whose`, for example `the API server`, said at about the same moment.
+///
+/// # Errors
+/// [`CertError::Clocks`].
+pub fn same_time(now: SystemTime, whose: &str, theirs: SystemTime) -> Result<(), CertError> {
+    if between(now, theirs).max(between(theirs, now)) <= CLOCK_SKEW {
+        return Ok(());
+    }
+    Err(CertError::Clocks { ours: text(now), whose: whose.to_owned(), theirs: text(theirs) })
 }
 
 /// What is stored.
@@ -357,6 +378,34 @@ mod tests {
         assert_eq!(ours.due(rotation(), day(220)), None);
         assert_eq!(ours.roots(day(220)).unwrap().count(), 2);
         assert_eq!(read(&fast, day(281)).due(rotation(), day(281)), Some(Step::Promote));
+    }
+
+    #[test]
+    fn clocks_may_differ_as_far_as_certificates_allow() {
+        let server = "the API server";
+        let second = Duration::from_secs(1);
+        for near in [day(1), day(1) + CLOCK_SKEW, day(1) - CLOCK_SKEW] {
+            assert!(same_time(near, server, day(1)).is_ok());
+        }
+        for far in [day(1) + CLOCK_SKEW + second, day(1) - CLOCK_SKEW - second] {
+            let text = same_time(far, server, day(1)).unwrap_err().to_string();
+            assert!(text.contains(server) && text.contains("set the clock"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_longest_overlap_is_given_in_full_and_no_longer_one() {
+        let stored = Authorities::first("flotilla", rotation(), day(0)).unwrap();
+        let longest = rotation().longest_overlap();
+        let hour = Duration::from_secs(3600);
+        let due = day(0) + rotation().lifetime / 3 * 2;
+        let announced = read(&stored, due).after(Step::Announce, "flotilla", rotation(), due).unwrap();
+        let promoted = |overlap: Duration, after: Duration| {
+            let rotation = Rotation { overlap, ..rotation() };
+            read(&announced, due + after).due(rotation, due + after) == Some(Step::Promote)
+        };
+        assert!(!promoted(longest, longest - hour) && promoted(longest, longest + hour));
+        assert!(promoted(longest + 3 * hour, longest + hour), "a longer one would be cut");
     }
 
     #[test]

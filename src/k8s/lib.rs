@@ -7,6 +7,7 @@
 pub mod ca;
 pub mod ca_bundle;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod coordination;
 pub mod crd;

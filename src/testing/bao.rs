@@ -192,7 +192,8 @@ impl Bao {
         let first = self.issuer(&format!("{mount}/root/generate/exported"), "first").await;
         let rights = json!({
             "allow_any_name": true, "enforce_hostnames": false, "require_cn": false, "key_type": "any",
-            "max_ttl": "72h", "allowed_uri_sans": "spiffe://cluster.local/ns/avapigw-system/controller/*",
+            "max_ttl": "72h", "not_before_duration": "5m",
+            "allowed_uri_sans": "spiffe://cluster.local/ns/avapigw-system/controller/*",
         });
         self.write(&format!("{mount}/roles/{role}"), rights).await;
         first

@@ -11,15 +11,6 @@ use crate::{CertificatePem, TrustRoots};
 /// How much of Vault's own words is repeated.
 const WORDS: usize = 300;
 
-/// A signed certificate.
-pub(super) struct Signed {
-    /// The chain as PEM, leaf first, without those who signed themselves: whoever
-    /// trusts these has them.
-    pub(super) chain: String,
-    /// Who signed it, as PEM.
-    pub(super) issuer: String,
-}
-
 #[derive(Deserialize)]
 struct Answer<T> {
     data: Option<T>,
@@ -31,12 +22,12 @@ fn data<T: serde::de::DeserializeOwned>(request: &str, body: &[u8]) -> Result<T,
     read.data.ok_or_else(|| VaultError::nonsense(request, "it has no data"))
 }
 
-/// The answer of `sign/<role>`.
-pub(super) fn signed(request: &str, body: &[u8]) -> Result<Signed, VaultError> {
+/// The answer of `sign/<role>`: the chain as PEM, leaf first, without those who signed
+/// themselves: whoever trusts these has them.
+pub(super) fn signed(request: &str, body: &[u8]) -> Result<String, VaultError> {
     #[derive(Deserialize)]
     struct Data {
         certificate: String,
-        issuing_ca: String,
         #[serde(default)]
         ca_chain: Option<Vec<String>>,
     }
@@ -55,7 +46,7 @@ pub(super) fn signed(request: &str, body: &[u8]) -> Result<Signed, VaultError> {
             kept.push_str(&certificate_pem(certificate));
         }
     }
-    Ok(Signed { chain: kept, issuer: data.issuing_ca })
+    Ok(kept)
 }
 
 /// The answer of `auth/<mount>/login`.
@@ -173,7 +164,7 @@ mod tests {
         at: SystemTime,
     ) -> Result<CertificatePem, VaultError> {
         let signed = signed("pki/sign/operator", body)?;
-        let pem = CertificatePem { certificate: signed.chain, private_key: key.to_owned() };
+        let pem = CertificatePem { certificate: signed, private_key: key.to_owned() };
         check_issued("what pki/sign/operator issued", &pem, authority.roots(), &request(), at)?;
         Ok(pem)
     }

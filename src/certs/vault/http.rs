@@ -65,14 +65,14 @@ impl Http {
                 &format!("{:?}: {problem}; use http(s)://HOST:PORT", settings.address),
             )
         };
+        if settings.address.contains('@') {
+            // Not said again, and before all else: the address stands in errors.
+            let problem = "it names a user; give a token or a role by the other flags instead";
+            return Err(VaultError::setting("--vault-addr", problem));
+        }
         let address: Uri = settings.address.parse().map_err(|_| wrong("it is no URL"))?;
         if address.host().is_none() || address.path_and_query().is_some_and(|path| path.as_str() != "/") {
             return Err(wrong("it needs a host and no path"));
-        }
-        if address.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            // Not said again: the address stands in errors.
-            let problem = "--vault-addr names a user; give a token or a role instead";
-            return Err(VaultError::setting("--vault-addr", problem));
         }
         let tls = match address.scheme_str() {
             Some("http") => None,
@@ -258,6 +258,10 @@ mod tests {
                 text.contains("--vault-addr") && text.contains("use http(s)://HOST:PORT"),
                 "{address}: {text}"
             );
+        }
+        for address in ["https://user:pa55@vault:8200", "http://user:pa55@vault/v1", "user:pa55@vault"] {
+            let text = refused(settings(address));
+            assert!(text.starts_with("--vault-addr: it names a user") && !text.contains("pa55"), "{text}");
         }
         for mount in ["", "/pki", "pki/", "a//b", "../sys", "a?b", "a b"] {
             let text = refused(VaultSettings { mount: mount.to_owned(), ..settings("http://vault:8200") });

@@ -5,11 +5,12 @@
 //! the mount (`LIST /v1/<mount>/issuers`, `GET …/issuer/<id>/json`), so an authority is
 //! rotated there as Vault means it: a second issuer is added (`root/rotate`), all
 //! replicas trust both, it is made the default, and the old one is removed when what it
-//! signed has ended. Where a server has no issuers (Vault before 1.11), the chain that
-//! comes with a certificate is trusted.
+//! signed has ended. That takes Vault 1.11 or later.
 //!
 //! Nothing that Vault says is taken for good: what it signed must be for our key, be
-//! valid now, have all our names, and be signed by somebody of that mount.
+//! valid now, have all our names, and be signed by somebody of that mount. What is not
+//! valid yet, because this machine's clock is behind Vault's, is kept until it is:
+//! another one would begin later still.
 
 mod answer;
 mod error;
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 pub use error::VaultError;
 use http::Http;
 
-use crate::{CertificatePem, Dial, LeafRequest, TrustRoots, check_issued};
+use crate::{CLOCK_SKEW, CertError, CertificatePem, Dial, LeafRequest, TrustRoots, check_issued};
 
 /// Largest number of issuers that are looked at in one mount.
 const ISSUERS: usize = 32;
@@ -35,7 +36,8 @@ const ISSUERS: usize = 32;
 pub enum VaultAuth {
     /// By a token.
     Token(String),
-    /// By a token in a file, which is read each time: an agent renews it.
+    /// By a token in a file, which is read at the first request and whenever the token is
+    /// refused: an agent renews it.
     TokenFile(PathBuf),
     /// By the token of its Kubernetes service account.
     Kubernetes {
@@ -90,6 +92,8 @@ pub struct Vault {
     http: Http,
     /// What the last login gave. Locked for a copy only.
     token: Mutex<Option<String>>,
+    /// What was issued and is not valid yet. Locked for a copy only.
+    early: Mutex<Option<CertificatePem>>,
 }
 
 impl Vault {
@@ -111,18 +115,65 @@ impl Vault {
             }
         }
         let http = Http::new(&settings, dial)?;
-        Ok(Vault { settings, http, token: Mutex::new(None) })
+        Ok(Vault { settings, http, token: Mutex::new(None), early: Mutex::new(None) })
     }
 
     /// Has a certificate signed for a fresh key, and says who is trusted.
     ///
     /// # Errors
     /// When Vault is away or refuses, or what it gives cannot be used.
+    /// [`CertError::NotYetValid`]: this clock is behind Vault's. When that is by less than
+    /// [`CLOCK_SKEW`], no other certificate is asked for until that one's time has come.
     pub async fn issue(
         &self,
         request: &LeafRequest,
         now: SystemTime,
     ) -> Result<(CertificatePem, TrustRoots), VaultError> {
+        let kept = self.early.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(leaf) = kept {
+            match self.believed(leaf, request, now).await {
+                Ok(believed) => {
+                    self.keep(None);
+                    return Ok(believed);
+                }
+                Err(error @ VaultError::Certificate(CertError::NotYetValid { .. })) => return Err(error),
+                // Its issuer is gone, or it has ended meanwhile.
+                Err(VaultError::Certificate(_)) => self.keep(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let leaf = self.sign(request).await?;
+        let outcome = self.believed(leaf.clone(), request, now).await;
+        if let Err(VaultError::Certificate(CertError::NotYetValid { .. })) = outcome
+            && leaf.validity("what was issued")?.not_before <= now + CLOCK_SKEW
+        {
+            self.keep(Some(leaf));
+        }
+        outcome
+    }
+
+    fn keep(&self, early: Option<CertificatePem>) {
+        *self.early.lock().unwrap_or_else(PoisonError::into_inner) = early;
+    }
+
+    /// A certificate with those who are trusted, if it is what was asked for.
+    async fn believed(
+        &self,
+        leaf: CertificatePem,
+        request: &LeafRequest,
+        now: SystemTime,
+    ) -> Result<(CertificatePem, TrustRoots), VaultError> {
+        let what = format!("what {}/sign/{} issued", self.settings.mount, self.settings.role);
+        // Before anything is asked: who waits for its time must not ask each time.
+        if let Err(early @ CertError::NotYetValid { .. }) = leaf.validity(&what)?.check(&what, now) {
+            return Err(early.into());
+        }
+        let roots = self.issuers(now).await?;
+        check_issued(&what, &leaf, &roots, request, now)?;
+        Ok((leaf, roots))
+    }
+
+    async fn sign(&self, request: &LeafRequest) -> Result<CertificatePem, VaultError> {
         let ours = request.signing_request()?;
         let path = format!("{}/sign/{}", self.settings.mount, self.settings.role);
         let list = |items: Vec<String>| items.join(",");
@@ -136,27 +187,16 @@ impl Vault {
             "ttl": format!("{}s", request.lifetime.as_secs().max(1)),
         });
         let signed = answer::signed(&path, &self.authorised(Method::POST, &path, Some(body)).await?)?;
-        let roots = match self.issuers(now).await? {
-            Some(issuers) => issuers,
-            None => TrustRoots::from_pem(&path, &signed.issuer)?,
-        };
-        let leaf = CertificatePem { certificate: signed.chain, private_key: ours.private_key };
-        check_issued(&format!("what {path} issued"), &leaf, &roots, request, now)?;
-        Ok((leaf, roots))
+        Ok(CertificatePem { certificate: signed, private_key: ours.private_key })
     }
 
-    /// The issuers of the mount that have not ended; `None` where the server knows no
-    /// issuers.
+    /// The issuers of the mount that have not ended.
     ///
     /// # Errors
     /// When Vault is away or refuses, or what it says cannot be read.
-    pub async fn issuers(&self, now: SystemTime) -> Result<Option<TrustRoots>, VaultError> {
+    pub async fn issuers(&self, now: SystemTime) -> Result<TrustRoots, VaultError> {
         let path = format!("{}/issuers?list=true", self.settings.mount);
-        let listed = match self.http.send(Method::GET, &path, None, None).await {
-            Ok(body) => answer::issuers(&path, &body)?,
-            Err(VaultError::Refused { status: 404 | 405, .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let listed = answer::issuers(&path, &self.http.send(Method::GET, &path, None, None).await?)?;
         if listed.len() > ISSUERS {
             let text = format!(
                 "the mount has {} issuers, and at most {ISSUERS} are trusted; remove those that have ended",
@@ -176,7 +216,7 @@ impl Vault {
             });
         }
         match roots {
-            Some(roots) => Ok(Some(roots.and(&roots, now)?)),
+            Some(roots) => Ok(roots.and(&roots, now)?),
             None => {
                 Err(VaultError::nonsense(&path, "the mount has no issuer; generate or import an authority"))
             }

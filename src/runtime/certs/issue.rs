@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use flotilla_certs::{Authorities, Authority, CertificatePem, Identity, LeafRequest, Rotation, Step};
@@ -97,18 +97,32 @@ async fn issue_gateway(args: GatewayCertArgs) -> anyhow::Result<()> {
 /// Announces the next CA now. The replicas make it the signer after the overlap.
 async fn rotate(args: RotateArgs) -> anyhow::Result<()> {
     let (client, secret, found) = stored(args.ca).await?;
-    let now = SystemTime::now();
-    let authorities = Authorities::read(&secret.to_string(), selfsigned::stored(found.pem.clone()), now)?;
-    let said = if authorities.stored().next.is_some() {
-        "the next CA is announced already; replicas trust it, and let it sign after their --ca-overlap"
-    } else {
-        let rotation = Rotation { lifetime: args.ca_lifetime, ..Rotation::default() };
-        let next = authorities.after(Step::Announce, AUTHORITY, rotation, now)?;
-        ca::replace(&client, &found, selfsigned::pem(next)).await?;
-        "the next CA is announced: replicas trust it within a minute, and let it sign after their --ca-overlap"
-    };
+    let said = announce(&client, &secret, &found, args.ca_lifetime, SystemTime::now()).await?;
     writeln!(std::io::stdout().lock(), "{secret}: {said}")?;
     Ok(())
+}
+
+/// Has the next CA trusted, unless one is already, and says so.
+async fn announce(
+    client: &Client,
+    secret: &CaSecret,
+    found: &StoredCa,
+    lifetime: Duration,
+    now: SystemTime,
+) -> anyhow::Result<&'static str> {
+    let authorities = Authorities::read(&secret.to_string(), selfsigned::stored(found.pem.clone()), now)?;
+    if authorities.stored().next.is_some() {
+        return Ok(
+            "the next CA is announced already; replicas trust it, and let it sign after their --ca-overlap",
+        );
+    }
+    selfsigned::shared_time(client, now).await?;
+    let rotation = Rotation { lifetime, ..Rotation::default() };
+    let next = authorities.after(Step::Announce, AUTHORITY, rotation, now)?;
+    ca::replace(client, found, selfsigned::pem(next)).await?;
+    Ok(
+        "the next CA is announced: replicas trust it within a minute, and let it sign after their --ca-overlap",
+    )
 }
 
 #[cfg(test)]
@@ -116,6 +130,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_next_ca_is_not_announced_by_a_clock_that_the_api_server_does_not_share() {
+        let (server, client, secret, found) = selfsigned::tests::server(1).await;
+        let year = Duration::from_secs(365 * 24 * 3600);
+        let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
+        for wrong in [now + hour, now - hour] {
+            let refused = announce(&client, &secret, &found, year, wrong).await.unwrap_err();
+            assert!(format!("{refused:#}").contains("set the clock"), "{refused:#}");
+            let stored = ca::get(&client, &secret.namespace, &secret.name).await.unwrap();
+            assert!(stored.pem.next.is_none());
+        }
+        assert!(announce(&client, &secret, &found, year, now).await.unwrap().contains("is announced:"));
+        let stored = ca::get(&client, &secret.namespace, &secret.name).await.unwrap();
+        let again = announce(&client, &secret, &stored, year, now).await.unwrap();
+        assert!(again.contains("announced already"), "{again}");
+        server.server.shutdown().await;
+    }
 
     #[test]
     fn a_key_is_its_owners_even_where_a_readable_file_was() {

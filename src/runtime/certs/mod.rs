@@ -155,7 +155,11 @@ enum Origin {
     /// Signed by a Vault.
     Vault(Box<FromVault>),
     /// Files that somebody else keeps up to date.
-    Files(PathBuf),
+    Files {
+        folder: PathBuf,
+        /// What the certificate must say.
+        wanted: Box<LeafRequest>,
+    },
 }
 
 impl Source {
@@ -167,7 +171,7 @@ impl Source {
         let origin = match args.cert_provider {
             CertProvider::Files => {
                 let folder = args.cert_dir.clone().context("--cert-provider files needs --cert-dir DIR")?;
-                Origin::Files(folder)
+                Origin::Files { folder, wanted: Box::new(reached(request(args, member)?)) }
             }
             CertProvider::Vault => {
                 Origin::Vault(Box::new(FromVault::new(&args.vault, request(args, member)?).await?))
@@ -175,7 +179,7 @@ impl Source {
             CertProvider::Selfsigned => Origin::SelfSigned(Box::new(SelfSigned {
                 client: client.clone(),
                 secret: CaSecret { namespace: args.cert_namespace.clone(), name: args.ca_secret.clone() },
-                rotation: Rotation { lifetime: args.ca_lifetime, overlap: args.ca_overlap },
+                rotation: rotation(args.ca_lifetime, args.ca_overlap)?,
                 request: LeafRequest { lifetime: args.cert_lifetime, ..request(args, member)? },
                 held: None,
             })),
@@ -193,7 +197,7 @@ impl Source {
     pub fn patience(&self) -> Duration {
         match &self.origin {
             Origin::Vault(vault) => vault.init_timeout,
-            Origin::SelfSigned(_) | Origin::Files(_) => Duration::ZERO,
+            Origin::SelfSigned(_) | Origin::Files { .. } => Duration::ZERO,
         }
     }
 
@@ -202,7 +206,7 @@ impl Source {
         match &self.origin {
             Origin::SelfSigned(own) => own.interval(),
             Origin::Vault(vault) => vault.interval(),
-            Origin::Files(_) => READ_FILES,
+            Origin::Files { .. } => READ_FILES,
         }
     }
 
@@ -211,15 +215,21 @@ impl Source {
         match &mut self.origin {
             Origin::SelfSigned(own) => own.look(held, now).await,
             Origin::Vault(vault) => vault.look(held, now).await,
-            Origin::Files(folder) => {
-                let folder = folder.clone();
-                let identity = Identity::controller(&self.trust_domain, &self.namespace, &self.member)?;
+            Origin::Files { folder, wanted } => {
+                let (place, wanted) = (folder.clone(), wanted.clone());
                 let read = tokio::task::spawn_blocking(move || {
-                    let (leaf, roots) = read_folder(&folder)?;
-                    check_folder(&folder, &leaf, &roots, &identity, now)?;
+                    let (leaf, roots) = read_folder(&place)?;
+                    check_folder(&place, &leaf, &roots, &wanted, now)?;
                     anyhow::Ok((leaf, roots))
                 });
                 let (leaf, roots) = read.await?.context("--cert-dir")?;
+                let overdue = now >= leaf.validity("tls.crt")?.overdue_at();
+                let trouble = overdue.then(|| {
+                    anyhow::anyhow!(
+                        "--cert-dir: nobody has renewed {}/tls.crt, and its end is near; see to whoever writes it",
+                        folder.display()
+                    )
+                });
                 let same = |held: &&Material| {
                     held.leaf.certificate == leaf.certificate
                         && held.leaf.private_key == leaf.private_key
@@ -229,7 +239,7 @@ impl Source {
                     Some(_) => None,
                     None => Some(Material::new(leaf, roots, String::new(), now)?),
                 };
-                Ok(Looked { material, trouble: None })
+                Ok(Looked { material, trouble })
             }
         }
     }
@@ -242,7 +252,7 @@ impl Source {
         let now = SystemTime::now();
         let looked = match &mut self.origin {
             Origin::Vault(vault) => vault.first().await?,
-            Origin::SelfSigned(_) | Origin::Files(_) => self.look(None, now).await?,
+            Origin::SelfSigned(_) | Origin::Files { .. } => self.look(None, now).await?,
         };
         if let Some(trouble) = looked.trouble {
             tracing::warn!(error = format!("{trouble:#}"), "certificates are not kept as they should be");
@@ -271,4 +281,45 @@ fn request(args: &ControllerArgs, member: &str) -> anyhow::Result<LeafRequest> {
         addresses.push(args.bind_address);
     }
     Ok(LeafRequest::controller(identity, names, addresses))
+}
+
+/// Of what a replica would ask for, that by which others reach it: a certificate of
+/// somebody else's names neither this machine nor the addresses of a pod.
+fn reached(request: LeafRequest) -> LeafRequest {
+    let mut request = LeafRequest { ip_addresses: Vec::new(), ..request };
+    request.dns_names.retain(|name| name != "localhost");
+    request
+}
+
+/// How the CA is rotated, if the flags go together.
+fn rotation(lifetime: Duration, overlap: Duration) -> anyhow::Result<Rotation> {
+    let rotation = Rotation { lifetime, overlap };
+    let longest = rotation.longest_overlap();
+    anyhow::ensure!(
+        overlap <= longest,
+        "--ca-overlap {}s is too long for --ca-lifetime {}s: the next CA is announced when a third of that is left, \
+         and signs half-way to the end at the latest; use --ca-overlap {}s at most, or --ca-lifetime {}s at least",
+        overlap.as_secs_f64(),
+        lifetime.as_secs_f64(),
+        longest.as_secs(),
+        overlap.saturating_mul(6).as_secs_f64().ceil()
+    );
+    Ok(rotation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlap_that_would_be_cut_is_refused_by_both_flags_and_remedy() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let standard = Rotation::default();
+        assert_eq!(rotation(standard.lifetime, standard.overlap).unwrap(), standard);
+        rotation(hours(6), hours(1)).unwrap();
+        let text = rotation(hours(6), hours(2)).unwrap_err().to_string();
+        for word in ["--ca-overlap 7200s", "--ca-lifetime 21600s", "3600s at most", "43200s at least"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
 }

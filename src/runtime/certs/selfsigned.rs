@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use flotilla_certs::{
-    Authorities, Authority, CertError, CertificatePem, LeafRequest, Rotation, Step, Stored,
+    Authorities, Authority, CertError, CertificatePem, LeafRequest, Rotation, Step, Stored, same_time,
 };
 use flotilla_k8s::Error;
 use flotilla_k8s::ca::{self, CaPem, StoredCa};
+use flotilla_k8s::clock::server_time;
 use kube::Client;
 
 use super::{CaSecret, Looked, Material};
@@ -67,6 +69,13 @@ async fn get(
     ca::get_or_create(client, &secret.namespace, &secret.name, make).await
 }
 
+/// What a step is taken by must be the time for the API server, too: what is written is
+/// for all replicas, and one whose clock is fast would end what the others go by.
+pub(super) async fn shared_time(client: &Client, now: SystemTime) -> anyhow::Result<()> {
+    let theirs = server_time(client).await?;
+    same_time(now, "the API server", theirs).context("the CA is not rotated by a clock that may be wrong")
+}
+
 /// A replica's certificate from the fleet's CA.
 pub(super) struct SelfSigned {
     pub client: Client,
@@ -80,9 +89,11 @@ pub(super) struct SelfSigned {
 
 impl SelfSigned {
     /// How often the Secret is read: often enough to trust the next CA long before
-    /// it signs.
+    /// it signs, and to renew a short certificate in time.
     pub fn interval(&self) -> Duration {
-        (self.rotation.overlap / 4).clamp(Duration::from_millis(500), Duration::from_secs(60))
+        (self.rotation.overlap / 4)
+            .min(self.request.lifetime / 12)
+            .clamp(Duration::from_millis(500), Duration::from_secs(60))
     }
 
     /// Reads the Secret, takes the step that is due, and issues what is needed.
@@ -111,6 +122,10 @@ impl SelfSigned {
         }
         for _ in 0..STEPS {
             let Some(step) = authorities.due(self.rotation, now) else { break };
+            if let Err(error) = shared_time(&self.client, now).await {
+                trouble = Some(error);
+                break;
+            }
             let next = authorities.after(step, AUTHORITY, self.rotation, now)?;
             match ca::replace(&self.client, &found, pem(next)).await {
                 Ok(()) => said(&what, step),
@@ -153,5 +168,82 @@ fn said(what: &str, step: Step) {
                 "the CA had ended, a new one is made: all gateways need its ca.crt"
             );
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use flotilla_certs::Identity;
+    use kube::config::{KubeConfigOptions, Kubeconfig};
+
+    use super::*;
+    use crate::apiserver::{Embedded, start};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    /// An API server with a CA that was made some days ago.
+    pub(in crate::certs) async fn server(days: u32) -> (Embedded, Client, CaSecret, StoredCa) {
+        let server = start(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let config = Kubeconfig::from_yaml(&server.kubeconfig).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
+        let client = Client::try_from(config.unwrap()).unwrap();
+        let secret = CaSecret { namespace: "default".to_owned(), name: "ca".to_owned() };
+        let made =
+            Authorities::first(AUTHORITY, Rotation::default(), SystemTime::now() - days * DAY).unwrap();
+        let found = ca::get_or_create(&client, "default", "ca", || Ok(pem(made))).await.unwrap();
+        (server, client, secret, found)
+    }
+
+    fn own(client: &Client, secret: &CaSecret) -> SelfSigned {
+        let identity = Identity::controller("cluster.local", "default", "f-0").unwrap();
+        SelfSigned {
+            client: client.clone(),
+            secret: secret.clone(),
+            rotation: Rotation::default(),
+            request: LeafRequest::controller(identity, vec![], vec![]),
+            held: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_step_is_taken_at_the_api_servers_time_only() {
+        let (server, client, secret, first) = server(0).await;
+        let (mut own, now) = (own(&client, &secret), SystemTime::now());
+        let held = own.look(None, now).await.unwrap().material.unwrap();
+        // The next CA would be announced by then.
+        for ahead in [250, 363] {
+            let looked = own.look(Some(&held), now + ahead * DAY).await.unwrap();
+            let trouble = format!("{:#}", looked.trouble.unwrap());
+            for word in ["the CA is not rotated", "the API server", "set the clock"] {
+                assert!(trouble.contains(word), "{word}: {trouble}");
+            }
+        }
+        assert!(own.look(Some(&held), now + 400 * DAY).await.is_err());
+        let found = ca::get(&client, &secret.namespace, &secret.name).await.unwrap();
+        assert!(stored(found.pem) == stored(first.pem), "what is stored is untouched");
+        server.server.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_due_at_the_api_servers_time_is_done() {
+        let (server, client, secret, first) = server(250).await;
+        let looked = own(&client, &secret).look(None, SystemTime::now()).await.unwrap();
+        assert!(looked.trouble.is_none());
+        let found = ca::get(&client, &secret.namespace, &secret.name).await.unwrap();
+        assert!(found.pem.next.is_some() && found.pem.private_key == first.pem.private_key);
+        server.server.shutdown().await;
+    }
+
+    #[test]
+    fn a_short_certificate_is_looked_after_often_enough() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _within = runtime.enter();
+        let client = Client::try_from(config).unwrap();
+        let secret = CaSecret { namespace: "default".to_owned(), name: "ca".to_owned() };
+        let mut own = own(&client, &secret);
+        assert_eq!(own.interval(), Duration::from_secs(60));
+        own.request.lifetime = Duration::from_secs(60);
+        assert_eq!(own.interval(), Duration::from_secs(5));
     }
 }

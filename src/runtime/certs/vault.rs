@@ -34,6 +34,9 @@ impl FromVault {
     /// A flag that is missing or cannot be used, by name.
     pub async fn new(args: &VaultArgs, request: LeafRequest) -> anyhow::Result<Self> {
         let settings = settings(args)?;
+        if settings.address.starts_with("http://") {
+            tracing::warn!("--vault-addr is without TLS: who listens has the token; use https");
+        }
         // Reads files.
         let vault = tokio::task::spawn_blocking(move || Vault::new(settings, Dial::tcp())).await??;
         let common_name = match &args.vault_common_name {
@@ -53,12 +56,18 @@ impl FromVault {
     pub async fn first(&mut self) -> anyhow::Result<Looked> {
         let begun = tokio::time::Instant::now();
         let mut pause = PAUSE.0;
+        let mut before = None;
         loop {
-            let error = match self.look(None, SystemTime::now()).await {
-                Ok(looked) => return Ok(looked),
-                Err(error) => error,
+            let left = self.init_timeout.saturating_sub(begun.elapsed());
+            let (error, over) = match tokio::time::timeout(left, self.look(None, SystemTime::now())).await {
+                Ok(Ok(looked)) => return Ok(looked),
+                Ok(Err(error)) => (error, begun.elapsed() + pause >= self.init_timeout),
+                Err(_) => {
+                    let silent = || anyhow::anyhow!("it has not answered; check --vault-addr");
+                    (before.unwrap_or_else(silent), true)
+                }
             };
-            if begun.elapsed() + pause >= self.init_timeout {
+            if over {
                 return Err(error.context(format!(
                     "no certificate from Vault within {} s (--vault-init-timeout)",
                     self.init_timeout.as_secs_f32()
@@ -68,6 +77,7 @@ impl FromVault {
             let jitter = rand::rng().random_range(0.5..1.0);
             tokio::time::sleep(pause.mul_f64(jitter)).await;
             pause = (pause * 2).min(PAUSE.1);
+            before = Some(error);
         }
     }
 
@@ -80,19 +90,16 @@ impl FromVault {
             return Ok(Looked { material: Some(material), trouble: None });
         };
         let issuers = self.vault.issuers(now).await?;
-        let still_signed = issuers
-            .as_ref()
-            .is_none_or(|roots| check_leaf("own certificate", &held.leaf, roots, Usage::Client, now).is_ok());
+        let still_signed = check_leaf("own certificate", &held.leaf, &issuers, Usage::Client, now).is_ok();
         let material = if held.is_due(now) || !still_signed {
             let (leaf, roots) = self.vault.issue(&self.request, now).await?;
-            // A server that does not know issuers says only who signs now.
-            let roots = if issuers.is_none() { roots.and(&held.roots, now)? } else { roots };
             Some(Material::new(leaf, roots, String::new(), now)?)
+        } else if issuers.same(&held.roots) {
+            None
         } else {
-            let other = issuers.filter(|issuers| !issuers.same(&held.roots));
-            other.map(|roots| Material {
+            Some(Material {
                 leaf: held.leaf.clone(),
-                roots,
+                roots: issuers,
                 issuer: String::new(),
                 validity: held.validity,
                 renew_at: held.renew_at,

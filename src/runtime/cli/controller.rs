@@ -80,8 +80,8 @@ pub struct ControllerArgs {
     /// With --cert-provider selfsigned: how long a CA lasts; the next one is announced at two thirds of it
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = period)]
     pub ca_lifetime: Duration,
-    /// With --cert-provider selfsigned: how long the next CA is trusted before it signs. Gateways have to
-    /// get its ca.crt in this time
+    /// With --cert-provider selfsigned: how long the next CA is trusted before it signs, a sixth of
+    /// --ca-lifetime at most. Gateways have to get its ca.crt in this time
     #[arg(long, value_name = "DURATION", default_value = "720h", value_parser = period)]
     pub ca_overlap: Duration,
     /// With --cert-provider selfsigned: how long a replica's own certificate lasts
@@ -94,7 +94,8 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', action = clap::ArgAction::Set)]
     pub cert_dns_names: Vec<String>,
     /// With --cert-provider files: folder with ca.crt, tls.crt and tls.key. The certificate must have this
-    /// replica's identity, spiffe://TRUST_DOMAIN/ns/CERT_NAMESPACE/controller/MEMBER_NAME
+    /// replica's identity, spiffe://TRUST_DOMAIN/ns/CERT_NAMESPACE/controller/MEMBER_NAME, and the DNS names by
+    /// which it is reached
     #[arg(long, value_name = "DIR")]
     pub cert_dir: Option<PathBuf>,
     /// First part of the identities in certificates: spiffe://TRUST_DOMAIN/ns/…

@@ -8,6 +8,7 @@ use flotilla_certs::{Authority, CertificatePem, Identity, LeafRequest, TrustRoot
 use flotilla_testing::fleet::gateways::TRUST_DOMAIN;
 
 use super::watched::{Changes, all_say, all_serve, gateway_tls, nobody_noticed, settle};
+use crate::fleet::waiting::{SOON, within};
 use crate::fleet::{Against, Fleet};
 
 /// A folder as a kubelet keeps it.
@@ -39,16 +40,29 @@ impl Mounted {
     }
 }
 
-fn leaf(authority: &Authority, number: usize) -> CertificatePem {
+/// By which names gateways and API servers may reach a replica.
+const NAMES: [&str; 5] = [
+    "localhost",
+    "flotilla",
+    "flotilla.avapigw-system",
+    "flotilla.avapigw-system.svc",
+    "flotilla.avapigw-system.svc.cluster.local",
+];
+
+fn request(number: usize) -> LeafRequest {
     let identity =
         Identity::controller(TRUST_DOMAIN, "avapigw-system", &format!("flotilla-{number}")).unwrap();
-    let request =
-        LeafRequest::controller(identity, vec!["localhost".to_owned()], vec!["127.0.0.1".parse().unwrap()]);
-    authority.issue_leaf(&request, SystemTime::now()).unwrap()
+    let names = NAMES.map(str::to_owned).to_vec();
+    LeafRequest::controller(identity, names, vec!["127.0.0.1".parse().unwrap()])
 }
 
+fn leaf(authority: &Authority, number: usize) -> CertificatePem {
+    authority.issue_leaf(&request(number), SystemTime::now()).unwrap()
+}
+
+/// Made an hour ago, so that what it signed then is there, too.
 fn authority(name: &str) -> Authority {
-    Authority::generate(name, SystemTime::now()).unwrap()
+    Authority::generate(name, SystemTime::now() - Duration::from_secs(3600)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,12 +105,15 @@ async fn files_are_followed_and_bad_ones_are_not_taken() {
     let gateway = Identity::gateway(TRUST_DOMAIN, "edge", "gw").unwrap();
     let gateway = new.issue_leaf(&LeafRequest::gateway(gateway), SystemTime::now()).unwrap();
     let good = leaf(&new, 0);
+    let nameless = LeafRequest { dns_names: vec!["localhost".to_owned()], ..request(0) };
+    let nameless = new.issue_leaf(&nameless, SystemTime::now()).unwrap();
     let mixed = CertificatePem { private_key: leaf(&new, 0).private_key, ..good.clone() };
     for (roots, bad) in [
         (both.as_str(), &mixed),
         (old.roots().pem(), &good),
         (&both, &ended),
         (&both, &gateway),
+        (&both, &nameless),
         ("", &good),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &good),
     ] {
@@ -108,5 +125,22 @@ async fn files_are_followed_and_bad_ones_are_not_taken() {
         publish(&mut mounted, &both, &new);
         all_say(&fleet, "flotilla_certificate_source_failing", "", 0.0).await;
     }
+
+    // What nobody renews is used to its end, and told long before: five minutes of an hour.
+    let minute = Duration::from_secs(60);
+    for (number, folder) in mounted.iter_mut().enumerate() {
+        let old = LeafRequest { lifetime: 55 * minute, ..request(number) };
+        folder.publish(&both, &new.issue_leaf(&old, SystemTime::now() - 50 * minute).unwrap());
+    }
+    all_say(&fleet, "flotilla_certificate_source_failing", "", 1.0).await;
+    within(SOON, "it is said", async || {
+        let mut logs = fleet.replicas.iter().map(|replica| replica.log_lines(&["nobody has renewed"]));
+        let all = logs.all(|lines| !lines.is_empty());
+        all.then_some(()).ok_or_else(|| "not by all".to_owned())
+    })
+    .await;
+    all_serve(&fleet, "gateways as before", &gateway_tls(&old, &believes)).await;
+    publish(&mut mounted, &both, &new);
+    all_say(&fleet, "flotilla_certificate_source_failing", "", 0.0).await;
     nobody_noticed(&mut fleet, changes, "rotation by files").await;
 }

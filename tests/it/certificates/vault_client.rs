@@ -125,6 +125,47 @@ async fn a_real_vault_signs_what_was_asked_for_and_says_no_in_its_own_words() {
     }
 }
 
+/// Renewing what is not valid yet gives what begins later still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_valid_yet_is_kept_until_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(bao) = Bao::start(folder.path()).await else { return };
+    bao.pki("pki", "operator").await;
+    let vault = client(settings(&bao.open_url(), &bao.root_token));
+    let issued = async || {
+        let listed = bao.request(Method::GET, "pki/certs?list=true", Value::Null).await.unwrap();
+        listed["data"]["keys"].as_array().unwrap().len()
+    };
+    let (now, before) = (SystemTime::now(), issued().await);
+    // Certificates begin five minutes ago: a clock that is behind by less has no trouble.
+    vault.issue(&request(), now - Duration::from_secs(200)).await.unwrap();
+    assert_eq!(issued().await, before + 1);
+    // One that is behind by more waits with what it has.
+    let behind = now - Duration::from_secs(400);
+    for _ in 0..3 {
+        let early = vault.issue(&request(), behind).await.unwrap_err();
+        assert!(matches!(early, VaultError::Certificate(CertError::NotYetValid { .. })), "{early}");
+        assert_eq!(issued().await, before + 2);
+    }
+    let (first, _) = vault.issue(&request(), now).await.unwrap();
+    assert_eq!(issued().await, before + 2);
+    let (second, _) = vault.issue(&request(), now).await.unwrap();
+    assert_eq!(issued().await, before + 3);
+    assert_ne!(first.private_key, second.private_key, "it is used once");
+    // What is kept and cannot be used after all is not kept for ever.
+    vault.issue(&request(), behind).await.unwrap_err();
+    let late = now + Duration::from_secs(2 * 3600);
+    let ended = vault.issue(&request(), late).await.unwrap_err();
+    assert!(matches!(ended, VaultError::Certificate(CertError::Expired { .. })), "{ended}");
+    vault.issue(&request(), now).await.unwrap();
+    // Another hour: the clock is wrong by more than anybody waits for, so each is new.
+    let before = issued().await;
+    for more in 1..3 {
+        vault.issue(&request(), now - Duration::from_secs(3600)).await.unwrap_err();
+        assert_eq!(issued().await, before + more);
+    }
+}
+
 /// A token file is read again when its token is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_ended_is_read_again_from_its_file() {

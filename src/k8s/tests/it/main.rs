@@ -5,6 +5,7 @@
 
 mod apply;
 mod ca;
+mod clock;
 mod coordination;
 mod endpoints;
 mod incarnation;
