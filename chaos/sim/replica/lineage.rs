@@ -5,6 +5,7 @@
 //! as fast as before.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use flotilla_core::delivery::Notice;
 use flotilla_core::ids::{Frontier, GatewayId, Kind, Revision};
@@ -18,6 +19,8 @@ use crate::world::{Occurrence, World};
 /// How often the Lease is read, and how many reads come before a write.
 const READ_EVERY: u64 = 5 * SECONDS;
 const READS_PER_WRITE: u32 = 12;
+/// For how long a replica may stand still without wondering what happened meanwhile.
+pub const STANDSTILL: Duration = Duration::from_secs(10);
 /// A replica may lag behind a gateway for this long without anybody wondering.
 const LAG: u64 = 2 * SECONDS;
 
@@ -35,10 +38,20 @@ pub struct History {
 pub enum Question {
     /// What the Lease says.
     Read,
-    /// What it says after having been renewed, and why that is asked.
-    Confirm(Doubt),
+    /// What it says after having been renewed, unless it is older than it was, and why
+    /// that is asked.
+    Confirm(Doubt, Seen),
     /// A new name for the history, unless the Lease has moved from this revision.
     Begin(u64),
+}
+
+/// What had been seen when something was asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// The Lease's revision.
+    pub lease: u64,
+    /// How far the log was read.
+    log: u64,
 }
 
 /// Why the history is looked at.
@@ -52,6 +65,8 @@ pub enum Doubt {
     Ahead(GatewayId, Frontier),
     /// A gateway's version names another history.
     OtherHistory,
+    /// The process stood still for a while.
+    StoodStill,
 }
 
 /// What a process knows of the history.
@@ -87,22 +102,26 @@ impl World<'_> {
         let life = process.life;
         let Some(lineage) = &mut process.lineage else { return };
         lineage.until_write -= 1;
-        let question = if lineage.until_write == 0 {
+        let renews = lineage.until_write == 0;
+        if renews {
             lineage.until_write = READS_PER_WRITE;
-            Question::Confirm(Doubt::Due)
-        } else {
-            Question::Read
-        };
+        }
         self.queue.push(self.now + READ_EVERY, Occurrence::LookAtHistory { slot, life });
-        self.ask(slot, Ask::History(question));
+        if renews {
+            self.doubt(slot, Doubt::Due);
+        } else {
+            self.ask(slot, Ask::History(Question::Read));
+        }
     }
 
     /// Something gives reason to look now.
     pub(crate) fn doubt(&mut self, slot: usize, doubt: Doubt) {
-        let followed = self.slots[slot].process.as_ref().is_some_and(|p| p.lineage.is_some());
-        if followed {
-            self.ask(slot, Ask::History(Question::Confirm(doubt)));
-        }
+        let Some(process) = &self.slots[slot].process else { return };
+        let Some(lineage) = &process.lineage else { return };
+        let frontier = process.engine.frontier();
+        let log = Kind::ALL.into_iter().map(|kind| frontier.get(kind).0).max().unwrap_or_default();
+        let seen = Seen { lease: lineage.known.revision, log };
+        self.ask(slot, Ask::History(Question::Confirm(doubt, seen)));
     }
 
     /// Delivery noticed something.
@@ -111,6 +130,7 @@ impl World<'_> {
         let life = process.life;
         match notice {
             Notice::OtherHistory { .. } => self.doubt(slot, Doubt::OtherHistory),
+            Notice::StoodStill { .. } => self.doubt(slot, Doubt::StoodStill),
             Notice::AheadOfUs { gateway, high } => {
                 let ahead = Box::new((gateway, high));
                 self.queue.push(self.now + LAG, Occurrence::Ahead { slot, life, ahead });
@@ -143,11 +163,13 @@ impl World<'_> {
         let Some(process) = &mut self.slots[slot].process else { return };
         let Some(lineage) = &mut process.lineage else { return };
         let before = lineage.known;
-        let doubt = match question {
+        let (doubt, seen) = match question {
             Question::Begin(_) => return self.history_is_replaced(slot),
             Question::Read => {
                 return match found {
                     None => self.doubt(slot, Doubt::Due),
+                    // Named anew by somebody else.
+                    Some(found) if found.id > before.id => self.history_is_replaced(slot),
                     // An old answer, or an old Lease: only of the latter this is
                     // the present revision.
                     Some(found) if found.revision < before.revision => {
@@ -157,16 +179,19 @@ impl World<'_> {
                     Some(found) => lineage.known = found,
                 };
             }
-            Question::Confirm(doubt) => doubt,
+            Question::Confirm(doubt, seen) => (doubt, seen),
         };
         let Some(found) = found else { return };
         if found.id != before.id {
             return self.history_is_replaced(slot);
         }
-        lineage.known = found;
+        if found.revision < seen.lease.max(seen.log) {
+            return self.ask(slot, Ask::History(Question::Begin(found.revision)));
+        }
+        lineage.known.revision = before.revision.max(found.revision);
         match doubt {
             Doubt::Due => {}
-            Doubt::OtherHistory => {
+            Doubt::OtherHistory | Doubt::StoodStill => {
                 process.engine.confirmed(sent_at);
                 self.set_timer(slot);
             }
@@ -178,10 +203,6 @@ impl World<'_> {
             Doubt::Ahead(gateway, high) => {
                 let refuted = |kind: &Kind| found.revision < high.get(*kind).0;
                 let Some(kind) = Kind::ALL.into_iter().find(refuted) else { return };
-                let frontier = process.engine.frontier();
-                if Kind::ALL.iter().any(|own| found.revision < frontier.get(*own).0) {
-                    return self.ask(slot, Ask::History(Question::Begin(found.revision)));
-                }
                 lineage.ahead.insert(gateway);
                 let (proven, all) = (lineage.ahead.len(), process.engine.session_count());
                 if proven > 1 && proven * 2 >= all {

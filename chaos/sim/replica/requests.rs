@@ -286,7 +286,10 @@ impl World<'_> {
             Ask::Patch(_, writer, patch) => self.patch(slot, *writer, patch),
             Ask::History(question) => Ok(Found::History(match question {
                 Question::Read => self.api.history(),
-                Question::Confirm(_) => Some(self.api.confirm_history()),
+                Question::Confirm(_, seen) => match self.api.history() {
+                    Some(older) if older.revision < seen.lease => Some(older),
+                    _ => Some(self.api.confirm_history()),
+                },
                 Question::Begin(at) => Some(self.api.begin_history(*at)?),
             })),
             Ask::Replay(kind, since, until) => {

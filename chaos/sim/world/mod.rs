@@ -31,7 +31,7 @@ use crate::replica::reporting::Report;
 use crate::replica::requests::{Reply, Request};
 use crate::replica::serving::Acks;
 use crate::replica::weighing::Weighing;
-use crate::replica::{Acts, Process, Shown, Throttle, View, coordination, reporting};
+use crate::replica::{Acts, Process, Shown, Throttle, View, coordination, lineage, reporting};
 use crate::scenario::{Fault, Scenario, Weather, What};
 use crate::statistics::{Count, Statistics};
 use crate::universe::{Spec, Universe};
@@ -431,7 +431,11 @@ impl<'a> World<'a> {
             ..DeliveryConfig::avapigw("0badcafe")
         };
         let config = match &lineage {
-            Some(lineage) => DeliveryConfig { incarnation: lineage.name().into(), ..config },
+            Some(lineage) => DeliveryConfig {
+                incarnation: lineage.name().into(),
+                standstill: Some(lineage::STANDSTILL),
+                ..config
+            },
             None => config,
         };
         let looks = lineage.is_some();

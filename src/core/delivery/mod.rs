@@ -94,7 +94,8 @@ impl<C> Delivery<C> {
 
     /// A question that was asked at `asked` was answered: the history that this
     /// replica was started with is still the cluster's. Gateways that came with
-    /// a version of another one before that are synchronised fully.
+    /// a version of another one before that are synchronised fully, and who waits
+    /// because this process had stood still before `asked` is served.
     pub fn confirmed(&mut self, asked: Mono) {
         self.engine.confirmed(asked);
     }

@@ -45,6 +45,7 @@ pub(super) enum Verdict {
 
 impl Engine {
     pub fn poll(&mut self, now: Mono, limits: &mut dyn Limits) -> Vec<Action> {
+        self.look_at_time(now);
         let mut due: BTreeSet<Slot> = std::mem::take(&mut self.touched);
         while let Some((at, slot)) = self.deadlines.first().copied() {
             if at > now {
@@ -122,6 +123,11 @@ impl Engine {
         if !self.store.ready() {
             return Verdict::Watch(None);
         }
+        // Who holds nothing can be taken back by nothing.
+        let holds = session.origin.as_ref().is_some_and(|origin| !matches!(origin, Origin::Empty));
+        if holds && self.woke.is_some() {
+            return Verdict::Watch(Some(self.doubt_again(now, session)));
+        }
         if let Some(asked) = session.doubted {
             if self.confirmed.is_none_or(|confirmed| confirmed <= asked) {
                 return Verdict::Watch(Some(self.doubt_again(now, session)));
@@ -174,7 +180,9 @@ impl Engine {
     fn doubt_again(&mut self, now: Mono, session: &Session) -> Mono {
         if now >= self.doubt_at {
             self.doubt_at = now + DOUBT_AGAIN;
-            if let Ok(Version { incarnation, .. }) = session.told.parse() {
+            if let Some((_, still)) = self.woke {
+                self.notice(Notice::StoodStill { still });
+            } else if let Ok(Version { incarnation, .. }) = session.told.parse() {
                 self.notice(Notice::OtherHistory { gateway: session.gateway.clone(), incarnation });
             }
         }

@@ -153,6 +153,14 @@ pub enum Notice {
         /// The history that its version names.
         incarnation: Arc<str>,
     },
+    /// This process stood still: whatever happened meanwhile, it does not know it.
+    /// Nothing is sent to gateways that come holding something until the history is
+    /// confirmed (see [`super::Delivery::confirmed`]). Said again every few seconds
+    /// for as long as one waits.
+    StoodStill {
+        /// For how long at least.
+        still: Duration,
+    },
     /// A gateway rejected a resource; its last good version stays there.
     Rejected {
         /// The gateway.
@@ -334,6 +342,9 @@ pub struct DeliveryConfig {
     pub version_refresh: Duration,
     /// How many tombstones are kept per kind.
     pub tombstones: usize,
+    /// For how long nobody may have looked at the time before it is said that this
+    /// process stood still ([`Notice::StoodStill`]); `None` where nobody could answer.
+    pub standstill: Option<Duration>,
     /// What is wrong on purpose: see [`crate::breakage`].
     pub breakage: Breakages,
 }
@@ -355,6 +366,7 @@ impl DeliveryConfig {
             concurrent_full_syncs: 16,
             version_refresh: Duration::from_secs(5),
             tombstones: 100_000,
+            standstill: None,
             breakage: Breakages::default(),
         }
     }

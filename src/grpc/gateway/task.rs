@@ -451,6 +451,9 @@ impl<C: Compiler> DeliveryTask<C> {
             Notice::OtherHistory { gateway, incarnation } => {
                 info!(%gateway, %incarnation, "a gateway's version is of another history, asking which one is now");
             }
+            Notice::StoodStill { still } => {
+                warn!(?still, "this replica stood still, asking whether its history is still the cluster's");
+            }
             Notice::Rejected { gateway, kind, key, message } => {
                 self.metrics.rejected.inc();
                 self.metrics.push_errors.inc();

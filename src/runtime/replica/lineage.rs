@@ -25,9 +25,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
 
+#[cfg(test)]
+mod tests;
+
 /// How often the Lease is read, and how many reads come before a write.
 const READ_EVERY: Duration = Duration::from_secs(5);
 const READS_PER_WRITE: u32 = 12;
+/// For how long a replica may stand still without wondering what happened meanwhile: less
+/// than a restore takes, and a start, and the synchronisation of a gateway by whoever
+/// started; more than a busy machine makes it wait.
+pub const STANDSTILL: Duration = Duration::from_secs(10);
 /// A replica may lag behind a gateway for this long without anybody wondering.
 const LAG: Duration = Duration::from_secs(2);
 
@@ -40,6 +47,8 @@ pub enum Doubt {
     Ahead(GatewayId, Frontier),
     /// A gateway's version names another history.
     OtherHistory,
+    /// This replica stood still for a while.
+    StoodStill,
 }
 
 impl Doubt {
@@ -48,6 +57,7 @@ impl Doubt {
         match notice {
             Notice::AheadOfUs { gateway, high } => Some(Doubt::Ahead(gateway, high)),
             Notice::OtherHistory { .. } => Some(Doubt::OtherHistory),
+            Notice::StoodStill { .. } => Some(Doubt::StoodStill),
             _ => None,
         }
     }
@@ -160,7 +170,7 @@ impl Lineage {
 
     async fn look_into(&mut self, doubt: Doubt, cancel: &CancellationToken) -> Result<(), Trouble> {
         match doubt {
-            Doubt::OtherHistory => {
+            Doubt::OtherHistory | Doubt::StoodStill => {
                 let asked = Instant::now();
                 self.confirm().await?;
                 // An error says that there are no gateways any more.
@@ -169,7 +179,7 @@ impl Lineage {
             }
             Doubt::Behind(kind, seen) => {
                 let Some((_, at)) = self.ends_before(kind, seen).await? else { return Ok(()) };
-                self.begin(&at).await
+                Err(self.begin(&at).await)
             }
             Doubt::Ahead(gateway, high) => {
                 tokio::select! {
@@ -185,19 +195,12 @@ impl Lineage {
     /// A gateway's word is not enough to name the history anew, or any one of
     /// them could disturb all others: it concerns itself. Most of them, and more
     /// than one, are believed: so a restore is noticed that happened while no
-    /// replica ran. Nobody's word is needed where our own reading is proven to be of
-    /// another log: to synchronise the gateway with that would take it back.
+    /// replica ran.
     async fn look_into_gateway(&mut self, gateway: GatewayId, high: Frontier) -> Result<(), Trouble> {
         let Ok(frontier) = self.delivery.inspect(|engine| engine.frontier()).await else { return Ok(()) };
         for kind in Kind::ALL.into_iter().filter(|kind| frontier.get(*kind) < high.get(*kind)) {
             let asked = Instant::now();
             let Some((newest, at)) = self.ends_before(kind, high.get(kind)).await? else { continue };
-            // Beyond the log may be what we have read ourselves, too.
-            for own in Kind::ALL.into_iter().filter(|own| frontier.get(*own) > newest.max(at.revision)) {
-                if let Some((_, at)) = self.ends_before(own, frontier.get(own)).await? {
-                    return self.begin(&at).await;
-                }
-            }
             if self.ahead.insert(gateway.clone()) {
                 self.metrics.ahead.inc();
                 tracing::error!(%gateway, kind = kind.name(), %newest, claimed = %high.get(kind),
@@ -206,7 +209,7 @@ impl Lineage {
             }
             let gateways = self.delivery.inspect(|engine| engine.session_count()).await.unwrap_or_default();
             if self.ahead.len() > 1 && self.ahead.len() * 2 >= gateways {
-                return self.begin(&at).await;
+                return Err(self.begin(&at).await);
             }
             // An error says that there are no gateways any more.
             let _ = self.delivery.beyond_the_log(asked, kind, newest).await;
@@ -238,21 +241,44 @@ impl Lineage {
 
     /// Reads the Lease, and finds out whether it went back.
     async fn read(&mut self) -> Result<(), Trouble> {
-        let Some(found) = self.incarnations.read().await? else {
-            return self.confirm().await.map(drop);
-        };
-        if found.revision < self.known.revision {
-            // An old answer, or an old Lease: only of the latter this is the
-            // present revision, so that it can be replaced.
-            return self.begin(&found).await;
+        match self.incarnations.read().await? {
+            Some(found) => self.judge(found).await,
+            None => self.confirm().await.map(drop),
         }
-        self.compare(found)
     }
 
+    /// Renews the Lease, and finds out whether the log is still the one that was read:
+    /// neither the Lease nor its end lies before what was seen of either.
     async fn confirm(&mut self) -> Result<Incarnation, Trouble> {
+        // Once it is renewed, nobody sees any more that it went back.
+        if let Some(found) = self.incarnations.read().await? {
+            self.judge(found).await?;
+        }
+        // What is read while the question is under way may lie beyond the answer.
+        let read = self.delivery.inspect(|engine| engine.frontier()).await.unwrap_or_default();
         let found = self.incarnations.confirm(&fresh()).await?;
-        self.compare(found.clone())?;
+        self.judge(found.clone()).await?;
+        for kind in Kind::ALL.into_iter().filter(|kind| found.revision < read.get(*kind)) {
+            // To synchronise a gateway with what is proven to be of another log would
+            // take it back. Leases may be kept in another etcd, so the kind is asked, too.
+            if newest(self.client.clone(), kind).await? < read.get(kind) {
+                return Err(self.begin(&found).await);
+            }
+        }
         Ok(found)
+    }
+
+    /// Whether a Lease is the one that was last seen, or a later one of the same history.
+    async fn judge(&mut self, found: Incarnation) -> Result<(), Trouble> {
+        if found.revision >= self.known.revision || found.replaces.contains(&self.known.id) {
+            return self.compare(found);
+        }
+        // An old answer, or an old Lease: only of the latter this is the present
+        // revision, so that it can be replaced.
+        match self.begin(&found).await {
+            Trouble::Api(Error::Conflict { .. }) => Ok(()),
+            begun => Err(begun),
+        }
     }
 
     fn compare(&mut self, found: Incarnation) -> Result<(), Trouble> {
@@ -263,9 +289,12 @@ impl Lineage {
         Ok(())
     }
 
-    async fn begin(&mut self, at: &Incarnation) -> Result<(), Trouble> {
-        let begun = self.incarnations.begin(at, &self.known.id, &fresh()).await?;
-        Err(Trouble::Replaced(Replaced { before: self.known.id.clone(), now: begun.id }))
+    /// Names the history anew, unless the Lease has moved on from `at`.
+    async fn begin(&mut self, at: &Incarnation) -> Trouble {
+        match self.incarnations.begin(at, &self.known.id, &fresh()).await {
+            Ok(begun) => Trouble::Replaced(Replaced { before: self.known.id.clone(), now: begun.id }),
+            Err(error) => Trouble::Api(error),
+        }
     }
 }
 

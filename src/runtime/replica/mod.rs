@@ -285,6 +285,7 @@ async fn assemble(
         ack_timeout: args.ack_timeout,
         heartbeat_interval: args.heartbeat_interval,
         concurrent_full_syncs: args.concurrent_full_syncs.get(),
+        standstill: Some(lineage::STANDSTILL),
         ..DeliveryConfig::avapigw(standby.cluster.clone())
     };
     let (task, outputs) = DeliveryTask::new(

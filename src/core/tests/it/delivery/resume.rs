@@ -288,6 +288,85 @@ fn an_unanswered_question_about_the_history_is_asked_again_once_for_all_who_wait
     assert_eq!(asked(&mut bench), 0);
 }
 
+/// Of a replica that notices when it stood still.
+fn watchful() -> DeliveryConfig {
+    DeliveryConfig { standstill: Some(Duration::from_secs(10)), ..config() }
+}
+
+fn stood_still(bench: &mut Bench) -> Vec<Duration> {
+    let told = std::mem::take(&mut bench.notices).into_iter();
+    let still = |notice| match notice {
+        Notice::StoodStill { still } => Some(still),
+        _ => None,
+    };
+    told.filter_map(still).collect()
+}
+
+#[test]
+fn a_replica_that_stood_still_sends_nothing_to_who_comes_before_its_history_is_confirmed() {
+    let mut bench = away();
+    bench.restart_replica(watchful());
+    bench.settle();
+    bench.route("a/1", "v2");
+    // Whether it hears of the gateway first or looks at the time first.
+    for polled in [false, true] {
+        bench.pass(Duration::from_secs(131));
+        if polled {
+            bench.poll();
+        }
+        let asked_before = bench.now - Duration::from_secs(1);
+        bench.connect("g");
+        assert!(bench.settle_for(Duration::from_secs(4)).is_empty());
+        // What a question said that was asked before it went on means nothing.
+        bench.delivery.confirmed(asked_before);
+        assert!(bench.settle_for(Duration::from_secs(2)).is_empty());
+        // The question may have been lost, so it is asked again.
+        assert_eq!(stood_still(&mut bench), [Duration::from_secs(131); 2]);
+        bench.delivery.disconnected(bench.now, &bench.session["g"].clone());
+        // Who holds nothing can be taken back by nothing.
+        bench.gateways.remove("empty");
+        bench.connected("empty");
+        bench.delivery.disconnected(bench.now, &bench.session["empty"].clone());
+    }
+    bench.connect("g");
+    assert!(bench.settle().is_empty());
+    bench.delivery.confirmed(bench.now);
+    assert_eq!(words_to("g", &bench.settle()), ["reset", "~a/1"]);
+    bench.assert_equal("g");
+    // From now on nobody waits, and nothing is asked.
+    stood_still(&mut bench);
+    bench.delivery.disconnected(bench.now, &bench.session["g"].clone());
+    bench.route("a/1", "v3");
+    bench.connect("g");
+    assert_eq!(words_to("g", &bench.settle()), ["reset", "~a/1"]);
+    assert!(stood_still(&mut bench).is_empty());
+}
+
+#[test]
+fn a_short_pause_and_a_long_idleness_make_nobody_wait() {
+    let mut bench = away();
+    bench.restart_replica(watchful());
+    // It looks at the time, though there is nothing to do.
+    bench.settle_for(Duration::from_secs(600));
+    bench.pass(Duration::from_secs(9));
+    bench.route("a/1", "v2");
+    bench.connect("g");
+    assert_eq!(words_to("g", &bench.settle()), ["reset", "~a/1"]);
+    bench.assert_equal("g");
+    assert!(stood_still(&mut bench).is_empty());
+}
+
+#[test]
+fn whom_a_replica_served_before_it_stood_still_it_serves_on() {
+    let mut bench = Bench::new(watchful());
+    bench.connected("g");
+    bench.settle_for(Duration::from_secs(30));
+    bench.pass(Duration::from_secs(20));
+    bench.route("a/1", "v1");
+    assert_eq!(words_to("g", &bench.settle()), ["+a/1"]);
+    assert_eq!(stood_still(&mut bench), [Duration::from_secs(20)]);
+}
+
 #[test]
 fn whoever_is_proven_to_be_beyond_the_log_is_synchronised_fully() {
     let mut bench = away();

@@ -1,0 +1,211 @@
+//! Histories that are replaced under replicas: an embedded API server that is restored
+//! from a backup, and looks at it one by one, so that nothing depends on time.
+
+use flotilla_api::crd::crds;
+use flotilla_apiserver::{ApiServer, Effect, Identity, Matcher, Options, Rule, Verb};
+use flotilla_avapigw::{AvapigwCompiler, Scope};
+use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig, Unlimited};
+use flotilla_grpc::clock::MonoClock;
+use flotilla_grpc::gateway::{DeliveryTask, delivery_channel};
+use flotilla_k8s::crd;
+use flotilla_k8s::watch::ObjectEvent;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
+
+use super::*;
+use crate::replica::feed;
+use crate::replica::leaving::Leaving;
+
+struct Cluster {
+    api: ApiServer,
+    client: Client,
+    written: u32,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let api = ApiServer::start(Options::default()).await.unwrap();
+        let client = Client::new(api.service(Identity::admin("replica")), "default");
+        crd::install(&client, &crds(), Duration::from_secs(60)).await.unwrap();
+        Cluster { api, client, written: 0 }
+    }
+
+    /// So many writes of something else: the log grows.
+    async fn write(&mut self, times: u32) {
+        for _ in 0..times {
+            self.written += 1;
+            let name = Some(format!("n{}", self.written));
+            let namespace =
+                Namespace { metadata: ObjectMeta { name, ..ObjectMeta::default() }, ..Namespace::default() };
+            Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        }
+    }
+
+    /// What a replica that starts now knows of the history; it has read nothing yet.
+    async fn replica(&self) -> Lineage {
+        let (delivery, inbox) = delivery_channel::<AvapigwCompiler>();
+        let registry = Registry::new();
+        let metrics = flotilla_grpc::metrics::Metrics::new(&registry).unwrap();
+        let engine =
+            Engine::new(DeliveryConfig::avapigw("0badcafe"), AvapigwCompiler { scope: Scope::Namespace });
+        let limits = Box::new(Unlimited);
+        let (task, _) = DeliveryTask::new(engine, limits, inbox, MonoClock::start(), None, metrics);
+        // It ends with the last handle.
+        tokio::spawn(task.run(CancellationToken::new()));
+        let incarnations = Incarnations::new(self.client.clone(), "default");
+        Lineage {
+            client: self.client.clone(),
+            known: incarnations.confirm(&fresh()).await.unwrap(),
+            incarnations,
+            delivery,
+            doubts: mpsc::channel(1).1,
+            metrics: Metrics::new(&registry).unwrap(),
+            ahead: BTreeSet::new(),
+        }
+    }
+
+    async fn name(&self) -> String {
+        Incarnations::new(self.client.clone(), "default").read().await.unwrap().unwrap().id
+    }
+}
+
+/// Reads a kind to the end of the log; returns how far that is.
+async fn lists(replica: &Lineage, kind: Kind) -> Revision {
+    let end = newest(replica.client.clone(), kind).await.unwrap();
+    replica.delivery.listed(kind, Vec::new(), end).await.unwrap();
+    let read = async || replica.delivery.inspect(move |engine| engine.frontier().get(kind)).await.unwrap();
+    while read().await < end {
+        tokio::task::yield_now().await;
+    }
+    end
+}
+
+/// How far somebody is who has read a kind beyond the log.
+fn beyond(kind: Kind, revision: Revision) -> Frontier {
+    let mut high = Frontier::default();
+    high.advance(kind, Revision(revision.0 + 1_000));
+    high
+}
+
+fn gateway(name: &str) -> GatewayId {
+    GatewayId { namespace: "edge".into(), name: name.into() }
+}
+
+/// The new name of a history that was found replaced.
+fn renamed<T>(looked: Result<T, Trouble>) -> String {
+    match looked {
+        Err(Trouble::Replaced(Replaced { now, .. })) => now,
+        Err(Trouble::Api(error)) => panic!("{error}"),
+        Ok(_) => panic!("not noticed"),
+    }
+}
+
+fn unchanged<T>(looked: Result<T, Trouble>) {
+    match looked {
+        Ok(_) => {}
+        Err(Trouble::Replaced(replaced)) => panic!("{replaced}"),
+        Err(Trouble::Api(error)) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_shows_a_log_that_ends_before_what_was_read() {
+    for doubt in [Doubt::StoodStill, Doubt::OtherHistory] {
+        let mut cluster = Cluster::new().await;
+        let mut replica = cluster.replica().await;
+        // The Lease is the same in the backup: it alone shows nothing.
+        let backup = cluster.api.backup();
+        cluster.write(20).await;
+        lists(&replica, Kind::Backend).await;
+        cluster.api.restore(&backup);
+        let now = renamed(replica.look_into(doubt, &CancellationToken::new()).await);
+        assert_eq!(cluster.name().await, now);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_went_back_is_seen_before_it_is_renewed_though_the_log_is_longer() {
+    let mut cluster = Cluster::new().await;
+    let mut replica = cluster.replica().await;
+    let backup = cluster.api.backup();
+    unchanged(replica.confirm().await);
+    cluster.api.restore(&backup);
+    cluster.write(20).await;
+    renamed(replica.confirm().await);
+}
+
+#[tokio::test]
+async fn one_restore_gives_one_new_name() {
+    let cluster = Cluster::new().await;
+    let (mut one, mut other) = (cluster.replica().await, cluster.replica().await);
+    let backup = cluster.api.backup();
+    unchanged(one.confirm().await);
+    unchanged(other.confirm().await);
+    cluster.api.restore(&backup);
+    let now = renamed(one.read().await);
+    assert_eq!(renamed(other.read().await), now);
+    assert_eq!(cluster.name().await, now);
+}
+
+#[tokio::test]
+async fn an_old_cache_is_not_believed() {
+    let mut cluster = Cluster::new().await;
+    let mut replica = cluster.replica().await;
+    let (before, backup) = (cluster.name().await, cluster.api.backup());
+    cluster.write(3).await;
+    unchanged(replica.confirm().await);
+    let seen = lists(&replica, Kind::Backend).await;
+    let reads = Matcher { verbs: vec![Verb::Get, Verb::List], ..Matcher::default() };
+    let stale = cluster.api.faults().add(Rule::new(reads, Effect::StaleRead { revision: backup.revision() }));
+    unchanged(replica.read().await);
+    unchanged(replica.confirm().await);
+    unchanged(replica.look_into(Doubt::Behind(Kind::Backend, seen), &CancellationToken::new()).await);
+    assert_eq!(replica.metrics.stale.get(), 1);
+    cluster.api.faults().remove(stale);
+    assert_eq!(cluster.name().await, before);
+}
+
+#[tokio::test]
+async fn one_gateways_word_names_no_history_anew_and_that_of_two_does() {
+    let cluster = Cluster::new().await;
+    let mut replica = cluster.replica().await;
+    let high = beyond(Kind::ApiRoute, lists(&replica, Kind::ApiRoute).await);
+    let before = cluster.name().await;
+    for _ in 0..2 {
+        unchanged(replica.look_into_gateway(gateway("one"), high).await);
+        assert_eq!((replica.metrics.ahead.get(), cluster.name().await), (1, before.clone()));
+    }
+    renamed(replica.look_into_gateway(gateway("other"), high).await);
+}
+
+#[tokio::test]
+async fn one_gateways_word_is_enough_for_who_has_read_beyond_the_log_itself() {
+    let mut cluster = Cluster::new().await;
+    let mut replica = cluster.replica().await;
+    let backup = cluster.api.backup();
+    cluster.write(20).await;
+    lists(&replica, Kind::Backend).await;
+    cluster.api.restore(&backup);
+    // To synchronise it with this mixture would take it back.
+    let high = beyond(Kind::ApiRoute, lists(&replica, Kind::ApiRoute).await);
+    renamed(replica.look_into_gateway(gateway("one"), high).await);
+    assert_eq!(replica.metrics.ahead.get(), 0);
+}
+
+#[tokio::test]
+async fn a_list_that_ends_before_what_was_read_of_another_kind_is_doubted() {
+    let replica = Cluster::new().await.replica().await;
+    let (events, told) = mpsc::channel(8);
+    let (doubts_in, mut doubts) = mpsc::channel(8);
+    for (kind, revision) in [(Kind::Backend, 10), (Kind::GrpcRoute, 10), (Kind::ApiRoute, 9)] {
+        let listed = ObjectEvent::Listed { kind, revision: Revision(revision), objects: Vec::new() };
+        events.send(listed).await.unwrap();
+    }
+    drop(events);
+    let delivery = replica.delivery.clone();
+    feed::run(told, delivery, None, Leaving::default(), doubts_in, CancellationToken::new()).await;
+    let doubt = doubts.recv().await;
+    assert!(matches!(doubt, Some(Doubt::Behind(Kind::ApiRoute, Revision(10)))), "{doubt:?}");
+    assert!(doubts.recv().await.is_none());
+}
