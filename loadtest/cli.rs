@@ -9,8 +9,8 @@ use flotilla_testing::fleet::Against;
 
 use crate::client::Model;
 use crate::fleet::Ending;
-use crate::limit;
 use crate::workload::{Pace, Whose};
+use crate::{limit, reader};
 
 /// Measures how fast changes reach gateways, and what that costs.
 ///
@@ -51,6 +51,9 @@ pub enum Command {
     Soak(Soak),
     /// Admission reviews of routes, among few and many: how long an answer takes.
     Admission(Admission),
+    /// Very many routes: what reading them and their changes costs, beside kube's typed
+    /// watcher, and how long a replica takes to start with them.
+    Reading(ReadingLog),
     /// The product's decisions for a very large fleet in one process, without
     /// sockets: how costs and memory grow.
     FleetSim(FleetSim),
@@ -59,6 +62,9 @@ pub enum Command {
     /// The yardstick's server; scenarios start it themselves.
     #[command(hide = true)]
     LimitServer(limit::Args),
+    /// A reader of routes; `reading` starts it itself.
+    #[command(hide = true)]
+    Reader(reader::Args),
 }
 
 /// What a scenario runs against.
@@ -128,6 +134,23 @@ pub struct Admission {
     /// Reviews of each sort per measurement.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub asks: u32,
+}
+
+/// `reading`
+#[derive(Debug, Clone, Args)]
+pub struct ReadingLog {
+    /// What it runs against: a fleet of its own.
+    #[command(flatten)]
+    pub fleet: Fleet,
+    /// Routes.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub routes: u32,
+    /// Namespaces that they are in.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub namespaces: u32,
+    /// Changes, as fast as the API server takes them.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub changes: u32,
 }
 
 /// Changes at a steady rate.

@@ -1,6 +1,7 @@
 //! What a scenario runs against: a fleet of its own, or one that is there.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +92,12 @@ impl Fleet {
     /// A client of an administrator.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// The file by which others connect to the API server.
+    pub fn kubeconfig(&self) -> anyhow::Result<PathBuf> {
+        let own = self.own.as_ref().context("this scenario starts its own API server: use --start")?;
+        Ok(own.server.kubeconfig(own.path(), 0))
     }
 
     /// Ports of all replicas for webhooks, and whom to believe.

@@ -9,6 +9,7 @@ mod client;
 mod fleet;
 mod limit;
 mod process;
+mod reader;
 mod report;
 mod requests;
 mod scenarios;
@@ -62,10 +63,12 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Admission(args) => scenarios::admission::run(&args).await,
         Command::Scale(args) => scenarios::scale::run(&args).await,
         Command::Soak(args) => scenarios::soak::run(&args).await,
+        Command::Reading(args) => scenarios::reading::run(&args).await,
         Command::FleetSim(args) => {
             tokio::task::spawn_blocking(move || scenarios::fleet_sim::run(&args)).await?
         }
         Command::All(args) => scenarios::all::run(&args).await,
         Command::LimitServer(args) => limit::run(args).await.map(|()| true),
+        Command::Reader(args) => reader::run(&args).await.map(|()| true),
     }
 }

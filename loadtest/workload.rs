@@ -153,6 +153,17 @@ impl Routes {
         Ok(made.metadata.generation.context("an object without generation")? as u64)
     }
 
+    /// Changes so many routes in turn, as fast as the API server takes it.
+    pub async fn change_all(&self, changes: u32) -> anyhow::Result<()> {
+        let mut writes = futures::stream::iter(0..changes)
+            .map(|change| self.change(change % self.size.routes))
+            .buffer_unordered(AT_ONCE);
+        while let Some(made) = writes.next().await {
+            made?;
+        }
+        Ok(())
+    }
+
     /// Changes routes in turn at a steady rate, whatever becomes of the changes
     /// before: a slow server must not slow the measurement down.
     pub async fn keep_changing(&self, board: &Arc<Board>, pace: Pace) -> anyhow::Result<()> {

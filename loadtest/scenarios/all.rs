@@ -40,6 +40,7 @@ const RUNS: &[Run] = &[
     run_of("noisy", &["noisy", "--gateways", "20"]),
     run_of("slow", &["slow"]),
     run_of("scale", &["scale", "--gateways", "100"]),
+    run_of("reading", &["reading"]),
     run_of("fleet-sim", &["fleet-sim"]),
 ];
 
@@ -70,6 +71,9 @@ const TARGETS: &[Target] = &[
     target("memory in peace over what is allowed", "coldsync", "/rss_by_allowed", 1.0),
     target("writes of statuses a change", "propagation", "/controller/status_patches_per_change", 1.05),
     target("writes of statuses a second under churn", "churn", "/status_patches_per_second", 20.0),
+    target("CPU of listing 100,000 routes, by kube's typed watcher", "reading", "/list_cpu_ratio", 0.333),
+    target("CPU of watching their changes, by the same", "reading", "/watch_cpu_ratio", 0.333),
+    target("start with them, by the time of a bare list", "reading", "/start_ratio", 1.5),
     target("CPU of 5 replicas, by that of one", "scale", "/rows/3/cpu_ratio", 1.3),
     target("quiet tenants' p99 beside a loud one, by alone", "noisy", "/p99_ratio", 1.5),
     target("p99 beside gateways that never read, by alone", "slow", "/p99_ratio", 1.1),
@@ -92,7 +96,7 @@ pub async fn run(args: &All) -> anyhow::Result<bool> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(run.arguments).stdin(Stdio::null()).kill_on_drop(true);
         match run.name {
-            "fleet-sim" => command.arg("--json").arg(&file),
+            "fleet-sim" | "reading" => command.arg("--json").arg(&file),
             _ => command.arg("--report").arg(&folder),
         };
         let status = command.status().await.context("a run cannot be started")?;

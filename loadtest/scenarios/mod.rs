@@ -10,6 +10,7 @@ pub mod failover;
 pub mod fleet_sim;
 pub mod noisy;
 pub mod propagation;
+pub mod reading;
 pub mod reconnect;
 pub mod scale;
 pub mod slow;

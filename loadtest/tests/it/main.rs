@@ -144,3 +144,15 @@ fn wrong_flags_are_named() {
         assert!(said.contains(words), "{said}");
     }
 }
+
+#[test]
+fn reading_is_compared_with_a_typed_watcher() {
+    let size = ["reading", "--routes", "200", "--namespaces", "5", "--changes", "100", "--json", "-"];
+    let output = loadtest(&size);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(result["start_ratio"].as_f64().is_some_and(|ratio| ratio > 0.0), "{result}");
+    let used = |who: &str| result[who]["peak_rss"].as_u64().is_some_and(|bytes| bytes > 0);
+    assert!(used("flotilla") && used("kube"), "{result}");
+}

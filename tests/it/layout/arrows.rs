@@ -60,6 +60,7 @@ pub(super) const PACKAGES: &[Package] = &[
 /// the core by themselves; its clients know nothing of the server.
 const LOADTEST: &[&str] = &[
     "flotilla-core",
+    "flotilla-api",
     "flotilla-avapigw",
     "flotilla-certs",
     "flotilla-k8s",
