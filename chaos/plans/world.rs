@@ -101,16 +101,11 @@ impl World {
     /// # Errors
     /// When they do not come back to one map.
     pub async fn start_afresh(&mut self) -> anyhow::Result<()> {
-        for number in 0..REPLICAS {
-            revive(&mut self.replicas[number], number, &self.theatre).await?;
-        }
-        // One that has been revived a moment ago may not yet listen to signals.
-        for replica in &mut self.replicas {
-            replica.ready().await;
-        }
         let before = shards::published(&self.fleet.tenants.client).await.map_err(anyhow::Error::msg)?;
         for (number, replica) in self.replicas.iter_mut().enumerate() {
-            self.theatre.ended(number);
+            spare(replica, number, &self.theatre).await?;
+        }
+        for replica in &mut self.replicas {
             replica.terminate();
         }
         for replica in &mut self.replicas {
@@ -164,6 +159,27 @@ async fn revive(replica: &mut Replica, number: usize, theatre: &Theatre) -> anyh
     }
     sleep(AWAY).await;
     launch(replica, number, theatre)
+}
+
+/// Sees to it that a replica runs, is ready, and is not killed any more. A plan's kill
+/// that is under way when everything is as it should be comes after all, until then.
+async fn spare(replica: &mut Replica, number: usize, theatre: &Theatre) -> anyhow::Result<()> {
+    loop {
+        revive(replica, number, theatre).await?;
+        // One that has been revived a moment ago may not yet listen to signals.
+        let what = format!("{} is ready", replica.name);
+        let ready = attempt(START, &what, async || {
+            if !theatre.runs(number) {
+                return Ok(());
+            }
+            let (status, text) = replica.probe("/readyz").await?;
+            (status == 200).then_some(()).ok_or(text)
+        });
+        ready.await.map_err(anyhow::Error::msg)?;
+        if theatre.ended(number) {
+            return Ok(());
+        }
+    }
 }
 
 /// Starts killed replicas again, for ever; returns when something else died.

@@ -96,9 +96,10 @@ impl Theatre {
         self.victims()[replica].process.is_some()
     }
 
-    /// A replica is ended by others, and not to be killed any more.
-    pub fn ended(&self, replica: usize) {
-        self.victims()[replica].process = None;
+    /// A replica is ended by others, and not to be killed any more; returns whether it
+    /// had not been killed before.
+    pub fn ended(&self, replica: usize) -> bool {
+        self.victims()[replica].process.take().is_some()
     }
 
     fn victims(&self) -> MutexGuard<'_, Vec<Victim>> {
