@@ -72,6 +72,15 @@ impl LeafRequest {
         }
     }
 
+    /// A tool's certificate: it dials replicas.
+    pub fn tool(identity: Identity) -> Self {
+        LeafRequest {
+            usages: vec![Usage::Client],
+            identity: Some(identity.clone()),
+            ..LeafRequest::new(identity.name.as_ref())
+        }
+    }
+
     /// A replica's certificate: it serves gateways and peers, and dials peers.
     pub fn controller(identity: Identity, dns_names: Vec<String>, ip_addresses: Vec<IpAddr>) -> Self {
         LeafRequest {

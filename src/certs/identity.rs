@@ -2,7 +2,8 @@
 //!
 //! A SPIFFE URI among the subject's alternative names:
 //! `spiffe://<trust-domain>/ns/<namespace>/gateway/<name>` for gateways and
-//! `spiffe://<trust-domain>/ns/<namespace>/controller/<member>` for replicas.
+//! `spiffe://<trust-domain>/ns/<namespace>/controller/<member>` for replicas, and
+//! `spiffe://<trust-domain>/ns/<namespace>/tool/<name>` for who only asks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,6 +20,8 @@ pub enum Role {
     Gateway,
     /// A replica of the controller.
     Controller,
+    /// Somebody who asks replicas which gateways they serve, and may do nothing else.
+    Tool,
 }
 
 impl Role {
@@ -26,6 +29,7 @@ impl Role {
         match self {
             Role::Gateway => "gateway",
             Role::Controller => "controller",
+            Role::Tool => "tool",
         }
     }
 }
@@ -45,7 +49,7 @@ pub struct Identity {
     pub namespace: Arc<str>,
     /// What the holder is.
     pub role: Role,
-    /// The gateway's or the member's name.
+    /// The gateway's, the member's or the tool's name.
     pub name: Arc<str>,
 }
 
@@ -64,6 +68,14 @@ impl Identity {
     /// When a part cannot stand in a SPIFFE URI.
     pub fn controller(trust_domain: &str, namespace: &str, member: &str) -> Result<Self, IdentityError> {
         Self::checked(trust_domain, namespace, Role::Controller, member)
+    }
+
+    /// The identity of a tool.
+    ///
+    /// # Errors
+    /// When a part cannot stand in a SPIFFE URI.
+    pub fn tool(trust_domain: &str, namespace: &str, name: &str) -> Result<Self, IdentityError> {
+        Self::checked(trust_domain, namespace, Role::Tool, name)
     }
 
     fn checked(trust_domain: &str, namespace: &str, role: Role, name: &str) -> Result<Self, IdentityError> {
@@ -97,7 +109,7 @@ impl FromStr for Identity {
         let rest = uri.strip_prefix("spiffe://").ok_or_else(malformed)?;
         let parts: Vec<&str> = rest.split('/').collect();
         let [trust_domain, "ns", namespace, role, name] = parts[..] else { return Err(malformed()) };
-        let role = [Role::Gateway, Role::Controller]
+        let role = [Role::Gateway, Role::Controller, Role::Tool]
             .into_iter()
             .find(|known| known.segment() == role)
             .ok_or_else(malformed)?;
@@ -122,8 +134,8 @@ pub enum IdentityError {
     Count(usize),
     /// It is a SPIFFE URI of another shape.
     #[error(
-        "{uri:?} is no identity of a gateway or controller; \
-         expected spiffe://<trust-domain>/ns/<namespace>/gateway|controller/<name>"
+        "{uri:?} is no identity of a gateway, a controller or a tool; \
+         expected spiffe://<trust-domain>/ns/<namespace>/gateway|controller|tool/<name>"
     )]
     Malformed {
         /// The URI.
@@ -175,6 +187,7 @@ mod tests {
         for identity in [
             Identity::gateway("fleet.local", "edge", "gw-1"),
             Identity::controller("fleet.local", "sys", "f-0"),
+            Identity::tool("fleet.local", "sys", "dashboard"),
         ] {
             let identity = identity.unwrap();
             assert_eq!(identity.to_string().parse::<Identity>().unwrap(), identity);

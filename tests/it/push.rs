@@ -17,6 +17,12 @@ fn namespaces() -> impl Iterator<Item = String> + Clone {
     (0..NAMESPACES).map(|number| format!("team-{number}"))
 }
 
+/// One flag that names what several name.
+fn joined(flags: &[String]) -> String {
+    let lists: Vec<_> = flags.iter().map(|flag| flag.split_once('=').unwrap().1).collect();
+    format!("--push-gateways={}", lists.join(","))
+}
+
 /// Counts updates that gateways have got since they were shown.
 fn updates_since(before: &[Shown], now: &[Shown]) -> u64 {
     before.iter().zip(now).map(|(before, now)| now.stats.updates - before.stats.updates).sum()
@@ -36,9 +42,7 @@ async fn gateways_that_listen_get_everything_and_a_restarted_controller_goes_on(
     fleet.tenants.furnish(namespaces()).await;
     // Of two of them one takes batches, and one takes one update a call.
     let (batched, single) = (free_addresses(1), free_addresses(1));
-    let flags = [push_flag("batched", &batched), push_flag("single", &single)];
-    let lists: Vec<_> = flags.iter().map(|flag| flag.split_once('=').unwrap().1).collect();
-    let flag = format!("--push-gateways={}", lists.join(","));
+    let flag = joined(&[push_flag("batched", &batched), push_flag("single", &single)]);
     fleet.add_replicas_with(1, &[&flag]).await;
     fleet.add_listening("batched", &batched, true).await;
     fleet.add_listening("single", &single, false).await;
@@ -55,15 +59,15 @@ async fn gateways_that_listen_get_everything_and_a_restarted_controller_goes_on(
     let asked = ["batched", "single"].map(|name| format!("APIRoute team-0/two from gateways/{name}"));
     assert_eq!(removed, asked.into());
 
-    // What was changed while no controller ran is all that comes: a full
-    // synchronisation would be eighteen resources for each gateway.
+    // What was changed while no controller ran comes, and no full synchronisation: of
+    // that the second gateway would get eighteen resources, one by one.
     let before = fleet.show().await.unwrap();
     fleet.replicas[0].kill().await;
     fleet.tenants.change(Kind::ApiRoute, "team-3", "two", json!({"timeout": "9s"})).await;
     fleet.restart_all_stopped().await;
     fleet.settled().await;
     let now = fleet.show().await.unwrap();
-    // The changed route, and what statuses were written to in the last seconds before.
+    // The changed route, and messages that only move the version.
     let updates = updates_since(&before, &now);
     assert!((2..32).contains(&updates), "{updates} updates after a restart: {now:?}");
     every_version_was_resumed(&fleet).await;
@@ -125,26 +129,31 @@ async fn a_rejected_resource_keeps_no_other_from_gateways_that_listen() {
 async fn a_mixed_fleet_converges_when_a_replica_is_killed() {
     let Some(mut fleet) = Fleet::start(Against::Inside).await else { return };
     fleet.tenants.furnish(namespaces()).await;
-    let addresses = free_addresses(20);
-    let flag = push_flag("pushed", &addresses);
+    let (batched, single) = (free_addresses(10), free_addresses(10));
+    let flag = joined(&[push_flag("batched", &batched), push_flag("single", &single)]);
     fleet.add_replicas_with(3, &[&flag]).await;
     fleet.add_gateways("dialling", 20).await;
-    fleet.add_listening("pushed", &addresses, true).await;
+    fleet.add_listening("batched", &batched, true).await;
+    fleet.add_listening("single", &single, false).await;
     fleet.settled().await;
 
     // Each is dialled by the one that owns its name.
     let map = fleet.map_of_running().await;
     let ownership = Ownership::new(map);
-    let key = |number: usize| format!("gateway/gateways/pushed-{number}");
+    let keys: Vec<_> = ["batched", "single"]
+        .iter()
+        .flat_map(|name| (0..10).map(move |number| format!("gateway/gateways/{name}-{number}")))
+        .collect();
     for replica in &fleet.replicas {
-        let owned = (0..20).filter(|number| {
-            ownership.owner(&key(*number)).is_some_and(|owner| owner.as_str() == replica.name)
-        });
+        let owned = keys
+            .iter()
+            .filter(|key| ownership.owner(key).is_some_and(|owner| owner.as_str() == replica.name));
         let sessions = replica.metric("flotilla_push_sessions", "").await.unwrap();
         assert_eq!(sessions, owned.count() as f64, "{}", replica.name);
     }
 
-    let victim = ownership.owner(&key(0)).unwrap().clone();
+    // One of those that take one resource a call loses its replica, too.
+    let victim = ownership.owner(&keys[10]).unwrap().clone();
     fleet.replica(victim.as_str()).kill().await;
     for namespace in namespaces() {
         fleet.tenants.change(Kind::ApiRoute, &namespace, "one", json!({"timeout": "7s"})).await;

@@ -125,6 +125,13 @@ impl<C> Delivery<C> {
         self.engine.anchor(session);
     }
 
+    /// A session's gateway takes one resource a call: a full synchronisation is one call
+    /// for each that differs and a list of all, so it is only sent where nothing else
+    /// is right, and never because it would be cheaper.
+    pub fn one_a_call(&mut self, session: &SessionId) {
+        self.engine.one_a_call(session);
+    }
+
     /// A stream ended, for whatever reason. Sessions that are not known are
     /// fine.
     pub fn disconnected(&mut self, now: Mono, session: &SessionId) {
@@ -232,6 +239,12 @@ impl<C> Delivery<C> {
     /// The sessions, for tools and metrics.
     pub fn sessions(&self) -> impl Iterator<Item = SessionView> {
         self.engine.sessions.values().map(|session| self.engine.session_view(session))
+    }
+
+    /// One gateway's session, if it is here.
+    pub fn session_of(&self, gateway: &GatewayId) -> Option<SessionView> {
+        let session = self.engine.sessions.get(self.engine.by_gateway.get(gateway)?)?;
+        Some(self.engine.session_view(session))
     }
 
     /// How many sessions there are.

@@ -70,10 +70,20 @@ impl Engine {
     }
 
     pub fn anchor(&mut self, session: &SessionId) {
-        let slot = self.by_id.get(session);
-        if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) {
+        if let Some(session) = self.session_mut(session) {
             session.anchored = true;
         }
+    }
+
+    pub fn one_a_call(&mut self, session: &SessionId) {
+        if let Some(session) = self.session_mut(session) {
+            session.no_full = true;
+        }
+    }
+
+    fn session_mut(&mut self, session: &SessionId) -> Option<&mut Session> {
+        let slot = self.by_id.get(session)?;
+        self.sessions.get_mut(slot).map(Box::as_mut)
     }
 
     /// Whether a version is of this cluster and of another history of it.

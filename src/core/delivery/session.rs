@@ -129,7 +129,8 @@ pub(crate) struct Session {
     /// Deletions since its `low` cannot be found out: only a full
     /// synchronisation makes it right.
     pub full_required: bool,
-    /// It rejected a snapshot although it held something.
+    /// It gets no snapshot because that would be cheaper: it rejected one although it
+    /// held something, or it takes one resource a call.
     pub no_full: bool,
     /// Whether routes and backends are known to load: the last increment of
     /// the class in this session, or a snapshot after it, was taken.

@@ -35,6 +35,18 @@ pub struct DeliveryGone;
 
 type Question<C> = Box<dyn FnOnce(&Delivery<C>) + Send>;
 
+/// How a gateway and this replica came together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// It dialled.
+    Came,
+    /// This replica dialled it, so it is not moved for balance.
+    Dialled {
+        /// Whether it takes many updates in one call.
+        batches: bool,
+    },
+}
+
 /// From gateways, peers and operators.
 pub(super) enum Control<C: Compiler> {
     Registered(SessionId, GatewayId),
@@ -43,8 +55,7 @@ pub(super) enum Control<C: Compiler> {
         asking: Asking,
         /// The version it last applied.
         version: String,
-        /// Whether this replica dialled it, so that it is not moved for balance.
-        anchored: bool,
+        contact: Contact,
         handle: StreamHandle,
     },
     /// The policy is another one.

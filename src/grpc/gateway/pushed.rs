@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::body::{self, Outgoing};
-use super::handle::Control;
+use super::handle::{Contact, Control};
 use super::{DeliveryGone, DeliveryHandle};
 use crate::acceptor::ConnectionHandle;
 
@@ -50,7 +50,8 @@ impl Drop for PushedUpdates {
 }
 
 impl<C: Compiler> DeliveryHandle<C> {
-    /// A session with a gateway that was dialled. `closing` is cancelled when its
+    /// A session with a gateway that was dialled; `batches`: it takes many updates in
+    /// one call. `closing` is cancelled when its
     /// connection is to end; the other receiver says why the session ended.
     ///
     /// # Errors
@@ -60,11 +61,13 @@ impl<C: Compiler> DeliveryHandle<C> {
         session: SessionId,
         asking: Asking,
         version: String,
+        batches: bool,
         closing: CancellationToken,
     ) -> Result<(PushedUpdates, oneshot::Receiver<Status>), DeliveryGone> {
         let (handle, updates, ended) = body::handle(ConnectionHandle::new(closing));
         let updates = PushedUpdates { updates, gone: self.gone.clone() };
-        self.told(Control::Connected { session, asking, version, anchored: true, handle }).await?;
+        let contact = Contact::Dialled { batches };
+        self.told(Control::Connected { session, asking, version, contact, handle }).await?;
         Ok((updates, ended))
     }
 

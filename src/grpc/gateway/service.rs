@@ -41,7 +41,7 @@ use tower::Service;
 use tracing::{info, warn};
 
 use super::ack::{self, Acknowledgement};
-use super::handle::Control;
+use super::handle::{Contact, Control};
 use super::{DeliveryHandle, body, encode};
 use crate::acceptor::Peer;
 
@@ -208,7 +208,7 @@ impl<C: Compiler + 'static> GatewayService<C> {
         let (handle, body) = body::stream(connection, self.delivery.gone.clone());
         info!(gateway = %asking.gateway, %session, version = request.last_config_version, "a gateway opens its stream");
         let version = request.last_config_version;
-        let connected = Control::Connected { session, asking, version, anchored: false, handle };
+        let connected = Control::Connected { session, asking, version, contact: Contact::Came, handle };
         self.within_patience(self.delivery.told(connected)).await?;
         Ok(body)
     }

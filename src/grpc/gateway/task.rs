@@ -24,7 +24,7 @@ use tracing::{debug, error, info, warn};
 
 use super::body::{NotSent, Outgoing, StreamHandle};
 use super::encode::Cache;
-use super::handle::{Control, DeliveryInbox, Watch};
+use super::handle::{Contact, Control, DeliveryInbox, Watch};
 use super::lag::Lag;
 use crate::clock::MonoClock;
 use crate::metrics::Metrics;
@@ -222,11 +222,13 @@ impl<C: Compiler> DeliveryTask<C> {
         let now = self.clock.now();
         match event {
             Control::Registered(session, gateway) => self.engine.registered(now, session, gateway),
-            Control::Connected { session, asking, version, anchored, handle } => {
-                let dialled = anchored.then(|| session.clone());
-                self.connected(now, session, asking, version, handle);
-                if let Some(session) = dialled {
+            Control::Connected { session, asking, version, contact, handle } => {
+                self.connected(now, session.clone(), asking, version, handle);
+                if let Contact::Dialled { batches } = contact {
                     self.engine.anchor(&session);
+                    if !batches {
+                        self.engine.one_a_call(&session);
+                    }
                 }
             }
             Control::Policy => self.review(now),

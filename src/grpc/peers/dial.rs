@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use super::lines::Line;
 use super::{FORWARDS, History, Outbox, PeerAddress, Peers, convert};
-use crate::dial::{deepest, secured};
+use crate::dial::{Answering, deepest, secured};
 
 pub(super) type Client = PeerServiceClient<Channel>;
 
@@ -234,7 +234,7 @@ async fn connect(
     tls: &ClientTls,
     member: &MemberName,
 ) -> io::Result<TlsStream<Connection>> {
-    let (stream, identity) = secured(uri, dial, tls).await?;
+    let (stream, Answering { identity, .. }) = secured(uri, dial, tls).await?;
     if *identity.name != *member.as_str() {
         let text = format!("reached {identity}, not member {member}; its address is out of date");
         return Err(io::Error::other(text));

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use flotilla_certs::{Identity, Role};
+use flotilla_certs::Role;
 use flotilla_core::compile::Compiler;
 use flotilla_core::delivery::Ack;
 use flotilla_core::ids::{GatewayId, SessionId};
@@ -30,15 +30,16 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
+use super::pace::Pace;
 use super::session::{Session, UNKNOWN};
 use super::{Context, Target};
-use crate::dial::{deepest, secured};
+use crate::dial::{Answering, deepest, secured};
 use crate::gateway::{DeliveryGone, PushedUpdates, labels, scope, shorten};
 use crate::peers::duration_in;
 
@@ -114,12 +115,19 @@ impl Drop for Counted {
     }
 }
 
-/// A gateway that is served.
-struct Served {
+/// A session that is open.
+struct Open {
     session: Session,
     id: SessionId,
     gateway: GatewayId,
+    /// When the gateway's certificate ends.
+    until: Instant,
     updates: PushedUpdates,
+}
+
+/// A gateway that is served.
+struct Served {
+    open: Open,
     ended: oneshot::Receiver<Status>,
 }
 
@@ -128,6 +136,7 @@ impl<C: Compiler> Link<C> {
     pub async fn run(self) {
         let (shortest, longest) = self.context.config.backoff;
         let mut pause = shortest;
+        let mut pace = Pace::new(self.context.config.call_timeout);
         while !self.end.is_cancelled() && !self.context.told.is_cancelled() {
             if !(self.context.may_dial)(&self.target) {
                 self.wait(ASK_EVERY).await;
@@ -137,7 +146,7 @@ impl<C: Compiler> Link<C> {
             let error = tokio::select! {
                 biased; // what is in flight is given up: the session's successor asks what came of it
                 () = self.end.cancelled() => break,
-                error = self.serve() => error,
+                error = self.serve(&mut pace) => error,
             };
             self.context.metrics.failures.with_label_values(&[error.reason()]).inc();
             // What we ended ourselves, or what lived, shows that the gateway is well.
@@ -163,7 +172,7 @@ impl<C: Compiler> Link<C> {
     }
 
     /// One session, from dialling to its end.
-    async fn serve(&self) -> LinkError {
+    async fn serve(&self, pace: &mut Pace) -> LinkError {
         let closing = CancellationToken::new();
         // The semaphore is never closed.
         let dial = self.context.dials.acquire().await;
@@ -180,7 +189,7 @@ impl<C: Compiler> Link<C> {
                 Err(_) => LinkError::Gone(DeliveryGone),
             },
             () = closing.cancelled() => LinkError::Ended("its connection is to end".to_owned()),
-            error = self.carry(&mut served.session, &served.id, &served.gateway, &mut served.updates) => error,
+            error = self.carry(&mut served.open, pace) => error,
         }
     }
 
@@ -188,7 +197,8 @@ impl<C: Compiler> Link<C> {
         let config = &self.context.config;
         let timeout = config.connect_timeout;
         let connected = tokio::time::timeout(timeout, self.connect()).await;
-        let (channel, certificate) = connected.map_err(|_| LinkError::Timeout(timeout))??;
+        let (channel, certificate, life) = connected.map_err(|_| LinkError::Timeout(timeout))??;
+        let until = Instant::now() + life;
         if let Some(expected) = self.target.gateway.clone().filter(|expected| *expected != certificate) {
             return Err(LinkError::Another { certificate, expected });
         }
@@ -200,13 +210,13 @@ impl<C: Compiler> Link<C> {
         info!(gateway = %certificate, session = %id, version, address = self.target.address,
             resources = status.total_resources, "a session is opened with a gateway that listens");
         let delivery = &self.context.delivery;
-        let opened = delivery.push_to(id.clone(), asking, version, closing.clone());
+        let opened = delivery.push_to(id.clone(), asking, version, session.batches(), closing.clone());
         let (updates, ended) = opened.await?;
-        Ok(Served { session, id, gateway: certificate, updates, ended })
+        Ok(Served { open: Open { session, id, gateway: certificate, until, updates }, ended })
     }
 
-    /// A connection, and the gateway that its certificate names.
-    async fn connect(&self) -> Result<(Channel, GatewayId), LinkError> {
+    /// A connection, the gateway that its certificate names, and how long that lasts.
+    async fn connect(&self) -> Result<(Channel, GatewayId, Duration), LinkError> {
         let uri: Uri = format!("http://{}", self.target.address).parse()?;
         let endpoint = Endpoint::from(uri)
             .http2_keep_alive_interval(PING)
@@ -224,42 +234,42 @@ impl<C: Compiler> Link<C> {
                 // A channel connects anew by itself, but a session is one of one connection.
                 let told = once.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
                 let told = told.ok_or_else(|| io::Error::other("the session's connection is over"))?;
-                let (stream, identity) = secured(&uri, &dial, &tls).await?;
+                let (stream, answering) = secured(&uri, &dial, &tls).await?;
+                let identity = &answering.identity;
                 if identity.role != Role::Gateway || identity.trust_domain != trust_domain {
                     return Err(io::Error::other(format!("{identity} answers, which is no gateway of ours")));
                 }
                 // An error says that nobody waits any more.
-                let _ = told.send(identity);
+                let _ = told.send(answering);
                 Ok(TokioIo::new(stream))
             }
         });
         let channel = endpoint.connect_with_connector(connector).await.map_err(LinkError::Connect)?;
         // It was sent before the connection was handed out.
-        let Identity { namespace, name, .. } =
+        let Answering { identity, life } =
             found.await.map_err(|_| LinkError::Timeout(config.connect_timeout))?;
-        Ok((channel, GatewayId { namespace, name }))
+        let gateway = GatewayId { namespace: identity.namespace, name: identity.name };
+        Ok((channel, gateway, life))
     }
 
-    /// Carries batches and probes, until something fails.
-    async fn carry(
-        &self,
-        session: &mut Session,
-        id: &SessionId,
-        gateway: &GatewayId,
-        updates: &mut PushedUpdates,
-    ) -> LinkError {
+    /// Carries batches and probes, until something fails or the gateway's certificate
+    /// ends. A call that is under way is waited for: what it changes is known then.
+    async fn carry(&self, open: &mut Open, pace: &mut Pace) -> LinkError {
         let every = self.context.config.heartbeat_interval;
         let mut probes = interval_at(Instant::now() + every, every);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // Which comes first does not matter: both are done before long.
             let done = tokio::select! {
-                batch = updates.next() => match batch {
-                    Some(Ok(batch)) => self.carry_batch(session, id, gateway, batch.into()).await,
+                biased; // a gateway that is never without changes is asked how it is all the same
+                () = sleep_until(open.until) => {
+                    return LinkError::Ended("the gateway's certificate has ended".to_owned());
+                }
+                _ = probes.tick() => self.probe(open).await,
+                batch = open.updates.next() => match batch {
+                    Some(Ok(batch)) => self.carry_batch(open, pace, batch.into()).await,
                     Some(Err(status)) => Err(status.into()),
                     None => return LinkError::Gone(DeliveryGone),
                 },
-                _ = probes.tick() => self.probe(session, id, gateway).await,
             };
             if let Err(error) = done {
                 return error;
@@ -269,13 +279,14 @@ impl<C: Compiler> Link<C> {
 
     async fn carry_batch(
         &self,
-        session: &mut Session,
-        id: &SessionId,
-        gateway: &GatewayId,
+        open: &mut Open,
+        pace: &mut Pace,
         mut batch: VecDeque<ConfigurationUpdate>,
     ) -> Result<(), LinkError> {
+        let Open { session, id, gateway, .. } = open;
+        let count = batch.len();
         while !batch.is_empty() {
-            for (version, result) in session.carry(&mut batch).await? {
+            for (version, result) in session.carry(&mut batch, pace).await? {
                 let UpdateResult { success, error_message, apply_duration, .. } = result;
                 if !success {
                     debug!(%gateway, version, words = error_message, "a gateway refuses an update");
@@ -290,18 +301,14 @@ impl<C: Compiler> Link<C> {
                 self.context.delivery.answered(ack).await?;
             }
         }
+        pace.done(count);
         Ok(())
     }
 
-    async fn probe(
-        &self,
-        session: &mut Session,
-        id: &SessionId,
-        gateway: &GatewayId,
-    ) -> Result<(), LinkError> {
-        let status = session.probe().await?;
+    async fn probe(&self, open: &mut Open) -> Result<(), LinkError> {
+        let status = open.session.probe().await?;
         let sums = status.holds.parse().ok().map(Box::new);
-        let (id, gateway) = (id.clone(), gateway.clone());
+        let (id, gateway) = (open.id.clone(), open.gateway.clone());
         Ok(self.context.delivery.probed(id, gateway, status.last_config_version, sums).await?)
     }
 }

@@ -13,6 +13,7 @@
 
 mod link;
 mod metrics;
+mod pace;
 mod session;
 mod snapshot;
 mod status;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use flotilla_core::ids::{Frontier, Kind, SessionId};
+use flotilla_core::ids::{Frontier, Kind, ObjectKey, SessionId};
 use flotilla_core::version::Version;
 use flotilla_proto::operator::{ConfigurationSnapshot, ConfigurationUpdate, UpdateType};
 use flotilla_proto::push::configuration_service_client::ConfigurationServiceClient;
@@ -19,8 +19,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use super::metrics::PushMetrics;
-use super::snapshot::{Step, steps};
+use super::pace::Pace;
+use super::snapshot::{Left, Step, lacking, removals};
 use crate::gateway::kind_of;
+use crate::peers::duration_in;
 
 /// Bytes of the updates of one call where a gateway offers batches and does not say:
 /// gRPC's usual limit is 4 MiB, and what stands around the updates counts, too.
@@ -43,6 +45,8 @@ pub(super) struct Session {
     sequence: i64,
     /// How many bytes of updates the gateway takes in one call; `None`: one update.
     batch_bytes: Option<usize>,
+    /// What it holds beyond the parts of a snapshot that have come.
+    left: Left,
     /// How long one call may take.
     patience: Duration,
     metrics: PushMetrics,
@@ -57,13 +61,19 @@ impl Session {
         metrics: PushMetrics,
     ) -> Result<(Session, GetGatewayStatusResponse), Status> {
         let client = ConfigurationServiceClient::new(channel).max_decoding_message_size(ANSWER);
-        let mut session = Session { client, id, sequence: 0, batch_bytes: None, patience, metrics };
+        let left = Left::new();
+        let mut session = Session { client, id, sequence: 0, batch_bytes: None, left, patience, metrics };
         let request = GetGatewayStatusRequest { open_session: session.id.to_string(), ..Default::default() };
         let status = session.status(request).await?;
         session.batch_bytes = status.offer.as_ref().filter(|offer| offer.batches).map(|offer| {
             usize::try_from(offer.max_batch_bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(BATCH)
         });
         Ok((session, status))
+    }
+
+    /// Whether the gateway takes many updates in one call.
+    pub fn batches(&self) -> bool {
+        self.batch_bytes.is_some()
     }
 
     /// Asks how the gateway is; an error if another session has been opened.
@@ -80,11 +90,17 @@ impl Session {
     pub async fn carry(
         &mut self,
         updates: &mut VecDeque<ConfigurationUpdate>,
+        pace: &mut Pace,
     ) -> Result<Vec<(String, UpdateResult)>, Status> {
-        let fits = |limit: &usize| updates.front().is_some_and(|update| update.encoded_len() <= *limit);
-        // One that is too large for a batch goes resource by resource.
+        let Some(update) = updates.front() else { return Ok(Vec::new()) };
+        let snapshot = update.snapshot.is_some();
+        // A snapshot that is too large or took too long goes resource by resource, and so
+        // does what then completes it.
+        let fits = |limit: &usize| {
+            update.encoded_len() <= *limit && self.left.is_empty() && (!snapshot || pace.takes_snapshots())
+        };
         if let Some(limit) = self.batch_bytes.filter(fits) {
-            match self.carry_batch(updates, limit).await {
+            match self.carry_batch(updates, limit, pace).await {
                 Err(status) if status.code() == Code::Unimplemented => self.batch_bytes = None,
                 answered => return answered,
             }
@@ -92,6 +108,9 @@ impl Session {
         let Some(update) = updates.front().cloned() else { return Ok(Vec::new()) };
         let version = update.version.clone();
         let result = self.carry_one(update).await?;
+        if snapshot {
+            pace.got_through();
+        }
         updates.pop_front();
         Ok(vec![(version, result)])
     }
@@ -100,20 +119,34 @@ impl Session {
         &mut self,
         updates: &mut VecDeque<ConfigurationUpdate>,
         limit: usize,
+        pace: &mut Pace,
     ) -> Result<Vec<(String, UpdateResult)>, Status> {
         let mut bytes = 0;
         let fits = |update: &&ConfigurationUpdate| {
             bytes += update.encoded_len();
             bytes <= limit
         };
-        let count = updates.iter().take_while(fits).count();
+        let count = updates.iter().take(pace.most()).take_while(fits).count();
+        // How long a snapshot takes says nothing about other updates, nor they about it.
+        let snapshot = updates.iter().take(count).position(|update| update.snapshot.is_some());
+        let count = snapshot.map_or(count, |index| index + 1);
         let part = updates.iter().take(count).cloned().map(|update| {
             self.sequence += 1;
             ConfigurationUpdate { sequence: self.sequence, ..update }
         });
         let request = ApplyBatchRequest { updates: part.collect(), session_id: self.id.to_string() };
         let (mut client, request) = (self.client.clone(), self.request(request));
-        let results = self.called("ApplyBatch", client.apply_batch(request)).await?.results;
+        let began = Instant::now();
+        let answer = self.called("ApplyBatch", client.apply_batch(request)).await;
+        match &answer {
+            Ok(_) if snapshot.is_none() => pace.took(count, began.elapsed()),
+            // Whoever notices first that the time is over: we or the transport.
+            Err(status) if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) => {
+                pace.late(count, snapshot.is_some());
+            }
+            _ => {}
+        }
+        let results = answer?.results;
         if results.len() != count {
             let text = format!("{} results for {count} updates of a batch", results.len());
             return Err(Status::internal(text));
@@ -124,16 +157,34 @@ impl Session {
 
     async fn carry_one(&mut self, update: ConfigurationUpdate) -> Result<UpdateResult, Status> {
         let version = update.version.clone();
-        match (update.r#type(), update.resource, update.snapshot) {
-            (UpdateType::FullSync, _, Some(snapshot)) => self.synchronise(snapshot, &version).await,
+        // What is left of a snapshot in parts goes when they have all come.
+        let completes = !self.left.is_empty() && is_complete(&version);
+        let carried = if completes { unfinished(&version) } else { version.clone() };
+        let mut result = match (update.r#type(), update.resource, update.snapshot) {
+            (UpdateType::FullSync, _, Some(snapshot)) => return self.synchronise(snapshot, &version).await,
             (kind @ (UpdateType::Added | UpdateType::Modified | UpdateType::Deleted), Some(resource), _) => {
                 let delete = kind == UpdateType::Deleted;
                 let kind = kind_of(resource.r#type())
                     .ok_or_else(|| Status::internal("a resource is of a kind that no call takes"))?;
-                self.step(Step { kind, resource, delete }, version).await
+                self.left.remove(&(kind, ObjectKey::new(&*resource.namespace, &*resource.name)));
+                self.step(Step { kind, resource, delete }, carried).await?
             }
-            _ => self.advance(version).await,
+            _ if completes => UpdateResult { success: true, ..UpdateResult::default() },
+            _ => return self.advance(version).await,
+        };
+        if completes && result.success {
+            let began = Instant::now();
+            let (routes, backends) = removals(&std::mem::take(&mut self.left));
+            let steps = routes.into_iter().chain(backends).collect();
+            // Without its last version it is synchronised again by whoever goes on.
+            if self.steps(steps, &version).await?.is_none() {
+                result.config_version = self.advance(version).await?.config_version;
+            }
+            // What it removes takes it time like everything else.
+            let took = duration_in(result.apply_duration) + began.elapsed();
+            result.apply_duration = took.try_into().ok();
         }
+        Ok(result)
     }
 
     /// A full synchronisation, resource by resource: see [`super::snapshot`].
@@ -145,9 +196,31 @@ impl Session {
         let began = Instant::now();
         let request = GetGatewayStatusRequest { list_resources: true, ..Default::default() };
         let held = self.status(request).await?.resources;
+        let (mut steps, left) = lacking(&held, snapshot);
+        self.left = Left::new();
+        if is_complete(version) {
+            // Routes that are to go, go first: one of them may be in the way of all
+            // others (wire point 13).
+            let (routes, backends) = removals(&left);
+            steps = routes.into_iter().chain(steps).chain(backends).collect();
+        } else {
+            self.left = left;
+        }
+        let mut result = match self.steps(steps, version).await? {
+            None => self.advance(version.to_owned()).await?,
+            // The session leaves out whom this names and comes with another snapshot, of
+            // which the gateway then holds nearly everything.
+            Some(error_message) => UpdateResult { error_message, ..UpdateResult::default() },
+        };
+        result.apply_duration = began.elapsed().try_into().ok();
+        Ok(result)
+    }
+
+    /// Takes steps on the way to a version; the first refusal that lasts.
+    async fn steps(&mut self, steps: Vec<Step>, version: &str) -> Result<Option<String>, Status> {
         let unfinished = unfinished(version);
         let mut refused = Vec::new();
-        for step in steps(&held, snapshot) {
+        for step in steps {
             let again = step.clone();
             if !self.step(step, unfinished.clone()).await?.success {
                 refused.push(again);
@@ -163,14 +236,7 @@ impl Session {
                 words.get_or_insert(format!("{named}: {}", result.error_message));
             }
         }
-        let mut result = match words {
-            None => self.advance(version.to_owned()).await?,
-            // The session leaves out whom this names and comes with another snapshot, of
-            // which the gateway then holds nearly everything.
-            Some(error_message) => UpdateResult { error_message, ..UpdateResult::default() },
-        };
-        result.apply_duration = began.elapsed().try_into().ok();
-        Ok(result)
+        Ok(words)
     }
 
     /// One resource's call.
@@ -258,6 +324,12 @@ impl Session {
     }
 }
 
+/// Whether a gateway of this version has everything: one that is somewhere in a
+/// snapshot has nothing that could be named.
+fn is_complete(version: &str) -> bool {
+    version.parse().is_ok_and(|version: Version| version.low != Frontier::default())
+}
+
 /// The version of a gateway that is on its way to a snapshot's: it holds nothing
 /// beyond that, and what it lacks nobody can tell, so it is synchronised fully by
 /// whoever goes on.
@@ -281,5 +353,6 @@ mod tests {
         let after: Version = unfinished(version).parse().unwrap();
         assert_eq!(after.low, Frontier([Revision(0); 4]));
         assert_eq!((after.high, after.scope), (before.high, before.scope));
+        assert!(is_complete(version) && !is_complete(&after.to_string()) && !is_complete(UNKNOWN));
     }
 }

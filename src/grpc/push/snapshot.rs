@@ -3,8 +3,13 @@
 //! The nine calls know no snapshot. But a gateway lists what it holds, with a hash
 //! of each spec, so a snapshot becomes what is to be changed: a gateway of which
 //! nothing is known, although it holds nearly everything, gets nearly nothing.
+//!
+//! Where everything does not fit into one message, a snapshot is only the first part,
+//! and increments bring the rest. What the gateway holds beyond the first part is
+//! then removed no sooner than its version says that all parts have come: until then
+//! nobody knows what of it is to stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::digest::summand;
 use flotilla_core::ids::{Kind, ObjectKey};
@@ -22,10 +27,12 @@ pub(super) struct Step {
     pub delete: bool,
 }
 
-/// What makes a gateway that holds `held` hold the snapshot, in an order in which
-/// no route is without its backend. Routes that are to go, go first: one of them
-/// may be in the way of all others (wire point 13).
-pub(super) fn steps(held: &[HeldResource], wanted: ConfigurationSnapshot) -> Vec<Step> {
+/// A resource that a gateway holds and a snapshot does not name.
+pub(super) type Left = BTreeSet<(Kind, ObjectKey)>;
+
+/// What of a snapshot a gateway that holds `held` is to be given, and what it holds
+/// beyond that. No route comes before its backend.
+pub(super) fn lacking(held: &[HeldResource], wanted: ConfigurationSnapshot) -> (Vec<Step>, Left) {
     let mut left: BTreeMap<(Kind, ObjectKey), u64> = BTreeMap::new();
     for one in held {
         if let Some(kind) = kind_of(one.r#type()) {
@@ -52,13 +59,18 @@ pub(super) fn steps(held: &[HeldResource], wanted: ConfigurationSnapshot) -> Vec
             }
         }
     }
-    let deletes = left.into_keys().map(|(kind, key)| {
+    (upserts, left.into_keys().collect())
+}
+
+/// What removes these: routes first, and apart the backends, which are to stay until
+/// no route uses them.
+pub(super) fn removals(left: &Left) -> (Vec<Step>, Vec<Step>) {
+    let deletes = left.iter().map(|(kind, key)| {
         let (namespace, name) = (key.namespace.to_string(), key.name.to_string());
         let resource = ConfigurationResource { namespace, name, ..ConfigurationResource::default() };
-        Step { kind, resource, delete: true }
+        Step { kind: *kind, resource, delete: true }
     });
-    let (routes, backends): (Vec<_>, Vec<_>) = deletes.partition(|step| step.kind.is_route());
-    routes.into_iter().chain(upserts).chain(backends).collect()
+    deletes.partition(|step| step.kind.is_route())
 }
 
 #[cfg(test)]
@@ -86,11 +98,11 @@ mod tests {
         }
     }
 
-    fn calls(held: &[HeldResource], wanted: ConfigurationSnapshot) -> Vec<String> {
+    fn named(steps: Vec<Step>) -> Vec<String> {
         let name = |step: Step| {
             format!("{} {} {}", if step.delete { "delete" } else { "apply" }, step.kind, step.resource.name)
         };
-        steps(held, wanted).into_iter().map(name).collect()
+        steps.into_iter().map(name).collect()
     }
 
     #[test]
@@ -108,17 +120,11 @@ mod tests {
             backends: vec![resource("fresh", "{1}"), resource("-", "")],
             ..ConfigurationSnapshot::default()
         };
-        assert_eq!(
-            calls(&held, wanted),
-            [
-                "delete APIRoute gone",
-                "delete GRPCRoute new",
-                "apply Backend fresh",
-                "apply APIRoute changed",
-                "apply APIRoute new",
-                "delete Backend old",
-            ]
-        );
+        let (upserts, left) = lacking(&held, wanted);
+        assert_eq!(named(upserts), ["apply Backend fresh", "apply APIRoute changed", "apply APIRoute new"]);
+        let (routes, backends) = removals(&left);
+        assert_eq!(named(routes), ["delete APIRoute gone", "delete GRPCRoute new"]);
+        assert_eq!(named(backends), ["delete Backend old"]);
     }
 
     #[test]
@@ -126,6 +132,6 @@ mod tests {
         let held = [held(Kind::Backend, ResourceType::Backend, "b", "{}")];
         let wanted =
             ConfigurationSnapshot { backends: vec![resource("b", "{}")], ..ConfigurationSnapshot::default() };
-        assert!(steps(&held, wanted).is_empty());
+        assert_eq!(lacking(&held, wanted), (Vec::new(), Left::new()));
     }
 }

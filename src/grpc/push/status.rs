@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use flotilla_certs::{Identity, Role};
 use flotilla_core::compile::Compiler;
-use flotilla_core::delivery::{SessionState, SessionView};
+use flotilla_core::delivery::{Delivery, SessionState, SessionView};
+use flotilla_core::ids::GatewayId;
 use flotilla_proto::push::configuration_service_server::{ConfigurationService, ConfigurationServiceServer};
 use flotilla_proto::push::{GetGatewayStatusRequest, GetGatewayStatusResponse, ServedGateway};
 use tonic::{Request, Response, Status};
@@ -31,12 +32,15 @@ impl<C: Compiler + 'static> StatusService<C> {
     }
 }
 
-/// Whether somebody may know about a gateway: replicas about all, gateways about
-/// themselves.
-fn may_know(identity: &Identity, view: &SessionView) -> bool {
+/// What somebody may know: replicas and tools about all gateways, gateways about
+/// themselves. There may be thousands who ask, so nobody looks at more than that.
+fn known_to<C: Compiler>(identity: &Identity, engine: &Delivery<C>) -> Vec<ServedGateway> {
     match identity.role {
-        Role::Controller => true,
-        Role::Gateway => identity.namespace == view.gateway.namespace && identity.name == view.gateway.name,
+        Role::Controller | Role::Tool => engine.sessions().map(served).collect(),
+        Role::Gateway => {
+            let own = GatewayId { namespace: identity.namespace.clone(), name: identity.name.clone() };
+            engine.session_of(&own).map(served).into_iter().collect()
+        }
     }
 }
 
@@ -69,10 +73,8 @@ impl<C: Compiler + 'static> ConfigurationService for StatusService<C> {
         if !request.open_session.is_empty() || request.advance.is_some() {
             return Err(Status::invalid_argument("this is a controller; open sessions with gateways"));
         }
-        let views = self.delivery.inspect(move |engine| {
-            engine.sessions().filter(|view| may_know(&identity, view)).map(served).collect()
-        });
-        let served = views.await.map_err(|gone| Status::unavailable(gone.to_string()))?;
+        let known = self.delivery.inspect(move |engine| known_to(&identity, engine));
+        let served = known.await.map_err(|gone| Status::unavailable(gone.to_string()))?;
         Ok(Response::new(GetGatewayStatusResponse { served, ..GetGatewayStatusResponse::default() }))
     }
 }

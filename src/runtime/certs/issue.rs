@@ -1,4 +1,4 @@
-//! `flotilla certs`: certificates for gateways, and another CA.
+//! `flotilla certs`: certificates for gateways and tools, and another CA.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -6,16 +6,18 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use flotilla_certs::{Authorities, Authority, CertificatePem, Identity, LeafRequest, Rotation, Step};
+use flotilla_certs::{
+    Authorities, Authority, CertificatePem, Identity, IdentityError, LeafRequest, Rotation, Step,
+};
 use flotilla_k8s::ca::{self, StoredCa};
 use kube::Client;
 
 use super::CaSecret;
 use super::selfsigned::{self, AUTHORITY};
-use crate::cli::{CaArgs, CertsArgs, CertsCommand, GatewayCertArgs, RotateArgs};
+use crate::cli::{CaArgs, CertsArgs, CertsCommand, LeafCertArgs, RotateArgs};
 
-/// A gateway's certificate and what it needs to believe the replicas.
-pub struct GatewayMaterial {
+/// The certificate of a gateway or a tool, and what it needs to believe the replicas.
+pub struct LeafMaterial {
     /// The CA's certificate.
     pub ca: String,
     /// Certificate and key.
@@ -31,19 +33,26 @@ pub fn gateway_material(
     trust_domain: &str,
     namespace: &str,
     name: &str,
-) -> anyhow::Result<GatewayMaterial> {
-    let identity = Identity::gateway(trust_domain, namespace, name)
-        .context("--namespace, --name or --trust-domain cannot stand in a certificate")?;
-    let leaf = authority.issue_leaf(&LeafRequest::gateway(identity), SystemTime::now())?;
-    Ok(GatewayMaterial { ca: authority.roots().pem().to_owned(), leaf })
+) -> anyhow::Result<LeafMaterial> {
+    material(authority, Identity::gateway(trust_domain, namespace, name), LeafRequest::gateway)
 }
 
-/// Writes a gateway's material into a folder; the key is readable by its owner
+fn material(
+    authority: &Authority,
+    identity: Result<Identity, IdentityError>,
+    request: fn(Identity) -> LeafRequest,
+) -> anyhow::Result<LeafMaterial> {
+    let identity = identity.context("--namespace, --name or --trust-domain cannot stand in a certificate")?;
+    let leaf = authority.issue_leaf(&request(identity), SystemTime::now())?;
+    Ok(LeafMaterial { ca: authority.roots().pem().to_owned(), leaf })
+}
+
+/// Writes such material into a folder; the key is readable by its owner
 /// only. Blocks.
 ///
 /// # Errors
 /// When the folder or a file cannot be written.
-pub fn write_material(folder: &Path, material: &GatewayMaterial) -> anyhow::Result<()> {
+pub fn write_material(folder: &Path, material: &LeafMaterial) -> anyhow::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be created", folder.display()))?;
     for (name, text, mode) in [
@@ -70,7 +79,8 @@ pub fn write_material(folder: &Path, material: &GatewayMaterial) -> anyhow::Resu
 /// What went wrong, with context.
 pub async fn run(args: CertsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        CertsCommand::Gateway(args) => issue_gateway(args).await?,
+        CertsCommand::Gateway(args) => issue(args, Identity::gateway, LeafRequest::gateway).await?,
+        CertsCommand::Tool(args) => issue(args, Identity::tool, LeafRequest::tool).await?,
         CertsCommand::Rotate(args) => rotate(args).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -87,10 +97,15 @@ async fn stored(args: CaArgs) -> anyhow::Result<(Client, CaSecret, StoredCa)> {
     Ok((client, secret, found))
 }
 
-async fn issue_gateway(args: GatewayCertArgs) -> anyhow::Result<()> {
+async fn issue(
+    args: LeafCertArgs,
+    identity: fn(&str, &str, &str) -> Result<Identity, IdentityError>,
+    request: fn(Identity) -> LeafRequest,
+) -> anyhow::Result<()> {
     let (_, secret, found) = stored(args.ca).await?;
     let authority = selfsigned::signer(&secret, found.pem)?;
-    let material = gateway_material(&authority, &args.trust_domain, &args.namespace, &args.name)?;
+    let identity = identity(&args.trust_domain, &args.namespace, &args.name);
+    let material = material(&authority, identity, request)?;
     tokio::task::spawn_blocking(move || write_material(&args.out, &material)).await?
 }
 

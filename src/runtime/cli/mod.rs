@@ -17,7 +17,7 @@ pub use controller::{CertProvider, ControllerArgs, WebhookReferences};
 pub use demo::{DemoArgs, Output};
 pub use gateway::GatewayArgs;
 pub use standalone::{ApiServerArgs, StandaloneArgs};
-pub use tools::{CaArgs, CertsArgs, CertsCommand, CrdsArgs, GatewayCertArgs, RotateArgs};
+pub use tools::{CaArgs, CertsArgs, CertsCommand, CrdsArgs, LeafCertArgs, RotateArgs};
 pub use vault::VaultArgs;
 
 use crate::telemetry::LogArgs;

@@ -25,8 +25,11 @@ pub struct CertsArgs {
 /// What to issue.
 #[derive(Debug, Clone, Subcommand)]
 pub enum CertsCommand {
-    /// Issue a client certificate for a gateway, signed by the fleet's CA
-    Gateway(GatewayCertArgs),
+    /// Issue a certificate for a gateway, signed by the fleet's CA
+    Gateway(LeafCertArgs),
+    /// Issue a certificate for a tool that asks replicas which gateways they serve (GetGatewayStatus). It may do
+    /// nothing else: neither gateways nor replicas take it for one of theirs
+    Tool(LeafCertArgs),
     /// Announce the fleet's next CA now instead of at two thirds of the present one's life. Replicas trust it
     /// at once and let it sign after --ca-overlap; no connection ends
     Rotate(RotateArgs),
@@ -46,13 +49,13 @@ pub struct CaArgs {
     pub ca_secret: String,
 }
 
-/// Flags of `flotilla certs gateway`.
+/// Flags of `flotilla certs gateway` and `flotilla certs tool`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct GatewayCertArgs {
-    /// Namespace of the gateway
+pub struct LeafCertArgs {
+    /// Namespace of the gateway or tool
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: String,
-    /// Name of the gateway
+    /// Name of the gateway or tool
     #[arg(long, value_name = "NAME")]
     pub name: String,
     /// Folder for ca.crt, tls.crt and tls.key

@@ -7,5 +7,6 @@ mod frames;
 mod gateways;
 mod peers;
 mod push;
+mod push_parts;
 mod raw_http2;
 mod refusals;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use flotilla_certs::{Alpn, CertificatePem, ClientAuth, ServerTls};
+use flotilla_certs::{Alpn, CertificatePem, ClientAuth, Identity, LeafRequest, ServerTls};
 use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision};
 use flotilla_core::object::RawObject;
 use flotilla_gateway::{Fleet as Gateways, FleetOptions, GatewayOptions, Listen};
@@ -24,12 +24,21 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::fleet::{Fleet, Options, Replica, TRUST_DOMAIN, channel, route, until, within};
+use crate::fleet::{
+    Fleet, Options, Replica, TRUST_DOMAIN, channel, dial, route, stream_request, until, within,
+};
 
 /// A gateway `edge/NAME` that listens.
-async fn listening(fleet: &Fleet, name: &str, batches: bool) -> Gateways {
-    let certificate = fleet.gateway(name);
-    let tls = ServerTls::new(&certificate, fleet.authority.roots(), ClientAuth::Required, Alpn::H2).unwrap();
+pub async fn listening(fleet: &Fleet, name: &str, batches: bool) -> Gateways {
+    listening_with(name, batches, server_tls(fleet, &fleet.gateway(name))).await
+}
+
+/// What a gateway listens with.
+pub fn server_tls(fleet: &Fleet, certificate: &CertificatePem) -> ServerTls {
+    ServerTls::new(certificate, fleet.authority.roots(), ClientAuth::Required, Alpn::H2).unwrap()
+}
+
+pub async fn listening_with(name: &str, batches: bool, tls: ServerTls) -> Gateways {
     let address = "127.0.0.1:0".parse().unwrap();
     let listen = Listen { address, tls, trust_domain: TRUST_DOMAIN.into(), batches };
     let id = GatewayId { namespace: "edge".into(), name: name.into() };
@@ -38,24 +47,29 @@ async fn listening(fleet: &Fleet, name: &str, batches: bool) -> Gateways {
 }
 
 /// What a replica dials, and the task that does.
-struct Pushing {
-    targets: watch::Sender<BTreeSet<Target>>,
+pub struct Pushing {
+    pub targets: watch::Sender<BTreeSet<Target>>,
     may_dial: Arc<AtomicBool>,
-    metrics: PushMetrics,
+    pub metrics: PushMetrics,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Pushing {
-    fn start(fleet: &Fleet, replica: &Replica) -> Pushing {
+    pub fn start(fleet: &Fleet, replica: &Replica) -> Pushing {
+        Self::start_with(fleet, replica, |_| {})
+    }
+
+    pub fn start_with(fleet: &Fleet, replica: &Replica, change: impl FnOnce(&mut PushConfig)) -> Pushing {
         let (targets, chosen) = watch::channel(BTreeSet::new());
         let metrics = PushMetrics::new(&prometheus::Registry::new()).unwrap();
         let certificate = fleet.controller(TRUST_DOMAIN, "system", replica.member.as_str());
-        let config = PushConfig {
+        let mut config = PushConfig {
             heartbeat_interval: Duration::from_millis(100),
             backoff: (Duration::from_millis(10), Duration::from_millis(100)),
             ..PushConfig::new(replica.member.clone(), TRUST_DOMAIN.into(), fleet.dialler(&certificate))
         };
+        change(&mut config);
         let (shutdown, told) = (CancellationToken::new(), CancellationToken::new());
         let may_dial = Arc::new(AtomicBool::new(true));
         let may = may_dial.clone();
@@ -64,26 +78,26 @@ impl Pushing {
         Pushing { targets, may_dial, metrics, task: tokio::spawn(task.run(shutdown.clone())), shutdown }
     }
 
-    fn dial(&self, name: &str, address: SocketAddr) {
+    pub fn dial(&self, name: &str, address: SocketAddr) {
         self.targets.send_replace([format!("edge/{name}={address}").parse().unwrap()].into());
     }
 
-    fn failures(&self, reason: &str) -> u64 {
+    pub fn failures(&self, reason: &str) -> u64 {
         self.metrics.failures.with_label_values(&[reason]).get()
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.shutdown.cancel();
         within("the links' end", self.task).await.unwrap();
     }
 }
 
-fn routes(count: u64) -> Vec<RawObject> {
+pub fn routes(count: u64) -> Vec<RawObject> {
     (1..=count).map(|number| answering(&format!("r{number}"), number)).collect()
 }
 
 /// A route that the reference gateway can load.
-fn answering(name: &str, revision: u64) -> RawObject {
+pub fn answering(name: &str, revision: u64) -> RawObject {
     let spec = format!(
         r#"{{"match":[{{"uri":{{"prefix":"/{name}"}}}}],"directResponse":{{"status":200,"body":"{revision}"}}}}"#
     );
@@ -91,7 +105,7 @@ fn answering(name: &str, revision: u64) -> RawObject {
 }
 
 /// A client of a gateway, or of a replica.
-async fn client(
+pub async fn client(
     fleet: &Fleet,
     address: SocketAddr,
     certificate: &CertificatePem,
@@ -99,7 +113,7 @@ async fn client(
     ConfigurationServiceClient::new(channel(address, &fleet.dialler(certificate)).await.unwrap())
 }
 
-async fn apply(
+pub async fn apply(
     client: &mut ConfigurationServiceClient<Channel>,
     session: &str,
     sequence: i64,
@@ -120,7 +134,7 @@ async fn apply(
     Ok(client.apply_api_route(ApplyApiRouteRequest { update }).await?.into_inner().result.unwrap())
 }
 
-async fn open(
+pub async fn open(
     client: &mut ConfigurationServiceClient<Channel>,
     session: &str,
 ) -> Result<GetGatewayStatusResponse, Status> {
@@ -282,10 +296,11 @@ async fn a_replica_tells_tools_whom_it_serves_and_gateways_about_themselves() {
         assert_eq!(update.code(), Code::Unimplemented);
         answer.served
     };
-    let operator = fleet.controller(TRUST_DOMAIN, "system", "b");
+    let identity = Identity::tool(TRUST_DOMAIN, "system", "dashboard").unwrap();
+    let tool = fleet.authority.issue_leaf(&LeafRequest::tool(identity), SystemTime::now()).unwrap();
     within("both are in step", async {
         loop {
-            let served = ask(&operator).await;
+            let served = ask(&tool).await;
             let names: Vec<_> = served.iter().map(|one| one.name.as_str()).collect();
             assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 2, "{names:?}");
             assert!(served.iter().all(|one| one.dialled && one.rejected == 0), "{served:?}");
@@ -299,6 +314,13 @@ async fn a_replica_tells_tools_whom_it_serves_and_gateways_about_themselves() {
     let own = ask(&fleet.gateway("one")).await;
     assert_eq!(own.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["one"]);
     assert!(ask(&fleet.gateway("three")).await.is_empty());
+    assert_eq!(ask(&fleet.controller(TRUST_DOMAIN, "system", "b")).await.len(), 2);
+    // It may ask replicas, and nothing else.
+    let mut calls = client(&fleet, one.listening()[0], &tool).await;
+    assert_eq!(open(&mut calls, "mine").await.unwrap_err().code(), Code::PermissionDenied);
+    let mut stream = dial(replica.address, &fleet.client(Some(&tool))).await.unwrap();
+    let refused = stream.stream_configuration(stream_request("one", "mine", "")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     pushing.stop().await;
     replica.stop().await;
     one.stop().await;

@@ -42,6 +42,15 @@ fn an_acknowledgement_is_taken_once() {
 }
 
 #[test]
+fn a_gateways_session_is_found_by_its_name() {
+    let mut bench = with_gateway();
+    bench.connected("other");
+    let found = bench.delivery.session_of(&gateway_id("other")).unwrap();
+    assert_eq!((found.gateway, found.session), (gateway_id("other"), bench.session["other"].clone()));
+    assert!(bench.delivery.session_of(&gateway_id("nobody")).is_none());
+}
+
+#[test]
 fn nobody_acknowledges_for_another_gateway() {
     let mut bench = with_gateway();
     bench.route("a/r", "v2");
