@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use flotilla_core::ids::{Frontier, Kind, ObjectKey, SessionId};
+use flotilla_core::ids::{Frontier, Kind, SessionId};
 use flotilla_core::version::Version;
 use flotilla_proto::operator::{ConfigurationSnapshot, ConfigurationUpdate, UpdateType};
 use flotilla_proto::push::configuration_service_client::ConfigurationServiceClient;
@@ -47,6 +47,9 @@ pub(super) struct Session {
     batch_bytes: Option<usize>,
     /// What it holds beyond the parts of a snapshot that have come.
     left: Left,
+    /// Of what it was given, what was to blame for refusals: it may hold that all the
+    /// same, in the way of everything else (wire point 13).
+    blamed: Left,
     /// How long one call may take.
     patience: Duration,
     metrics: PushMetrics,
@@ -61,8 +64,9 @@ impl Session {
         metrics: PushMetrics,
     ) -> Result<(Session, GetGatewayStatusResponse), Status> {
         let client = ConfigurationServiceClient::new(channel).max_decoding_message_size(ANSWER);
-        let left = Left::new();
-        let mut session = Session { client, id, sequence: 0, batch_bytes: None, left, patience, metrics };
+        let (left, blamed) = (Left::new(), Left::new());
+        let mut session =
+            Session { client, id, sequence: 0, batch_bytes: None, left, blamed, patience, metrics };
         let request = GetGatewayStatusRequest { open_session: session.id.to_string(), ..Default::default() };
         let status = session.status(request).await?;
         session.batch_bytes = status.offer.as_ref().filter(|offer| offer.batches).map(|offer| {
@@ -166,8 +170,9 @@ impl Session {
                 let delete = kind == UpdateType::Deleted;
                 let kind = kind_of(resource.r#type())
                     .ok_or_else(|| Status::internal("a resource is of a kind that no call takes"))?;
-                self.left.remove(&(kind, ObjectKey::new(&*resource.namespace, &*resource.name)));
-                self.step(Step { kind, resource, delete }, carried).await?
+                let step = Step { kind, resource, delete };
+                self.left.remove(&step.key());
+                self.step(step, carried).await?
             }
             _ if completes => UpdateResult { success: true, ..UpdateResult::default() },
             _ => return self.advance(version).await,
@@ -196,16 +201,13 @@ impl Session {
         let began = Instant::now();
         let request = GetGatewayStatusRequest { list_resources: true, ..Default::default() };
         let held = self.status(request).await?.resources;
-        let (mut steps, left) = lacking(&held, snapshot);
-        self.left = Left::new();
-        if is_complete(version) {
-            // Routes that are to go, go first: one of them may be in the way of all
-            // others (wire point 13).
-            let (routes, backends) = removals(&left);
-            steps = routes.into_iter().chain(steps).chain(backends).collect();
-        } else {
-            self.left = left;
-        }
+        let (steps, left) = lacking(&held, snapshot);
+        let complete = is_complete(version);
+        let (gone, left) = left.into_iter().partition(|key| complete || self.blamed.contains(key));
+        self.left = left;
+        // Routes that are to go, go first: one of them may be in the way of all others.
+        let (routes, backends) = removals(&gone);
+        let steps = routes.into_iter().chain(steps).chain(backends).collect();
         let mut result = match self.steps(steps, version).await? {
             None => self.advance(version.to_owned()).await?,
             // The session leaves out whom this names and comes with another snapshot, of
@@ -231,8 +233,12 @@ impl Session {
         for step in refused {
             // The gateway need not say whom it means: it was asked about one.
             let named = format!("{} {}/{}", step.kind, step.resource.namespace, step.resource.name);
+            let key = step.key();
             let result = self.step(step, unfinished.clone()).await?;
             if !result.success {
+                if words.is_none() {
+                    self.blamed.insert(key);
+                }
                 words.get_or_insert(format!("{named}: {}", result.error_message));
             }
         }
@@ -242,6 +248,7 @@ impl Session {
     /// One resource's call.
     async fn step(&mut self, step: Step, config_version: String) -> Result<UpdateResult, Status> {
         self.sequence += 1;
+        let key = step.key();
         let update = Some(ResourceUpdate {
             session_id: self.id.to_string(),
             config_version,
@@ -283,7 +290,11 @@ impl Session {
                 self.called("DeleteGRPCBackend", client.delete_grpc_backend(request)).await?.result
             }
         };
-        result.ok_or_else(|| Status::internal("the gateway's answer has no result"))
+        let result = result.ok_or_else(|| Status::internal("the gateway's answer has no result"))?;
+        if result.success {
+            self.blamed.remove(&key);
+        }
+        Ok(result)
     }
 
     /// Moves the gateway's version and nothing else.

@@ -27,6 +27,13 @@ pub(super) struct Step {
     pub delete: bool,
 }
 
+impl Step {
+    /// Which resource it is about.
+    pub fn key(&self) -> (Kind, ObjectKey) {
+        (self.kind, ObjectKey::new(&*self.resource.namespace, &*self.resource.name))
+    }
+}
+
 /// A resource that a gateway holds and a snapshot does not name.
 pub(super) type Left = BTreeSet<(Kind, ObjectKey)>;
 
