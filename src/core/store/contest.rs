@@ -4,12 +4,14 @@
 //! outcome, under the kind and revision of that change. What a winner that went
 //! before we began to read had claimed nobody can tell; but its losers' statuses
 //! named it. So after a list, where verdict and status differ, or nothing was said
-//! of the object as it is now, the verdict is news as of the list.
+//! of the object as it is now, the verdict is news as of the list. So it is where a
+//! status was written that we did not see, whatever it says: there may have been
+//! another one before, and both changes of the verdict with them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Store;
+use super::{Entry, Store};
 use crate::breakage::Breakage;
 use crate::claims::{Claim, Holder};
 use crate::compile::{Compiler, Fault, Invalid};
@@ -113,12 +115,19 @@ impl Store {
         }
     }
 
-    /// After a list of `listed`: see the module's description.
-    pub(super) fn recall(&mut self, compiler: &dyn Compiler, listed: Kind, revision: Revision) {
+    /// After a list of `listed` that showed known objects in versions that were not
+    /// seen before: see the module's description.
+    pub(super) fn recall(
+        &mut self,
+        compiler: &dyn Compiler,
+        listed: Kind,
+        unseen: &BTreeSet<ObjectKey>,
+        revision: Revision,
+    ) {
+        let differs = |entry: &Entry| Some(entry.outcome.is_err()) != compiler.was_withheld(&entry.object);
         let entries = self.kinds[listed.index()].entries.iter();
         let differs: Vec<ObjectKey> = entries
-            .filter(|(_, entry)| entry.claims.is_some())
-            .filter(|(_, entry)| Some(entry.outcome.is_err()) != compiler.was_withheld(&entry.object))
+            .filter(|(key, entry)| entry.claims.is_some() && (unseen.contains(*key) || differs(entry)))
             .map(|(key, _)| key.clone())
             .collect();
         for key in differs {

@@ -185,8 +185,11 @@ impl Store {
         let mut gone: BTreeSet<ObjectKey> = state.entries.keys().cloned().collect();
         // Winners before losers, so that nobody loses who had only just won.
         objects.sort_by(|one, other| (&one.created, &one.key).cmp(&(&other.created, &other.key)));
+        let mut unseen = BTreeSet::new();
         for object in objects {
-            gone.remove(&object.key);
+            if gone.remove(&object.key) && object.revision > seen {
+                unseen.insert(object.key.clone());
+            }
             self.events.advance(kind, object.revision);
             self.upsert(compiler, object, Some(Unseen { from: seen, listed: revision }));
         }
@@ -199,7 +202,7 @@ impl Store {
         for (concerned, cause, at) in self.postponed.take().unwrap_or_default() {
             self.judge_again(compiler, concerned, cause, at);
         }
-        self.recall(compiler, kind, revision);
+        self.recall(compiler, kind, &unseen, revision);
         Listed::Taken
     }
 

@@ -155,6 +155,29 @@ fn what_a_status_says_otherwise_than_the_list_is_news_as_of_the_list() {
 }
 
 #[test]
+fn a_status_that_was_written_unseen_is_news_as_of_the_list_although_it_fits() {
+    let mut reader = Reader::new();
+    for name in ["a/first", "b/other"] {
+        reader.put(name, "takes=k");
+        let said = reader.log.status(KIND, &key(name), "{}");
+        reader.store.changed(&reader.compiler, said);
+    }
+    let seen = reader.log.revision;
+    // Meanwhile it lost to one that has gone since, and both was said of it.
+    reader.log.put(KIND, &key("a/a"), "takes=k");
+    for status in [WITHHELD, "{}"] {
+        reader.log.status(KIND, &key("a/first"), status);
+    }
+    let gone = reader.log.delete(KIND, &key("a/a"));
+    let list = reader.log.list(KIND, gone);
+    reader.store.listed(&reader.compiler, KIND, gone, list);
+    assert_eq!(reader.kept_by("a/first"), None);
+    let news = reader.news_since(seen);
+    assert!(news.contains(&"a/first".to_owned()), "{news:?}");
+    assert!(!news.contains(&"b/other".to_owned()), "{news:?}");
+}
+
+#[test]
 fn peers_are_told_who_was_let_go_and_by_which_change() {
     let mut reader = Reader::new();
     reader.put("a/first", "takes=k");
