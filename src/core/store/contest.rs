@@ -132,6 +132,17 @@ impl Store {
             .collect();
         for key in differs {
             self.note(listed, &key, listed, revision);
+            self.may_have_won(listed, &key);
+        }
+    }
+
+    /// Who has lost now, and before what we did not see had lost or was not there, may
+    /// have been delivered in between: only positions from here on are without it.
+    pub(super) fn may_have_won(&mut self, kind: Kind, key: &ObjectKey) {
+        let now = self.frontier;
+        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
+        if entry.outcome.as_ref().is_err_and(|invalid| invalid.fault == Fault::Conflict) {
+            entry.absent_since = Some(now);
         }
     }
 

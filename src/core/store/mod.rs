@@ -187,11 +187,13 @@ impl Store {
         objects.sort_by(|one, other| (&one.created, &one.key).cmp(&(&other.created, &other.key)));
         let mut unseen = BTreeSet::new();
         for object in objects {
-            if gone.remove(&object.key) && object.revision > seen {
-                unseen.insert(object.key.clone());
+            let key = object.key.clone();
+            if gone.remove(&key) && object.revision > seen {
+                unseen.insert(key.clone());
             }
             self.events.advance(kind, object.revision);
             self.upsert(compiler, object, Some(Unseen { from: seen, listed: revision }));
+            self.may_have_won(kind, &key);
         }
         if !gone.is_empty() {
             self.events.advance(kind, revision);
@@ -200,7 +202,9 @@ impl Store {
             self.remove(compiler, kind, &key, revision, false);
         }
         for (concerned, cause, at) in self.postponed.take().unwrap_or_default() {
+            let held: Vec<_> = concerned.iter().map(|holder| (holder.kind, holder.key.clone())).collect();
             self.judge_again(compiler, concerned, cause, at);
+            held.into_iter().for_each(|(kind, key)| self.may_have_won(kind, &key));
         }
         self.recall(compiler, kind, &unseen, revision);
         Listed::Taken

@@ -569,6 +569,31 @@ fn what_was_valid_only_while_our_watch_was_cut_is_removed() {
 }
 
 #[test]
+fn what_won_only_while_our_watch_was_cut_is_removed() {
+    // What keeps it from being delivered is younger than what it is itself.
+    let mut bench = away();
+    bench.route("a/r", "invalid");
+    bench.log.put(Kind::ApiRoute, &key("a/r"), "takes=k");
+    served_elsewhere(&mut bench);
+    bench.log.put(Kind::ApiRoute, &key("a/1"), "takes=k");
+    bench.list_all();
+    comes_back(&mut bench);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/r"), None);
+
+    // It had lost before, to another.
+    let mut bench = away();
+    bench.route("a/1", "takes=k");
+    bench.route("a/r", "takes=k");
+    bench.log.put(Kind::ApiRoute, &key("a/1"), "v2");
+    served_elsewhere(&mut bench);
+    assert!(bench.holds("g", Kind::ApiRoute, "a/r").is_some());
+    bench.log.put(Kind::ApiRoute, &key("a/2"), "takes=k");
+    bench.list_all();
+    comes_back(&mut bench);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/r"), None);
+}
+
+#[test]
 fn what_was_valid_only_while_our_watch_was_cut_is_removed_after_its_deletion_too() {
     let mut bench = away();
     bench.route("a/r", "invalid");
