@@ -13,7 +13,7 @@ use super::Change;
 use super::cost::CostModel;
 use super::edge::Edge;
 use super::position::{Position, ScopeInfo};
-use super::rejections::Trouble;
+use super::rejections::{Trouble, content};
 use crate::ids::{Frontier, GatewayId, Kind, ObjectKey, SessionId};
 use crate::object::Resource;
 use crate::time::Mono;
@@ -209,7 +209,14 @@ impl Session {
             let Some(key) = update.change.key() else { continue };
             match &update.change {
                 Change::Upsert { resource, .. } if flight.misses(index) => {
-                    self.unheard.insert(key, resource.clone());
+                    let before = self.unheard.insert(key.clone(), resource.clone());
+                    // Should this one be bad, nothing older than the one before it is
+                    // to be put back either.
+                    if let Some(before) = before.filter(|before| content(before) != content(resource))
+                        && let Some(rejected) = self.rejected.get_mut(&key)
+                    {
+                        rejected.held = Some(before);
+                    }
                 }
                 _ if flight.misses(index) => {
                     self.unheard.remove(&key);

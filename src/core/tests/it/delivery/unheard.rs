@@ -149,6 +149,25 @@ fn what_a_gateway_may_have_taken_unheard_is_what_it_goes_back_to() {
 }
 
 #[test]
+fn of_two_that_went_unheard_the_first_comes_back_when_the_second_is_bad() {
+    let mut bench = with_routes(4);
+    bench.ballast();
+    bench.settle();
+    bench.route("a/1", "v2 undecodable");
+    bench.settle();
+    for spec in ["v3", "v4 poison"] {
+        bench.route("a/1", spec);
+        bench.route("a/2", spec.trim_end_matches(" poison"));
+        let sent = answer_some(&mut bench, &[0, 2]);
+        assert_eq!(sent, ["heartbeat", "~a/1", "~a/2"]);
+    }
+    bench.settle_for(Duration::from_secs(20));
+    assert_eq!(rejected(&bench), ["a/1", "a/1"]);
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v3");
+    assert_eq!(bench.gateways["g"].violations, Vec::<String>::new(), "it went back");
+}
+
+#[test]
 fn what_went_unheard_does_not_come_back_after_a_rejection() {
     let mut bench = with_routes(4);
     bench.ballast();
