@@ -8,7 +8,7 @@
 //! have, and are then synchronised fully, because their versions carry the name
 //! of the history that is no more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use flotilla_core::delivery::Notice;
@@ -20,7 +20,7 @@ use kube::Client;
 use prometheus::{IntCounter, Registry};
 use rand::Rng as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
@@ -136,11 +136,26 @@ impl Lineage {
         reads.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Replicas that start together do not write together.
         let mut until_write = rand::rng().random_range(1..=READS_PER_WRITE);
+        // Gateways that were ahead of us, one after the other, each with the time at which
+        // that would be strange. Others must not wait for it.
+        let mut ahead: VecDeque<(Instant, GatewayId, Frontier)> = VecDeque::new();
         loop {
+            let due = ahead.front().map(|(due, ..)| *due);
             let looked = tokio::select! {
                 biased; // ending first; then what gateways wait for
                 () = cancel.cancelled() => return Ok(()),
-                Some(doubt) = self.doubts.recv() => self.look_into(doubt, &cancel).await,
+                Some(doubt) = self.doubts.recv() => match doubt {
+                    Doubt::Ahead(gateway, high) => {
+                        ahead.retain(|(_, other, _)| *other != gateway);
+                        ahead.push_back((Instant::now() + LAG, gateway, high));
+                        Ok(())
+                    }
+                    doubt => self.look_into(doubt).await,
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => match ahead.pop_front() {
+                    Some((_, gateway, high)) => self.look_into_gateway(gateway, high).await,
+                    None => Ok(()),
+                },
                 _ = reads.tick() => {
                     until_write -= 1;
                     if until_write == 0 {
@@ -168,7 +183,7 @@ impl Lineage {
         }
     }
 
-    async fn look_into(&mut self, doubt: Doubt, cancel: &CancellationToken) -> Result<(), Trouble> {
+    async fn look_into(&mut self, doubt: Doubt) -> Result<(), Trouble> {
         match doubt {
             Doubt::OtherHistory | Doubt::StoodStill => {
                 let asked = Instant::now();
@@ -181,14 +196,7 @@ impl Lineage {
                 let Some((_, at)) = self.ends_before(kind, seen).await? else { return Ok(()) };
                 Err(self.begin(&at).await)
             }
-            Doubt::Ahead(gateway, high) => {
-                tokio::select! {
-                    biased; // nobody needs the answer any more
-                    () = cancel.cancelled() => return Ok(()),
-                    () = sleep(LAG) => {}
-                }
-                self.look_into_gateway(gateway, high).await
-            }
+            Doubt::Ahead(gateway, high) => self.look_into_gateway(gateway, high).await,
         }
     }
 

@@ -119,7 +119,7 @@ async fn a_renewal_shows_a_log_that_ends_before_what_was_read() {
         cluster.write(20).await;
         lists(&replica, Kind::Backend).await;
         cluster.api.restore(&backup);
-        let now = renamed(replica.look_into(doubt, &CancellationToken::new()).await);
+        let now = renamed(replica.look_into(doubt).await);
         assert_eq!(cluster.name().await, now);
     }
 }
@@ -160,7 +160,7 @@ async fn an_old_cache_is_not_believed() {
     let stale = cluster.api.faults().add(Rule::new(reads, Effect::StaleRead { revision: backup.revision() }));
     unchanged(replica.read().await);
     unchanged(replica.confirm().await);
-    unchanged(replica.look_into(Doubt::Behind(Kind::Backend, seen), &CancellationToken::new()).await);
+    unchanged(replica.look_into(Doubt::Behind(Kind::Backend, seen)).await);
     assert_eq!(replica.metrics.stale.get(), 1);
     cluster.api.faults().remove(stale);
     assert_eq!(cluster.name().await, before);
@@ -208,4 +208,31 @@ async fn a_list_that_ends_before_what_was_read_of_another_kind_is_doubted() {
     let doubt = doubts.recv().await;
     assert!(matches!(doubt, Some(Doubt::Behind(Kind::ApiRoute, Revision(10)))), "{doubt:?}");
     assert!(doubts.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn gateways_that_were_ahead_hold_up_nobody_else() {
+    let cluster = Cluster::new().await;
+    let mut replica = cluster.replica().await;
+    let (doubts, heard) = mpsc::channel(64);
+    replica.doubts = heard;
+    let before = replica.known.revision;
+    // Each is looked at two seconds later: together that would be two minutes.
+    for number in 0..60 {
+        doubts.send(Doubt::Ahead(gateway(&number.to_string()), Frontier::default())).await.unwrap();
+    }
+    doubts.send(Doubt::StoodStill).await.unwrap();
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(replica.run(cancel.clone()));
+    let leases = Incarnations::new(cluster.client.clone(), "default");
+    let renewed = async || leases.read().await.unwrap().unwrap().revision > before;
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while !renewed().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    cancel.cancel();
+    running.await.unwrap().unwrap();
 }
