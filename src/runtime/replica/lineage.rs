@@ -63,6 +63,10 @@ impl Doubt {
     }
 }
 
+/// Gateways that were ahead of us, one after the other, each with the time at which that
+/// would be strange. Nobody else must wait for it.
+type Later = VecDeque<(Instant, GatewayId, Frontier)>;
+
 /// A name for a history, as random as it must be.
 pub fn fresh() -> String {
     format!("{:08x}", rand::rng().random::<u32>())
@@ -136,23 +140,14 @@ impl Lineage {
         reads.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Replicas that start together do not write together.
         let mut until_write = rand::rng().random_range(1..=READS_PER_WRITE);
-        // Gateways that were ahead of us, one after the other, each with the time at which
-        // that would be strange. Others must not wait for it.
-        let mut ahead: VecDeque<(Instant, GatewayId, Frontier)> = VecDeque::new();
+        let mut later = Later::new();
         loop {
-            let due = ahead.front().map(|(due, ..)| *due);
+            let due = later.front().map(|(due, ..)| *due);
             let looked = tokio::select! {
                 biased; // ending first; then what gateways wait for
                 () = cancel.cancelled() => return Ok(()),
-                Some(doubt) = self.doubts.recv() => match doubt {
-                    Doubt::Ahead(gateway, high) => {
-                        ahead.retain(|(_, other, _)| *other != gateway);
-                        ahead.push_back((Instant::now() + LAG, gateway, high));
-                        Ok(())
-                    }
-                    doubt => self.look_into(doubt).await,
-                },
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => match ahead.pop_front() {
+                Some(doubt) = self.doubts.recv() => self.look_into(doubt, &mut later).await,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => match later.pop_front() {
                     Some((_, gateway, high)) => self.look_into_gateway(gateway, high).await,
                     None => Ok(()),
                 },
@@ -183,7 +178,7 @@ impl Lineage {
         }
     }
 
-    async fn look_into(&mut self, doubt: Doubt) -> Result<(), Trouble> {
+    async fn look_into(&mut self, doubt: Doubt, later: &mut Later) -> Result<(), Trouble> {
         match doubt {
             Doubt::OtherHistory | Doubt::StoodStill => {
                 let asked = Instant::now();
@@ -196,7 +191,11 @@ impl Lineage {
                 let Some((_, at)) = self.ends_before(kind, seen).await? else { return Ok(()) };
                 Err(self.begin(&at).await)
             }
-            Doubt::Ahead(gateway, high) => self.look_into_gateway(gateway, high).await,
+            Doubt::Ahead(gateway, high) => {
+                later.retain(|(_, other, _)| *other != gateway);
+                later.push_back((Instant::now() + LAG, gateway, high));
+                Ok(())
+            }
         }
     }
 

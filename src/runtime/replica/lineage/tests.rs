@@ -81,6 +81,18 @@ async fn lists(replica: &Lineage, kind: Kind) -> Revision {
     end
 }
 
+/// A replica that has read a kind further than the log goes since a restore. The Lease is
+/// the same in the backup: it alone shows nothing.
+async fn restored_under_a_reader() -> (Cluster, Lineage) {
+    let mut cluster = Cluster::new().await;
+    let replica = cluster.replica().await;
+    let backup = cluster.api.backup();
+    cluster.write(20).await;
+    lists(&replica, Kind::Backend).await;
+    cluster.api.restore(&backup);
+    (cluster, replica)
+}
+
 /// How far somebody is who has read a kind beyond the log.
 fn beyond(kind: Kind, revision: Revision) -> Frontier {
     let mut high = Frontier::default();
@@ -112,14 +124,8 @@ fn unchanged<T>(looked: Result<T, Trouble>) {
 #[tokio::test]
 async fn a_renewal_shows_a_log_that_ends_before_what_was_read() {
     for doubt in [Doubt::StoodStill, Doubt::OtherHistory] {
-        let mut cluster = Cluster::new().await;
-        let mut replica = cluster.replica().await;
-        // The Lease is the same in the backup: it alone shows nothing.
-        let backup = cluster.api.backup();
-        cluster.write(20).await;
-        lists(&replica, Kind::Backend).await;
-        cluster.api.restore(&backup);
-        let now = renamed(replica.look_into(doubt).await);
+        let (cluster, mut replica) = restored_under_a_reader().await;
+        let now = renamed(replica.look_into(doubt, &mut Later::new()).await);
         assert_eq!(cluster.name().await, now);
     }
 }
@@ -160,7 +166,7 @@ async fn an_old_cache_is_not_believed() {
     let stale = cluster.api.faults().add(Rule::new(reads, Effect::StaleRead { revision: backup.revision() }));
     unchanged(replica.read().await);
     unchanged(replica.confirm().await);
-    unchanged(replica.look_into(Doubt::Behind(Kind::Backend, seen)).await);
+    unchanged(replica.look_into(Doubt::Behind(Kind::Backend, seen), &mut Later::new()).await);
     assert_eq!(replica.metrics.stale.get(), 1);
     cluster.api.faults().remove(stale);
     assert_eq!(cluster.name().await, before);
@@ -181,12 +187,7 @@ async fn one_gateways_word_names_no_history_anew_and_that_of_two_does() {
 
 #[tokio::test]
 async fn one_gateways_word_is_enough_for_who_has_read_beyond_the_log_itself() {
-    let mut cluster = Cluster::new().await;
-    let mut replica = cluster.replica().await;
-    let backup = cluster.api.backup();
-    cluster.write(20).await;
-    lists(&replica, Kind::Backend).await;
-    cluster.api.restore(&backup);
+    let (_cluster, mut replica) = restored_under_a_reader().await;
     // To synchronise it with this mixture would take it back.
     let high = beyond(Kind::ApiRoute, lists(&replica, Kind::ApiRoute).await);
     renamed(replica.look_into_gateway(gateway("one"), high).await);
