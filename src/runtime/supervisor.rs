@@ -126,6 +126,7 @@ pub fn on_signals(cancel: CancellationToken, exit_with_stdin: bool) -> Result<()
         tokio::spawn(async move {
             // Nothing is ever written: reading ends when the parent does.
             let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
+            tracing::info!("standard input has ended, draining");
             cancel.cancel();
         });
     }

@@ -100,6 +100,9 @@ impl Process {
     /// # Panics
     /// When it does not end within the time.
     pub async fn ended(&mut self, within: Duration) -> ExitStatus {
+        // Waiting would close it, and the end of standard input is a reason of its
+        // own to end: the one that the caller waits for is to be the only one.
+        let _open = self.child.stdin.take();
         match timeout(within, self.child.wait()).await {
             Ok(status) => status.unwrap(),
             Err(_) => panic!("{} did not end within {within:?}", self.name),
