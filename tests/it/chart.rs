@@ -51,9 +51,24 @@ fn render(helm: &str, arguments: &[&str]) -> String {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    let kept: Vec<&str> =
-        text.split("\n---").filter(|object| !object.contains("kind: ServiceMonitor")).collect();
-    kept.join("\n---")
+    let needs_operator = |object: &&str| {
+        ["ServiceMonitor", "PrometheusRule"].iter().any(|kind| object.contains(&format!("\nkind: {kind}\n")))
+    };
+    text.split("\n---").filter(|object| !needs_operator(object)).collect::<Vec<_>>().join("\n---")
+}
+
+/// Without Helm: what each alert names is written in the template itself.
+#[test]
+fn every_alert_names_a_runbook_that_is_there() {
+    let template = std::fs::read_to_string(chart().join("templates/prometheusrule.yaml")).unwrap();
+    let pages: Vec<&str> =
+        template.split("\"page\" \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(pages.len(), template.matches("\"alert\" \"").count(), "an alert without a runbook");
+    assert!(pages.len() > 10, "{pages:?}");
+    for page in pages {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("runbooks/{page}.md"));
+        assert!(path.is_file(), "{} is not there", path.display());
+    }
 }
 
 /// kubectl as one user of one cluster.
