@@ -13,7 +13,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use tokio::time::{Instant, sleep};
 
-use super::processes::{Process, free_port, wait_for_file};
+use super::processes::{Process, free_ports, wait_for_file};
 use crate::certs::{CaSecret, authority, gateway_material, write_material};
 use crate::cli::DemoArgs;
 use crate::gateway::Addresses;
@@ -120,15 +120,17 @@ impl Fleet {
 
     /// Starts `count` replicas.
     pub async fn start_replicas(&mut self, count: u32) -> anyhow::Result<()> {
+        let mut ports = free_ports(4 * count as usize)?.into_iter();
+        let mut port = || ports.next().context("four ports for each replica");
         for number in 0..count {
-            let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+            let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, port()?));
             self.replicas.push(Replica {
                 name: format!("flotilla-{number}"),
                 process: None,
-                grpc: free_port()?,
+                grpc: port()?,
                 metrics,
-                peer: free_port()?,
-                probe: free_port()?,
+                peer: port()?,
+                probe: port()?,
             });
             self.start_replica(number as usize)?;
         }

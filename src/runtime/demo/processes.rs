@@ -92,15 +92,23 @@ pub async fn wait_for_file(path: &Path, process: &mut Process, within: Duration)
     }
 }
 
-/// A loopback port that is free now. Taken from below the range that the
-/// kernel gives to outgoing connections, so that no client that is
-/// reconnecting can take it meanwhile.
-pub fn free_port() -> anyhow::Result<u16> {
-    for _ in 0..200 {
-        let port = rand::random_range(20_000..30_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
+/// Loopback ports that are free now, each another. Taken from below the range that
+/// the kernel gives to outgoing connections, so that no client that is reconnecting
+/// can take one meanwhile.
+pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    // Held until all are found: none is found twice.
+    let mut held = Vec::with_capacity(count);
+    for _ in 0..200 * count {
+        if held.len() == count {
+            break;
         }
+        let port = rand::random_range(20_000..30_000);
+        held.extend(std::net::TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener)));
     }
-    anyhow::bail!("no free port between 20000 and 30000 on 127.0.0.1")
+    let found = held.len();
+    anyhow::ensure!(
+        found == count,
+        "only {found} of {count} free ports between 20000 and 30000 on 127.0.0.1"
+    );
+    Ok(held.into_iter().map(|(port, _)| port).collect())
 }

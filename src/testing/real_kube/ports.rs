@@ -12,8 +12,11 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use rand::Rng;
 
-/// Below this live the ports of well-known services.
+/// Below this live the ports of well-known services, and those that
+/// [`crate::fleet::process::free_port`] gives away.
 const LOWEST: u16 = 15_000;
+/// From here on a demo takes its ports.
+const END: u16 = 20_000;
 /// Linux's default start of the outgoing range, for when it cannot be read.
 const DEFAULT_OUTGOING_START: u16 = 32_768;
 /// Among thousands of ports a free one is found at once; this only bounds the search.
@@ -43,7 +46,7 @@ pub(super) fn free<const N: usize>() -> io::Result<[u16; N]> {
 }
 
 fn candidates(outgoing_start: u16) -> std::ops::Range<u16> {
-    LOWEST..outgoing_start
+    LOWEST..outgoing_start.min(END)
 }
 
 fn outgoing_start() -> u16 {
