@@ -32,7 +32,7 @@ pub enum Command {
     /// Creations as fast as the API server takes them.
     Burst(Furnished),
     /// Gateways that come all at once and have nothing.
-    Coldsync(Furnished),
+    Coldsync(Coldsync),
     /// A replica dies, and its gateways come back to the others at once.
     Reconnect(Reconnect),
     /// Changes while gateways join and leave.
@@ -192,7 +192,18 @@ pub struct Reconnect {
     pub forget: bool,
 }
 
-/// `burst`, `coldsync`
+/// `coldsync`
+#[derive(Debug, Clone, Args)]
+pub struct Coldsync {
+    /// What there is.
+    #[command(flatten)]
+    pub furnished: Furnished,
+    /// Has a bare server bring the same to the same clients afterwards, and compares.
+    #[arg(long)]
+    pub vs_limit: bool,
+}
+
+/// `burst`
 #[derive(Debug, Clone, Args)]
 pub struct Furnished {
     /// What it runs against.
@@ -310,6 +321,9 @@ pub struct All {
     /// Where results go.
     #[arg(long, value_name = "DIR")]
     pub report: PathBuf,
+    /// How many times every run is made; figures are medians.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub times: u32,
     /// Only the runs of these names.
     #[arg(long, value_name = "RUN")]
     pub only: Vec<String>,

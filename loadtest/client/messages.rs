@@ -130,6 +130,20 @@ pub fn encode_update(resource: &Resource<'_>, version: &str, sequence: u64) -> V
         .done()
 }
 
+/// Writes a full synchronisation with these routes, for the yardstick's server.
+pub fn encode_snapshot(routes: &[Resource<'_>], version: &str, sequence: u64) -> Vec<u8> {
+    let snapshot = Message::default().bytes(1, version.as_bytes());
+    let snapshot =
+        routes.iter().fold(snapshot, |snapshot, route| snapshot.message(3, &route.encode(version)));
+    Message::default()
+        .number(1, 4)
+        .bytes(2, version.as_bytes())
+        .message(5, &snapshot.number(7, routes.len() as u64).done())
+        .number(6, sequence)
+        .number(7, routes.len() as u64)
+        .done()
+}
+
 /// Who a gateway is, as it tells in every message.
 #[derive(Debug, Clone)]
 pub struct Info(Vec<u8>);
@@ -216,6 +230,18 @@ mod tests {
         assert_eq!((update.kind, update.version, update.sequence), (UpdateKind::Upsert, "v1", 9));
         assert_eq!(update.resource, Some(resource));
         assert!(update.snapshot.is_none());
+    }
+
+    #[test]
+    fn a_snapshot_is_read_as_it_was_written() {
+        let resource =
+            |name| Resource { kind: 1, name, namespace: "n", generation: 1, uid: "u", spec: b"{}" };
+        let routes = [resource("a"), resource("b")];
+        let message = encode_snapshot(&routes, "v1", 1);
+        let update = Update::decode(&message).unwrap();
+        assert_eq!((update.kind, update.version, update.sequence), (UpdateKind::FullSync, "v1", 1));
+        let read: Vec<_> = update.snapshot.unwrap().resources().map(Result::unwrap).collect();
+        assert_eq!(read, routes);
     }
 
     #[test]

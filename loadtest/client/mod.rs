@@ -15,4 +15,4 @@ pub use board::{Board, Tally, Way};
 pub use connection::{Reading, Target};
 pub use gateway::{Counters, Crew, Model, Onlooker};
 pub use holdings::{Held, Holdings, Violations, key};
-pub use messages::{Resource, encode_update};
+pub use messages::{Resource, encode_snapshot, encode_update};

@@ -9,6 +9,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep};
 
+use super::server::{GREETING, UPDATE};
+
 const START: Duration = Duration::from_secs(20);
 
 /// A running yardstick. It ends when dropped.
@@ -48,13 +50,26 @@ impl Limit {
         }
     }
 
-    /// Has a message sent to every stream.
+    /// Has a message sent to every stream that is there.
     ///
     /// # Errors
     /// When the server is gone.
     pub async fn send(&mut self, message: &[u8]) -> anyhow::Result<()> {
+        self.order(UPDATE, message).await
+    }
+
+    /// Has a message sent to every stream that comes, behind those of earlier calls.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub async fn greet(&mut self, message: &[u8]) -> anyhow::Result<()> {
+        self.order(GREETING, message).await
+    }
+
+    async fn order(&mut self, what: u8, message: &[u8]) -> anyhow::Result<()> {
         let length = u32::try_from(message.len()).context("a message over 4 GiB")?;
-        let mut order = length.to_be_bytes().to_vec();
+        let mut order = vec![what];
+        order.extend(length.to_be_bytes());
         order.extend_from_slice(message);
         self.orders.write_all(&order).await.context("the yardstick's server is gone")?;
         self.orders.flush().await.context("the yardstick's server is gone")

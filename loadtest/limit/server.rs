@@ -1,17 +1,19 @@
 //! The yardstick's server. It is told what to send on its standard input, each
-//! message behind its length as four bytes, and ends with it.
+//! message behind what it is ([`GREETING`], [`UPDATE`]) and its length as four bytes,
+//! and ends with it.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::{BoxStream, StreamExt as _};
+use futures::stream::{self, BoxStream, StreamExt as _};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -30,6 +32,13 @@ use tonic::{Code, Status};
 
 use super::codec::Raw;
 use crate::tls;
+
+/// The message is sent to every stream that comes, behind those greetings that were
+/// ordered before.
+pub const GREETING: u8 = b'g';
+
+/// The message is sent to every stream that is there.
+pub const UPDATE: u8 = b'u';
 
 /// What a stream may lag behind before it counts as lost.
 const AHEAD: usize = 4096;
@@ -55,9 +64,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let port = listener.local_addr()?.port();
     write_whole(&args.port_file, &port.to_string())?;
     let (updates, _) = broadcast::channel(AHEAD);
-    let service = Fanout { updates: updates.clone() };
+    let service = Fanout { greetings: Arc::default(), updates };
     let mut connections = JoinSet::new();
-    let orders = orders(updates);
+    let orders = orders(service.clone());
     tokio::pin!(orders);
     loop {
         tokio::select! {
@@ -78,18 +87,23 @@ fn write_whole(file: &PathBuf, text: &str) -> anyhow::Result<()> {
     std::fs::rename(part, file).with_context(|| file.display().to_string())
 }
 
-async fn orders(updates: broadcast::Sender<Bytes>) -> anyhow::Result<()> {
+async fn orders(fanout: Fanout) -> anyhow::Result<()> {
     let mut input = BufReader::new(tokio::io::stdin());
     loop {
-        let length = match input.read_u32().await {
-            Ok(length) => length as usize,
+        let what = match input.read_u8().await {
+            Ok(what) => what,
             // The one who gives orders has ended.
             Err(_) => return Ok(()),
         };
+        let length = input.read_u32().await.context("an order without its length")? as usize;
         let mut message = vec![0; length];
         input.read_exact(&mut message).await.context("an order that ends early")?;
-        // Without streams there is nobody to send it to.
-        let _ = updates.send(message.into());
+        match what {
+            GREETING => fanout.greet(message.into()),
+            // Without streams there is nobody to send it to.
+            UPDATE => drop(fanout.updates.send(message.into())),
+            _ => anyhow::bail!("an order that is neither greeting nor update: {what}"),
+        }
     }
 }
 
@@ -106,7 +120,16 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, service: Fanout) {
 
 #[derive(Clone)]
 struct Fanout {
+    /// Every stream has a clone of this list, not of what is in it.
+    greetings: Arc<Mutex<Arc<[Bytes]>>>,
     updates: broadcast::Sender<Bytes>,
+}
+
+impl Fanout {
+    fn greet(&self, message: Bytes) {
+        let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+        *greetings = greetings.iter().cloned().chain([message]).collect();
+    }
 }
 
 impl Service<Request<Incoming>> for Fanout {
@@ -149,6 +172,9 @@ impl ServerStreamingService<Bytes> for Fanout {
     fn call(&mut self, _: tonic::Request<Bytes>) -> Self::Future {
         let updates = BroadcastStream::new(self.updates.subscribe());
         let lagged = |_| Status::new(Code::ResourceExhausted, "the stream lags behind");
-        ready(Ok(tonic::Response::new(updates.map(move |update| update.map_err(lagged)).boxed())))
+        let greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let greetings = (0..greetings.len()).map(move |place| Ok(greetings[place].clone()));
+        let updates = updates.map(move |update| update.map_err(lagged));
+        ready(Ok(tonic::Response::new(stream::iter(greetings).chain(updates).boxed())))
     }
 }

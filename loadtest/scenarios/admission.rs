@@ -12,6 +12,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -20,7 +21,7 @@ use super::SETTLE;
 use crate::cli::{self, Size};
 use crate::fleet::Fleet;
 use crate::process::load;
-use crate::report::say;
+use crate::report::{Quantiles, say, write_json};
 use crate::tls;
 use crate::workload::{Routes, spec};
 
@@ -79,6 +80,28 @@ impl Replica {
     }
 }
 
+/// Answers with so many routes.
+#[derive(Debug, Serialize)]
+struct Row {
+    routes: u32,
+    /// To a match that somebody has, in milliseconds.
+    refused_ms: Quantiles,
+    /// To one that nobody has.
+    admitted_ms: Quantiles,
+}
+
+#[derive(Debug, Serialize)]
+struct Found {
+    scenario: &'static str,
+    replicas: usize,
+    /// Reviews of each sort in each row.
+    asks: u32,
+    rows: Vec<Row>,
+    /// The slower sort's p99 with the most routes, by that with the fewest.
+    p99_ratio: f64,
+    load_average: f64,
+}
+
 /// Runs it; `false` when an answer was wrong.
 ///
 /// # Errors
@@ -98,6 +121,7 @@ pub async fn run(args: &cli::Admission) -> anyhow::Result<bool> {
         replicas.push(Replica::connect(port, config.clone()).await?);
     }
     let (mut there, mut right, mut fresh) = (0, true, 0u64);
+    let mut rows = Vec::new();
     for &count in &args.counts {
         routes.create(there..count, None).await?;
         there = count;
@@ -130,13 +154,24 @@ pub async fn run(args: &cli::Admission) -> anyhow::Result<bool> {
                 found.len(),
             ));
         }
+        rows.push(Row { routes: count, refused_ms: (&taken).into(), admitted_ms: (&free).into() });
     }
+    let by =
+        |of: fn(&Row) -> f64| rows.last().map(of).zip(rows.first().map(of)).map(|(most, few)| most / few);
+    let ratios = [by(|row| row.refused_ms.p99), by(|row| row.admitted_ms.p99)];
+    let p99_ratio = ratios.into_iter().flatten().fold(0.0, f64::max);
+    let replicas = replicas.len();
+    let found =
+        Found { scenario: "admission", replicas, asks: args.asks, rows, p99_ratio, load_average: load() };
     say(&format!(
-        "{} replicas, load average {:.2}; every answer was {}",
-        replicas.len(),
-        load(),
+        "{replicas} replicas, load average {:.2}; p99 with the most routes by that with the fewest {p99_ratio:.2}; \
+         every answer was {}",
+        found.load_average,
         if right { "right" } else { "NOT right" }
     ));
+    if let Some(file) = &args.fleet.json {
+        write_json(&found, file)?;
+    }
     Ok(right)
 }
 

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::bench::Bench;
+use super::yardstick::{Cold, cold};
 use super::{all_hold, traffic};
-use crate::cli::Furnished;
+use crate::cli;
 use crate::process::Usage;
 use crate::report::{Conditions, Measured, Report, mebibytes, say};
 
@@ -23,6 +24,9 @@ struct Found {
     /// Memory when all is quiet, by what is allowed: 30 MiB, two and a half times
     /// the objects' JSON, and 24 KiB for each gateway.
     rss_by_allowed: f64,
+    limit: Option<Cold>,
+    /// `all_in_sync_after_ms`, controller by limit.
+    time_ratio: Option<f64>,
 }
 
 impl Measured for Found {}
@@ -31,7 +35,8 @@ impl Measured for Found {}
 ///
 /// # Errors
 /// When it cannot measure.
-pub async fn run(args: &Furnished) -> anyhow::Result<bool> {
+pub async fn run(args: &cli::Coldsync) -> anyhow::Result<bool> {
+    let cli::Coldsync { furnished: args, vs_limit } = args;
     let mut bench = Bench::without_gateways(&args.fleet, args.size, false).await?;
     let before = bench.fleet.usage()?;
     let begun = bench.board.now();
@@ -44,7 +49,7 @@ pub async fn run(args: &Furnished) -> anyhow::Result<bool> {
     let needed = servers.peak_rss.saturating_sub(before.rss) as f64;
     let allowed = 3.0 * bytes as f64 / gateways + 65_536.0 * gateways;
     let at_rest = 30.0 * 1_048_576.0 + 2.5 * bench.routes.bytes().await? as f64 + 24_576.0 * gateways;
-    let found = Found {
+    let mut found = Found {
         all_in_sync_after_ms: took.as_secs_f64() * 1000.0,
         bytes_per_gateway: bytes as f64 / f64::from(args.size.gateways),
         messages_per_gateway: messages as f64 / f64::from(args.size.gateways),
@@ -52,6 +57,8 @@ pub async fn run(args: &Furnished) -> anyhow::Result<bool> {
         servers,
         peak_by_allowed: needed / allowed,
         rss_by_allowed: bench.fleet.usage()?.rss as f64 / at_rest,
+        limit: None,
+        time_ratio: None,
     };
     say(&format!(
         "all in sync after {:.0} ms; {:.0} bytes in {:.1} messages a gateway; {:.2} s of CPU, {:.1} MiB at most \
@@ -66,5 +73,16 @@ pub async fn run(args: &Furnished) -> anyhow::Result<bool> {
         found.rss_by_allowed,
     ));
     let conditions = Conditions::new("coldsync", &args.fleet, args.size);
-    Report { conditions, found, outcome: bench.close().await? }.finish(&args.fleet)
+    let routes = bench.routes.clone();
+    let outcome = bench.close().await?;
+    if *vs_limit {
+        let limit = cold(args.size, &routes).await?;
+        let ratio = found.all_in_sync_after_ms / limit.all_in_sync_after_ms;
+        say(&format!(
+            "limit: all in sync after {:.0} ms; {:.0} bytes a gateway; {:.2} s of CPU: controller by limit {ratio:.2}",
+            limit.all_in_sync_after_ms, limit.bytes_per_gateway, limit.servers.cpu_seconds,
+        ));
+        (found.limit, found.time_ratio) = (Some(limit), Some(ratio));
+    }
+    Report { conditions, found, outcome }.finish(&args.fleet)
 }

@@ -19,6 +19,9 @@ struct Row {
     /// What each replica wrote and served, by the mean.
     share_of_writes: Vec<f64>,
     share_of_gateways: Vec<f64>,
+    /// How far the replica that is farthest from the mean is away from it.
+    writes_off_mean: f64,
+    gateways_off_mean: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,12 +57,15 @@ pub async fn run(args: &Steady) -> anyhow::Result<bool> {
         let gateways = bench.fleet.metric_by_replica(GATEWAYS, "").await.unwrap_or_default();
         controller.say(&format!("{replicas} replicas"));
         let alone = found.rows.first().map_or(controller.servers, |row: &Row| row.controller.servers);
+        let (share_of_writes, share_of_gateways) = (by_mean(&writes), by_mean(&gateways));
         let row = Row {
             replicas,
             cpu_ratio: controller.servers.cpu_seconds / alone.cpu_seconds,
             controller,
-            share_of_writes: by_mean(&writes),
-            share_of_gateways: by_mean(&gateways),
+            writes_off_mean: off_mean(&share_of_writes),
+            gateways_off_mean: off_mean(&share_of_gateways),
+            share_of_writes,
+            share_of_gateways,
         };
         say(&format!(
             "  CPU {:.2} times that of one; writes {:.2?}, gateways {:.2?} of the mean",
@@ -73,6 +79,10 @@ pub async fn run(args: &Steady) -> anyhow::Result<bool> {
 }
 
 const GATEWAYS: &str = "avapigw_operator_gateways_connected";
+
+fn off_mean(shares: &[f64]) -> f64 {
+    shares.iter().map(|share| (share - 1.0).abs()).fold(0.0, f64::max)
+}
 
 fn by_mean(each: &[f64]) -> Vec<f64> {
     let mean = each.iter().sum::<f64>() / each.len().max(1) as f64;

@@ -25,6 +25,8 @@ struct Found {
     /// Memory of the replicas at the end of each half.
     alone_rss: u64,
     beside_rss: u64,
+    /// `beside_rss` by `alone_rss`.
+    rss_ratio: f64,
 }
 
 impl Measured for Found {
@@ -63,6 +65,7 @@ pub async fn run(args: &Slow) -> anyhow::Result<bool> {
         beside,
         alone_rss,
         beside_rss,
+        rss_ratio: beside_rss as f64 / alone_rss as f64,
     };
     say(&format!(
         "beside {} that read {} bytes a second: p99 {:.2} times that of alone; memory {:.1} MiB, then {:.1} MiB",
