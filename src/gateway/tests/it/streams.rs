@@ -166,12 +166,12 @@ async fn a_connection_that_goes_away_is_no_cancellation() {
 #[tokio::test]
 async fn waits_double_until_a_registration_succeeds_and_then_start_over() {
     let operator = Operator::start(Behaviour { failing_registers: 5, ..Behaviour::default() }).await;
-    let options = GatewayOptions { backoff_scale: 0.05, ..operator.gateway("gw") };
+    let options = GatewayOptions { backoff_scale: 0.1, ..operator.gateway("gw") };
     let fleet = Fleet::start(vec![options], FleetOptions::default()).await.unwrap();
     eventually("a stream", || operator.streams().first().cloned()).await;
     let registers = operator.registers();
     let gaps: Vec<Duration> = registers.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
-    let least = [50, 100, 200, 400, 800].map(Duration::from_millis);
+    let least = [100, 200, 400, 800, 1600].map(Duration::from_millis);
     assert_eq!(gaps.len(), 5);
     // The clock of the test and of timers may differ by a millisecond.
     let slack = Duration::from_millis(2);
@@ -181,8 +181,8 @@ async fn waits_double_until_a_registration_succeeds_and_then_start_over() {
     operator.end_stream(None).await;
     eventually("a second stream", || operator.streams().get(1).cloned()).await;
     let again = operator.registers().last().unwrap().at - lost;
-    // 1.5 s if it had not started over.
-    assert!(again + slack >= least[0] && again < Duration::from_millis(1400), "{again:?}");
+    // 3 s if it had not started over.
+    assert!(again + slack >= least[0] && again < Duration::from_millis(2900), "{again:?}");
     fleet.stop().await;
 }
 

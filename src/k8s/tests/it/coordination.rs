@@ -278,15 +278,15 @@ async fn replicas_share_all_namespaces_and_one_of_them_leads(server: Server) {
 
 on_every_server!(a_replica_that_stops_hands_over_at_once);
 async fn a_replica_that_stops_hands_over_at_once(server: Server) {
-    // Expiry would take ten seconds.
-    let mut fleet = Fleet::started(server, 10, &["a", "b", "c"]).await;
+    // Expiry would take half a minute.
+    let mut fleet = Fleet::started(server, 30, &["a", "b", "c"]).await;
     for leaver in ["a", "b"] {
         let replica = fleet.take(leaver);
         let stopped = Instant::now();
         replica.cancel.cancel();
         let names: Vec<&str> = fleet.replicas.iter().map(|replica| replica.name.as_str()).collect();
         fleet.settled(&names).await;
-        assert!(stopped.elapsed() < Duration::from_secs(5), "it took {:?}", stopped.elapsed());
+        assert!(stopped.elapsed() < Duration::from_secs(20), "it took {:?}", stopped.elapsed());
         replica.task.await.unwrap();
         let lease = fleet.leases().get(&format!("flotilla-member-{leaver}")).await.unwrap();
         assert_eq!(lease.spec.unwrap().holder_identity.unwrap_or_default(), "", "it is released");
@@ -391,9 +391,17 @@ async fn an_outage_stops_all_acting_in_time_and_ends_by_itself() {
     let before = fleet.replicas[0].epoch();
     faults.add(Rule::new(Matcher::default(), Effect::Status { code: 503, retry_after: None }));
     let begin = Instant::now();
-    fleet.wait("nobody acts", || fleet.replicas.iter().all(|replica| replica.acts_on().is_empty())).await;
+    let (pause, mut late) = (Duration::from_millis(5), Duration::ZERO);
+    while fleet.replicas.iter().any(|replica| !replica.acts_on().is_empty()) {
+        assert!(begin.elapsed() < PATIENCE, "{}", fleet.describe());
+        let asleep = Instant::now();
+        sleep(pause).await;
+        // Where the machine stands still, so do those who act.
+        late += asleep.elapsed().saturating_sub(pause);
+    }
+    let took = begin.elapsed() - late;
     // The duration less margin, from the last renewal that was sent before.
-    assert!(begin.elapsed() < Duration::from_millis(2_900), "{:?}", begin.elapsed());
+    assert!(took < Duration::from_millis(2_900), "{took:?} and {late:?} of standing still");
     sleep(Duration::from_secs(5)).await;
     faults.clear();
     fleet.settled(&["a", "b", "c"]).await;
