@@ -1,6 +1,8 @@
 //! Ingresses against real replicas and gateways: what they become is delivered, follows every change of them, and goes
 //! with them, whichever replica acts.
 
+mod requests;
+
 use std::collections::BTreeMap;
 
 use flotilla_apiserver::{Effect, Matcher, Rule, Verb};

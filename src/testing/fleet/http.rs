@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -29,8 +29,27 @@ pub async fn open(address: SocketAddr, path: &str) -> Result<(StatusCode, Incomi
 /// Why there is no answer, in words.
 pub async fn send(
     address: SocketAddr,
-    mut request: Request<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
 ) -> Result<(StatusCode, Incoming), String> {
+    let response = exchange(address, request).await?;
+    Ok((response.status(), response.into_body()))
+}
+
+/// Asks for one path of a host that is not this machine's; returns the head of the answer.
+///
+/// # Errors
+/// Why there is no answer, in words.
+pub async fn ask(address: SocketAddr, host: &str, path: &str) -> Result<(StatusCode, HeaderMap), String> {
+    let request = Request::get(path).header(HOST, host).body(Full::default());
+    let response = exchange(address, request.map_err(|error| error.to_string())?).await?;
+    Ok((response.status(), response.headers().clone()))
+}
+
+/// The host is the address, unless the request names another one.
+async fn exchange(
+    address: SocketAddr,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, String> {
     let path = request.uri().to_string();
     let ask = async {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
@@ -39,9 +58,8 @@ pub async fn send(
             .map_err(|error| error.to_string())?;
         tokio::spawn(async move { connection.await.ok() });
         let host = HeaderValue::from_str(&address.to_string()).map_err(|error| error.to_string())?;
-        request.headers_mut().insert(HOST, host);
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        Ok((response.status(), response.into_body()))
+        request.headers_mut().entry(HOST).or_insert(host);
+        sender.send_request(request).await.map_err(|error| error.to_string())
     };
     let answer: Result<_, String> =
         timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err("no answer".to_owned()));
