@@ -19,6 +19,8 @@ pub(crate) const OK: &str = "OK";
 pub struct Metrics {
     /// `avapigw_operator_gateways_connected`: gateways with a stream here.
     pub gateways_connected: IntGauge,
+    /// `flotilla_unconfirmed_gateways`: those of them that showed no certificate.
+    pub unconfirmed: IntGauge,
     /// `avapigw_operator_config_push_total`: batches written to streams.
     pub pushes: IntCounter,
     /// `avapigw_operator_config_push_errors_total`: batches that a gateway
@@ -127,6 +129,10 @@ impl Metrics {
                 "avapigw_operator_gateways_connected",
                 "Gateways that have a configuration stream to this replica.",
             )?,
+            unconfirmed: IntGauge::new(
+                "flotilla_unconfirmed_gateways",
+                "Gateways with a configuration stream to this replica that showed no certificate.",
+            )?,
             pushes: IntCounter::new(
                 "avapigw_operator_config_push_total",
                 "Batches of configuration written to gateways.",
@@ -188,6 +194,7 @@ impl Metrics {
             peers_connected: IntGauge::new("flotilla_peers_connected", "Members to which our stream is up.")?,
         };
         registry.register(Box::new(metrics.gateways_connected.clone()))?;
+        registry.register(Box::new(metrics.unconfirmed.clone()))?;
         registry.register(Box::new(metrics.pushes.clone()))?;
         registry.register(Box::new(metrics.push_errors.clone()))?;
         registry.register(Box::new(metrics.requests.clone()))?;

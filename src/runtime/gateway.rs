@@ -1,7 +1,7 @@
 //! `flotilla gateway`: one or many reference gateways in this process.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -94,14 +94,18 @@ fn gateways(args: &GatewayArgs) -> anyhow::Result<Vec<GatewayOptions>> {
     );
     let roots = TrustRoots::read(&args.operator_ca_file).context("--operator-ca-file")?;
     let one = |index: u32| {
-        let (name, certificate, key) = identity(args, index);
-        let pem =
-            CertificatePem::read(&certificate, &key).context("--operator-cert-file, --operator-key-file")?;
-        check_leaf(&certificate.display().to_string(), &pem, &roots, Usage::Client, SystemTime::now())?;
-        let tls = ClientTls::new(Some(&pem), &roots, ServerCheck::Name, Alpn::H2)?;
-        let listen = match args.push_listen.get(index as usize) {
-            Some(address) => Some(listen(args, *address, &certificate, &pem, &roots)?),
-            None => None,
+        let name = name(args, index);
+        let shown = certificate(args, &name)?;
+        if let Some((file, pem)) = &shown {
+            check_leaf(file, pem, &roots, Usage::Client, SystemTime::now())?;
+        }
+        let tls = ClientTls::new(shown.as_ref().map(|(_, pem)| pem), &roots, ServerCheck::Name, Alpn::H2)?;
+        let listen = match (args.push_listen.get(index as usize), &shown) {
+            (Some(address), Some((file, pem))) => Some(listen(args, *address, file, pem, &roots)?),
+            (Some(_), None) => {
+                anyhow::bail!("--push-listen needs --operator-cert-file and --operator-key-file")
+            }
+            (None, _) => None,
         };
         let id = GatewayId { namespace: args.gateway_namespace.as_str().into(), name: name.into() };
         Ok(GatewayOptions {
@@ -118,28 +122,39 @@ fn gateways(args: &GatewayArgs) -> anyhow::Result<Vec<GatewayOptions>> {
 fn listen(
     args: &GatewayArgs,
     address: SocketAddr,
-    certificate: &Path,
+    file: &str,
     pem: &CertificatePem,
     roots: &TrustRoots,
 ) -> anyhow::Result<Listen> {
-    let what = certificate.display().to_string();
-    check_leaf(&what, pem, roots, Usage::Server, SystemTime::now())?;
+    check_leaf(file, pem, roots, Usage::Server, SystemTime::now())?;
     Ok(Listen {
         address,
         tls: ServerTls::new(pem, roots, ClientAuth::Required, Alpn::H2)?,
-        trust_domain: peer_identity(&pem.chain(&what)?).context("--operator-cert-file")?.trust_domain,
+        trust_domain: peer_identity(&pem.chain(file)?).context("--operator-cert-file")?.trust_domain,
         batches: args.push_batches,
     })
 }
 
-/// Name and files of one gateway: with several, each has a folder of its name
-/// beside the others.
-fn identity(args: &GatewayArgs, index: u32) -> (String, PathBuf, PathBuf) {
-    if args.count == 1 {
-        return (args.gateway_name.clone(), args.operator_cert_file.clone(), args.operator_key_file.clone());
+/// Name of one gateway: with several, each has a number.
+fn name(args: &GatewayArgs, index: u32) -> String {
+    match args.count {
+        1 => args.gateway_name.clone(),
+        _ => format!("{}-{index}", args.gateway_name),
     }
-    let name = format!("{}-{index}", args.gateway_name);
-    let certificate = args.operator_cert_file.join(&name).join("tls.crt");
-    let key = args.operator_key_file.join(&name).join("tls.key");
-    (name, certificate, key)
+}
+
+/// The certificate of one gateway, if it is to show one, and its file: with several
+/// gateways, each has a folder of its name beside the others.
+fn certificate(args: &GatewayArgs, name: &str) -> anyhow::Result<Option<(String, CertificatePem)>> {
+    let (Some(certificate), Some(key)) = (&args.operator_cert_file, &args.operator_key_file) else {
+        return Ok(None);
+    };
+    let own = |given: &Path, file: &str| match args.count {
+        1 => given.to_owned(),
+        _ => given.join(name).join(file),
+    };
+    let certificate = own(certificate, "tls.crt");
+    let pem = CertificatePem::read(&certificate, &own(key, "tls.key"))
+        .context("--operator-cert-file, --operator-key-file")?;
+    Ok(Some((certificate.display().to_string(), pem)))
 }

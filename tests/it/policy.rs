@@ -1,5 +1,6 @@
 //! Which gateways may have what, by a file that is read again when it changes.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flotilla_core::ids::Kind;
@@ -47,11 +48,10 @@ async fn stale(fleet: &Fleet, wanted: f64) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_gets_what_the_policy_gives_it_and_loses_what_it_takes() {
-    let Some(mut fleet) = Fleet::start(Against::Embedded).await else { return };
+/// Routes in all namespaces, and the policy's file.
+async fn furnish(fleet: &Fleet, policy: &str) -> PathBuf {
     let file = fleet.path().join("policy.yaml");
-    std::fs::write(&file, policy("sho*")).unwrap();
+    std::fs::write(&file, policy).unwrap();
     fleet.tenants.namespaces(NAMESPACES.map(str::to_owned)).await;
     for namespace in NAMESPACES {
         let route = |number| {
@@ -60,6 +60,13 @@ async fn a_gateway_gets_what_the_policy_gives_it_and_loses_what_it_takes() {
         };
         fleet.tenants.create_all(Kind::ApiRoute, (0..ROUTES).map(route)).await;
     }
+    file
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_gets_what_the_policy_gives_it_and_loses_what_it_takes() {
+    let Some(mut fleet) = Fleet::start(Against::Embedded).await else { return };
+    let file = furnish(&fleet, &policy("sho*")).await;
     let flag = file.to_str().unwrap().to_owned();
     fleet.add_replicas_with(2, &["--gateway-policy", &flag]).await;
     fleet.add_gateways("public", 1).await;
@@ -89,4 +96,68 @@ async fn a_gateway_gets_what_the_policy_gives_it_and_loses_what_it_takes() {
     let removed = fleet.gateways[1].events.removed();
     assert!(removed.is_empty(), "the other gateway lost something: {removed:?}");
     fleet.nothing_went_back().await;
+}
+
+/// Waits until a replica serves so many gateways that showed no certificate.
+async fn unconfirmed(fleet: &Fleet, replica: usize, wanted: f64) {
+    within(SOON, &format!("{wanted} gateways without a certificate"), async || {
+        let there = fleet.replicas[replica].metric("flotilla_unconfirmed_gateways", "").await?;
+        ((there - wanted).abs() < 0.1).then_some(()).ok_or_else(|| there.to_string())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_without_a_certificate_get_what_rules_give_them_where_they_are_let_in() {
+    let Some(mut fleet) = Fleet::start(Against::Embedded).await else { return };
+    let file = furnish(&fleet, &policy("sho*")).await;
+    let flag = format!("--gateway-policy={}", file.display());
+    fleet.add_replicas_with(1, &[&flag, "--require-client-certificate=false"]).await;
+    fleet.add_replicas_with(1, &[&flag]).await;
+    let operators = fleet.operators();
+    let (open, strict) = operators.split_at(1);
+
+    // By a rule, by none although all others get everything, and with a certificate.
+    fleet.add_unconfirmed("public", open).await;
+    fleet.add_unconfirmed("back", open).await;
+    fleet.add_gateways_to("confirmed", 1, open).await;
+    holds(&fleet, 0, &["shop"], SOON).await;
+    holds(&fleet, 2, &NAMESPACES, SOON).await;
+    unconfirmed(&fleet, 0, 2.0).await;
+    within(SOON, "it has been told that it gets nothing", async || {
+        let shown = fleet.gateways[1].first().await;
+        (!shown.version.is_empty()).then_some(()).ok_or_else(|| format!("{shown:?}"))
+    })
+    .await;
+    for namespace in NAMESPACES {
+        fleet
+            .tenants
+            .change(Kind::ApiRoute, namespace, "route-0", answering(namespace, "route-0", "ho"))
+            .await;
+    }
+    holds(&fleet, 0, &["shop"], SOON).await;
+    holds(&fleet, 2, &NAMESPACES, SOON).await;
+    assert_eq!(fleet.gateways[1].first().await.held, 0);
+
+    // A rule that names it gives it what that says.
+    let rules = "rules:\n- gateways: {names: [public, back]}\n  namespaces: [shop]\notherwise: everything\n";
+    std::fs::write(&file, rules).unwrap();
+    holds(&fleet, 1, &["shop"], SOON).await;
+    holds(&fleet, 0, &["shop"], SOON).await;
+
+    // Where a certificate is asked for, nobody comes in without one, whatever the rules say.
+    fleet.add_unconfirmed("public-2", strict).await;
+    within(SOON, "it is refused", async || {
+        let refused = fleet.replicas[1].metric("flotilla_connections_refused_total", "reason=\"handshake\"");
+        let (refused, shown) = (refused.await?, fleet.gateways[3].first().await);
+        (refused > 1.5).then_some(()).ok_or_else(|| format!("{refused} refusals, {shown:?}"))
+    })
+    .await;
+    let shown = fleet.gateways[3].first().await;
+    assert_eq!((shown.stats.updates, shown.held, shown.version.as_str()), (0, 0, ""), "{shown:?}");
+    unconfirmed(&fleet, 1, 0.0).await;
+
+    let warned =
+        |replica: usize| fleet.replicas[replica].log_lines(&["\"warn\"", "without a client certificate"]);
+    assert_eq!((warned(0).len(), warned(1).len()), (1, 0), "{:?}", warned(0));
 }

@@ -16,6 +16,7 @@ use flotilla_core::delivery::{
 use flotilla_core::ids::{Frontier, GatewayId, Kind, Revision, SessionId};
 use flotilla_core::policy::Asking;
 use flotilla_core::time::Mono;
+use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -87,6 +88,24 @@ struct Stream {
     /// What it gets of that.
     granted: Scope,
     handle: StreamHandle,
+    /// Of a gateway without a certificate.
+    _unconfirmed: Option<Unconfirmed>,
+}
+
+/// A stream that is counted as long as it is open.
+struct Unconfirmed(IntGauge);
+
+impl Unconfirmed {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Unconfirmed(gauge.clone())
+    }
+}
+
+impl Drop for Unconfirmed {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Owns the engine; run it on the supervisor.
@@ -267,6 +286,14 @@ impl<C: Compiler> DeliveryTask<C> {
         handle: StreamHandle,
     ) {
         let gateway = asking.gateway.clone();
+        let there = self.engine.session_of(&gateway).and_then(|there| self.streams.get(&there.session));
+        if asking.anonymous && there.is_some_and(|there| !there.asking.anonymous) {
+            warn!(%gateway, %session, "a gateway without a certificate claims the name of one that has shown its own");
+            let words =
+                "a gateway of this name is connected with its certificate; show it, or take another name";
+            handle.end(Status::permission_denied(words), false);
+            return;
+        }
         // The engine ends older streams of the gateway, but it knows them by
         // session: one under the same session has to go before.
         if let Some(old) = self.streams.remove(&session) {
@@ -288,7 +315,8 @@ impl<C: Compiler> DeliveryTask<C> {
             debug!(%gateway, ?granted, "the policy gives a gateway less than it asks for");
         }
         let (scope, session_id) = (granted.clone(), session.clone());
-        self.streams.insert(session, Stream { asking, granted, handle });
+        let unconfirmed = asking.anonymous.then(|| Unconfirmed::new(&self.metrics.unconfirmed));
+        self.streams.insert(session, Stream { asking, granted, handle, _unconfirmed: unconfirmed });
         let connect = Connect { session: session_id, gateway, scope, last_version, registered: None };
         self.engine.connected(now, connect);
         self.count_streams();

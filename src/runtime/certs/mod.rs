@@ -96,8 +96,10 @@ struct Looked {
 /// it dials peers with.
 #[derive(Clone)]
 pub struct ReplicaTls {
-    /// For both gRPC servers.
-    pub server: ServerTls,
+    /// For serving gateways.
+    pub gateways: ServerTls,
+    /// For serving peers.
+    pub peers: ServerTls,
     /// For webhooks.
     pub webhooks: ServerTls,
     /// For dialling peers.
@@ -109,9 +111,10 @@ pub struct ReplicaTls {
 }
 
 impl ReplicaTls {
-    fn new(material: &Material, trust_domain: &str) -> anyhow::Result<ReplicaTls> {
+    fn new(material: &Material, trust_domain: &str, of_gateways: ClientAuth) -> anyhow::Result<ReplicaTls> {
         let Material { leaf, roots, .. } = material;
-        let server = ServerTls::new(leaf, roots, ClientAuth::Required, Alpn::H2)?;
+        let gateways = ServerTls::new(leaf, roots, of_gateways, Alpn::H2)?;
+        let peers = ServerTls::new(leaf, roots, ClientAuth::Required, Alpn::H2)?;
         // API servers ask over HTTP/1.1, and who asks does not matter.
         let webhooks = ServerTls::new(leaf, roots, ClientAuth::Nobody, Alpn::Http1)?;
         // Peers are known by the identity in their certificate, not by the
@@ -121,7 +124,7 @@ impl ReplicaTls {
         let check = ServerCheck::Gateway { trust_domain: trust_domain.into() };
         let listeners = ClientTls::new(Some(leaf), roots, check, Alpn::H2)?;
         let trusted = watch::Sender::new(roots.pem().into());
-        Ok(ReplicaTls { server, webhooks, client, listeners, trusted })
+        Ok(ReplicaTls { gateways, peers, webhooks, client, listeners, trusted })
     }
 
     /// Who is trusted is told before anybody meets the new certificate.
@@ -132,7 +135,8 @@ impl ReplicaTls {
             *trusted = roots.pem().into();
             differs
         });
-        self.server.swap(leaf, roots)?;
+        self.gateways.swap(leaf, roots)?;
+        self.peers.swap(leaf, roots)?;
         self.webhooks.swap(leaf, roots)?;
         self.client.swap(Some(leaf), roots)?;
         self.listeners.swap(Some(leaf), roots)?;
@@ -144,6 +148,7 @@ impl ReplicaTls {
 pub struct Source {
     origin: Origin,
     trust_domain: Arc<str>,
+    of_gateways: ClientAuth,
     client: Client,
     namespace: String,
     member: String,
@@ -187,6 +192,10 @@ impl Source {
         Ok(Source {
             origin,
             trust_domain: args.trust_domain.as_str().into(),
+            of_gateways: match args.require_client_certificate {
+                true => ClientAuth::Required,
+                false => ClientAuth::Optional,
+            },
             client,
             namespace: args.cert_namespace.clone(),
             member: member.to_owned(),
@@ -258,7 +267,7 @@ impl Source {
             tracing::warn!(error = format!("{trouble:#}"), "certificates are not kept as they should be");
         }
         let material = looked.material.context("the source of certificates gave none")?;
-        Ok((ReplicaTls::new(&material, &self.trust_domain)?, material))
+        Ok((ReplicaTls::new(&material, &self.trust_domain, self.of_gateways)?, material))
     }
 }
 

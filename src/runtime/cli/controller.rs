@@ -109,6 +109,11 @@ pub struct ControllerArgs {
     /// Default: every gateway gets what it asks for
     #[arg(long, value_name = "FILE")]
     pub gateway_policy: Option<PathBuf>,
+    /// Gateways need a client certificate (true, false). With false, which is for a time of migration, those
+    /// that show none are believed who they say they are, and get nothing but what a rule of --gateway-policy
+    /// gives them
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
+    pub require_client_certificate: bool,
 
     /// Gateways that listen and are to be dialled, separated by commas: NAMESPACE/NAME=HOST:PORT, the name
     /// being that of their certificate

@@ -21,12 +21,18 @@ pub struct GatewayArgs {
     /// CA that the replicas' certificates must be signed by
     #[arg(long, value_name = "FILE", required = true)]
     pub operator_ca_file: PathBuf,
-    /// Client certificate. With --count: a folder with NAME/tls.crt and NAME/tls.key
-    #[arg(long, value_name = "FILE", required = true)]
-    pub operator_cert_file: PathBuf,
+    /// Client certificate. With --count: a folder with NAME/tls.crt and NAME/tls.key. Default: it shows none, which
+    /// replicas have to allow
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "operator_key_file",
+        required_unless_present = "operator_address"
+    )]
+    pub operator_cert_file: Option<PathBuf>,
     /// Key of the client certificate
-    #[arg(long, value_name = "FILE", required = true)]
-    pub operator_key_file: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "operator_cert_file")]
+    pub operator_key_file: Option<PathBuf>,
     /// Namespaces to be given, separated by commas. Default: all
     #[arg(long, value_name = "NAMES", value_delimiter = ',', action = clap::ArgAction::Set)]
     pub operator_namespaces: Vec<String>,

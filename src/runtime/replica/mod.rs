@@ -506,24 +506,34 @@ fn spawn_servers(
     metrics: &flotilla_grpc::metrics::Metrics,
     cancel: &CancellationToken,
 ) {
-    let tls = || standby.tls.server.clone();
     if args.enable_grpc_server {
+        if !args.require_client_certificate {
+            let rules = args.gateway_policy.is_some();
+            tracing::warn!(
+                rules,
+                "gateways without a client certificate are let in and believed who they say they are; they get what \
+                 rules of --gateway-policy give them. Give gateways certificates, then set \
+                 --require-client-certificate true"
+            );
+        }
         let config = GatewayServiceConfig {
             member: settings.member.clone(),
             cluster: standby.cluster.as_str().into(),
             incarnation: standby.incarnation.id.as_str().into(),
             trust_domain: Arc::from(args.trust_domain.as_str()),
             heartbeat_interval: args.heartbeat_interval,
-            anonymous: false,
+            anonymous: !args.require_client_certificate,
         };
         let service = GatewayService::new(config, delivery.clone());
         let status = StatusService::new(delivery.clone(), Arc::from(args.trust_domain.as_str()));
         let service = service.into_calls().and(status.into_server());
-        let acceptor = Acceptor::new(gateways, tls(), service, AcceptorConfig::default(), metrics.clone());
+        let tls = standby.tls.gateways.clone();
+        let acceptor = Acceptor::new(gateways, tls, service, AcceptorConfig::default(), metrics.clone());
         supervisor.spawn("gateways", acceptor.run(cancel.clone()));
     }
     let service = peer_service.into_routes();
-    let acceptor = Acceptor::new(peers, tls(), service, AcceptorConfig::default(), metrics.clone());
+    let tls = standby.tls.peers.clone();
+    let acceptor = Acceptor::new(peers, tls, service, AcceptorConfig::default(), metrics.clone());
     supervisor.spawn("peer server", acceptor.run(cancel.clone()));
 }
 

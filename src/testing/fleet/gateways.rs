@@ -107,7 +107,19 @@ impl Gateways {
         operators: &[String],
     ) -> Gateways {
         let flags = [format!("--operator-address={}", operators.join(","))];
-        Self::start_with(program, authority, folder, name, count, &flags).await
+        Self::start_with(program, authority, folder, name, count, &flags, true).await
+    }
+
+    /// The same with one gateway that shows no certificate.
+    pub async fn unconfirmed(
+        program: &Path,
+        authority: &Authority,
+        folder: &Path,
+        name: &str,
+        operators: &[String],
+    ) -> Gateways {
+        let flags = [format!("--operator-address={}", operators.join(","))];
+        Self::start_with(program, authority, folder, name, 1, &flags, false).await
     }
 
     /// The same with one gateway for each of these addresses, where it waits to be
@@ -122,7 +134,7 @@ impl Gateways {
     ) -> Gateways {
         let list: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
         let flags = [format!("--push-listen={}", list.join(",")), format!("--push-batches={batches}")];
-        Self::start_with(program, authority, folder, name, addresses.len(), &flags).await
+        Self::start_with(program, authority, folder, name, addresses.len(), &flags, true).await
     }
 
     async fn start_with(
@@ -132,9 +144,11 @@ impl Gateways {
         name: &str,
         count: usize,
         flags: &[String],
+        confirmed: bool,
     ) -> Gateways {
         let own = folder.join(name);
-        for gateway in names(name, count) {
+        std::fs::create_dir_all(&own).unwrap();
+        for gateway in names(name, count).into_iter().filter(|_| confirmed) {
             let place = if count == 1 { own.clone() } else { own.join(&gateway) };
             issue(authority, &gateway, &place);
         }
@@ -149,11 +163,13 @@ impl Gateways {
             format!("--gateway-name={name}"),
             format!("--gateway-namespace={GATEWAYS}"),
             format!("--operator-ca-file={}", file("ca.crt")),
-            format!("--operator-cert-file={certificate}"),
-            format!("--operator-key-file={key}"),
             format!("--address-file={}", file("addresses.json")),
             format!("--count={count}"),
         ];
+        if confirmed {
+            arguments.push(format!("--operator-cert-file={certificate}"));
+            arguments.push(format!("--operator-key-file={key}"));
+        }
         arguments.extend_from_slice(flags);
         let mut process = Process::start(program, folder, name, &arguments);
         let (admin, http) = addresses(&own.join("addresses.json"), &mut process).await;

@@ -213,6 +213,15 @@ impl Fleet {
         &self.gateways[self.gateways.len() - 1]
     }
 
+    /// Starts a gateway that shows no certificate and connects to these addresses in turn.
+    pub async fn add_unconfirmed(&mut self, name: &str, operators: &[String]) -> &Gateways {
+        let authority = self.authority().await;
+        let folder = self.folder.path();
+        let started = Gateways::unconfirmed(&self.program, &authority, folder, name, operators).await;
+        self.gateways.push(started);
+        &self.gateways[self.gateways.len() - 1]
+    }
+
     /// Starts a process of gateways that wait at these addresses to be dialled.
     pub async fn add_listening(&mut self, name: &str, addresses: &[SocketAddr], batches: bool) -> &Gateways {
         let authority = self.authority().await;

@@ -148,6 +148,42 @@ async fn without_certificates_gateways_are_believed_only_where_that_is_wanted() 
     }
 }
 
+/// A name that nobody has confirmed is worth less than one that a certificate confirms.
+#[tokio::test]
+async fn who_shows_no_certificate_takes_no_confirmed_gateways_place() {
+    let fleet = Fleet::new();
+    let options = Options { client_auth: ClientAuth::Optional, anonymous: true, ..Options::named("f-0") };
+    let replica = Replica::with_routes(&fleet, options, vec![route("a", 10, "{}")]).await;
+    let stranger = async || dial(replica.address, &fleet.client(None)).await.unwrap();
+    let counts = || (replica.metrics.gateways_connected.get(), replica.metrics.unconfirmed.get());
+
+    let mut confirmed = Gateway::connect(&fleet, &replica, "gw", "").await;
+    let first = confirmed.next().await.unwrap();
+    assert_eq!(counts(), (1, 0));
+    let mut other = Gateway::open(stranger().await, "gw", "").await;
+    let status = other.end().await;
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    // Nor by its session.
+    let mut client = stranger().await;
+    let request = stream_request("gw", &confirmed.session, "");
+    let status = match client.stream_configuration(request).await {
+        Ok(updates) => within("its end", updates.into_inner().message()).await.unwrap_err(),
+        Err(status) => status,
+    };
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    assert!(confirmed.ack(&first.version).await.received);
+    assert_eq!(counts(), (1, 0));
+
+    // Under a name of its own it is let in, and when a certificate is shown for that, it goes.
+    let mut other = Gateway::open(stranger().await, "gw-2", "").await;
+    until("it is counted", || counts() == (2, 1)).await;
+    let mut confirmed = Gateway::connect(&fleet, &replica, "gw-2", "").await;
+    confirmed.next().await.unwrap();
+    assert_eq!(other.end().await.code(), Code::Unavailable);
+    until("only confirmed ones are left", || counts() == (2, 0)).await;
+    replica.stop().await;
+}
+
 #[tokio::test]
 async fn oversized_requests_are_refused_and_the_connection_lives() {
     let fleet = Fleet::new();
