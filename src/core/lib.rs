@@ -25,3 +25,4 @@ pub mod shardmap;
 pub mod store;
 pub mod time;
 pub mod version;
+pub mod wire;

@@ -10,24 +10,20 @@
 //! is gone, or when the connection is to be closed; a message that has begun is
 //! finished first.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-use super::encode::{EncodedBatch, PREFIX, TAIL, sequence_tail};
+use super::encode::EncodedBatch;
+use super::frames::Frames;
 use crate::acceptor::{ConnectionHandle, trailers};
-
-/// Messages up to this size are copied together into one DATA frame; larger
-/// ones are written in slices of it without being copied.
-const SLICE: usize = 16 * 1024;
 
 /// How many batches may wait for a stream. One is in flight per session; the
 /// rest are messages that only move the version.
@@ -87,10 +83,8 @@ pub(super) struct StreamBody {
     updates: mpsc::Receiver<Outgoing>,
     end: oneshot::Receiver<Status>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Batch being written, and the index of its next update.
-    writing: Option<(Outgoing, usize)>,
-    /// What is left of a large message that has begun.
-    rest: VecDeque<Bytes>,
+    /// Batch being written.
+    writing: Option<Frames>,
     ended: bool,
     /// Woken when this body is dropped.
     gone: Arc<Notify>,
@@ -115,7 +109,6 @@ pub(super) fn stream(connection: ConnectionHandle, gone: Arc<Notify>) -> (Stream
         end,
         closing: Box::pin(closing.cancelled_owned()),
         writing: None,
-        rest: VecDeque::new(),
         ended: false,
         gone,
     };
@@ -138,50 +131,6 @@ impl StreamBody {
         self.ended = true;
         Poll::Ready(Some(Ok(trailers(status))))
     }
-
-    /// The next bytes of the batch being written.
-    fn next_slice(&mut self) -> Option<Bytes> {
-        if let Some(slice) = self.rest.pop_front() {
-            return Some(slice);
-        }
-        let (outgoing, next) = self.writing.as_mut()?;
-        let left = outgoing.batch.updates.get(*next..).unwrap_or_default();
-        let sizes = left.iter().scan(0, |sum, shared| {
-            *sum += PREFIX + shared.len() + TAIL;
-            (*sum <= SLICE).then_some(*sum)
-        });
-        let mut room = [0; TAIL];
-        let mut packed = BytesMut::with_capacity(sizes.last().unwrap_or_default());
-        while let Some(shared) = outgoing.batch.updates.get(*next) {
-            let sequence = outgoing.first_sequence.saturating_add(i64::try_from(*next).unwrap_or(i64::MAX));
-            let tail = sequence_tail(sequence, &mut room);
-            let length = shared.len() + tail.len();
-            let small = PREFIX + length <= SLICE;
-            if !packed.is_empty() && (!small || packed.len() + PREFIX + length > SLICE) {
-                break;
-            }
-            *next += 1;
-            packed.put_u8(0);
-            // No message reaches 4 GiB: the limit is a thousandth of that.
-            packed.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-            if !small {
-                let mut left = shared.clone();
-                while left.len() > SLICE {
-                    self.rest.push_back(left.split_to(SLICE));
-                }
-                self.rest.push_back(left);
-                self.rest.push_back(Bytes::copy_from_slice(tail));
-                break;
-            }
-            packed.extend_from_slice(shared);
-            packed.extend_from_slice(tail);
-        }
-        if packed.is_empty() {
-            self.writing = None;
-            return None;
-        }
-        Some(packed.freeze())
-    }
 }
 
 impl Body for StreamBody {
@@ -198,16 +147,19 @@ impl Body for StreamBody {
         }
         loop {
             // Between messages, an end comes before what waits.
-            if this.rest.is_empty()
+            if !this.writing.as_ref().is_some_and(Frames::within_a_message)
                 && let Some(status) = this.poll_end(cx)
             {
                 return this.finish(&status);
             }
-            if let Some(slice) = this.next_slice() {
+            if let Some(slice) = this.writing.as_mut().and_then(Frames::next) {
                 return Poll::Ready(Some(Ok(Frame::data(slice))));
             }
+            this.writing = None;
             match this.updates.poll_recv(cx) {
-                Poll::Ready(Some(outgoing)) => this.writing = Some((outgoing, 0)),
+                Poll::Ready(Some(Outgoing { batch, first_sequence })) => {
+                    this.writing = Some(Frames::new(batch, first_sequence));
+                }
                 // The other half of the handle says how it ended, at once.
                 Poll::Ready(None) => match this.poll_end(cx) {
                     Some(status) => return this.finish(&status),

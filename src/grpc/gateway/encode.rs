@@ -30,9 +30,9 @@ pub(super) const TAIL: usize = 11;
 
 /// A batch as it is shared between streams.
 #[derive(Debug)]
-pub(super) struct EncodedBatch {
+pub struct EncodedBatch {
     /// One message per update, without its sequence.
-    pub updates: Vec<Bytes>,
+    pub(super) updates: Vec<Bytes>,
 }
 
 impl EncodedBatch {
@@ -165,16 +165,16 @@ pub(crate) const fn kind_of(resource_type: ResourceType) -> Option<Kind> {
 
 /// Encoded batches that some stream still holds, by [`Batch::id`].
 #[derive(Debug, Default)]
-pub(super) struct Cache {
+pub struct EncodedBatches {
     batches: HashMap<u64, Weak<EncodedBatch>>,
     /// Size at which entries that nobody holds any more are thrown out: twice
     /// what was left the last time, so that the work is spread evenly.
     sweep_at: usize,
 }
 
-impl Cache {
-    /// The encoded form, and whether it had to be made.
-    pub(super) fn get(&mut self, batch: &Batch, at: SystemTime) -> (Arc<EncodedBatch>, bool) {
+impl EncodedBatches {
+    /// The encoded form, and whether it had to be made; `at` is when that was.
+    pub fn get(&mut self, batch: &Batch, at: SystemTime) -> (Arc<EncodedBatch>, bool) {
         if let Some(encoded) = self.batches.get(&batch.id).and_then(Weak::upgrade) {
             return (encoded, false);
         }
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_encoded_once_while_anybody_holds_it() {
-        let mut cache = Cache::default();
+        let mut cache = EncodedBatches::default();
         let content = batch(7, vec![Change::Heartbeat]);
         let (first, made) = cache.get(&content, SystemTime::now());
         assert!(made);
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_cache_forgets_what_nobody_holds() {
-        let mut cache = Cache::default();
+        let mut cache = EncodedBatches::default();
         for id in 0..10_000 {
             cache.get(&batch(id, vec![Change::Heartbeat]), SystemTime::now());
         }

@@ -14,6 +14,7 @@
 mod ack;
 mod body;
 mod encode;
+mod frames;
 mod handle;
 mod lag;
 mod pushed;
@@ -21,6 +22,8 @@ mod service;
 mod task;
 
 pub(crate) use encode::kind_of;
+pub use encode::{EncodedBatch, EncodedBatches};
+pub use frames::Frames;
 pub use handle::{DeliveryGone, DeliveryHandle, DeliveryInbox, delivery_channel};
 pub(crate) use pushed::PushedUpdates;
 pub use service::{GatewayCalls, GatewayService, GatewayServiceConfig};

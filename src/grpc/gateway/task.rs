@@ -24,7 +24,7 @@ use tonic::Status;
 use tracing::{debug, error, info, warn};
 
 use super::body::{NotSent, Outgoing, StreamHandle};
-use super::encode::Cache;
+use super::encode::EncodedBatches;
 use super::handle::{Contact, Control, DeliveryInbox, Watch};
 use super::lag::Lag;
 use crate::clock::MonoClock;
@@ -116,7 +116,7 @@ pub struct DeliveryTask<C: Compiler> {
     clock: MonoClock,
     /// Streams by session; the engine knows each of them.
     streams: BTreeMap<SessionId, Stream>,
-    cache: Cache,
+    cache: EncodedBatches,
     peers: Option<Peers>,
     metrics: Metrics,
     history: mpsc::Sender<HistoryWanted>,
@@ -150,7 +150,7 @@ impl<C: Compiler> DeliveryTask<C> {
             inbox,
             clock,
             streams: BTreeMap::new(),
-            cache: Cache::default(),
+            cache: EncodedBatches::default(),
             peers,
             metrics,
             history: history_in,

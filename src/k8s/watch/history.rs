@@ -10,8 +10,8 @@ use kube::Client;
 use tokio::time::timeout;
 
 use super::source::Source;
-use super::wire::Line;
 use super::{HURRY_SECONDS, WatchConfig, chain};
+use flotilla_core::wire::Line;
 
 /// Replays the watch of one kind from `since` until `until` and returns the
 /// deletions on the way; `None` when the history does not reach back that far

@@ -8,7 +8,6 @@
 
 mod history;
 mod source;
-pub mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +24,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use flotilla_core::wire::Line;
 use source::{Lines, Source};
-use wire::Line;
 
 pub use history::replay_deletions;
 

@@ -12,8 +12,8 @@ use rand::Rng;
 use tokio::time::timeout;
 
 use super::WatchConfig;
-use super::wire::{self, Line};
 use crate::Error;
+use flotilla_core::wire::{self, Line};
 
 /// Longest line of a watch: etcd's limit of an object (1.5 MiB) with room for
 /// encoding. A longer one is an error, not a reason to use memory.

@@ -54,6 +54,7 @@ pub(super) const PACKAGES: &[Package] = &[
     package("flotilla-plans", "chaos/plans", ABOVE_RUNTIME),
     package("flotilla-kills", "chaos/kills", ABOVE_RUNTIME),
     package("loadtest", "loadtest", LOADTEST),
+    package("flotilla-counts", "loadtest/counts", &["flotilla-core", "flotilla-avapigw", "flotilla-grpc"]),
 ];
 
 /// The load test starts fleets under its own name, and measures the decisions of
@@ -87,8 +88,15 @@ const ABOVE_RUNTIME: &[&str] = &[
 
 /// What drives the product from outside. Nothing shipped uses it, so it is free in
 /// what it uses of others.
-const HARNESSES: &[&str] =
-    &["flotilla-testing", "chaos", "flotilla-turmoil", "flotilla-plans", "flotilla-kills", "loadtest"];
+const HARNESSES: &[&str] = &[
+    "flotilla-testing",
+    "chaos",
+    "flotilla-turmoil",
+    "flotilla-plans",
+    "flotilla-kills",
+    "loadtest",
+    "flotilla-counts",
+];
 
 /// Packages of others that only some of ours may name in their manifests, and
 /// which these are, without their prefix. What is not listed is free for all

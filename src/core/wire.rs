@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::ids::{Kind, ObjectKey, Revision};
+use crate::object::RawObject;
 use bytes::Bytes;
-use flotilla_core::ids::{Kind, ObjectKey, Revision};
-use flotilla_core::object::RawObject;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
