@@ -65,6 +65,8 @@ pub struct Measured {
     /// Per reconnect: from the attempt to connect that succeeded until the
     /// gateway had everything that was answered before its stream began.
     pub in_sync: Vec<Duration>,
+    /// Of that, until its stream was open.
+    pub streaming: Vec<Duration>,
     /// Reconnects that were cut short by the next loss.
     pub interrupted: usize,
 }
@@ -172,6 +174,7 @@ impl Book {
             measured.interrupted += 1;
         } else {
             measured.in_sync.push(reconnect.in_sync - reconnect.attempted);
+            measured.streaming.push(reconnect.streaming - reconnect.attempted);
         }
     }
 
@@ -283,6 +286,7 @@ mod tests {
         assert_eq!(millis(&measured.connected), [30]);
         assert_eq!(millis(&measured.everywhere), [1050]);
         assert_eq!(millis(&measured.in_sync), [50]);
+        assert_eq!(millis(&measured.streaming), [10]);
     }
 
     #[test]

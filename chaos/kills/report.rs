@@ -46,6 +46,8 @@ pub struct Phase {
     pub acting_again_ms: Quantiles,
     /// (c) a gateway's attempt to register → in sync.
     pub reconnect_to_sync_ms: Quantiles,
+    /// Of that, until its stream was open: connecting, TLS and registering.
+    pub reconnect_to_stream_ms: Quantiles,
     /// Reconnects that were cut short by the next loss.
     pub reconnects_interrupted: usize,
     /// Gateways that lost their replica, per kill.
@@ -136,12 +138,13 @@ impl Report {
         let (row, wide) = (26, 24);
         writeln!(
             text,
-            "\n{:row$} {:>6} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$}",
+            "\n{:row$} {:>6} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$}",
             "p50/p99/max ms (count)",
             "kills",
             "(a) to connected",
             "to all",
             "(b) acting again",
+            "reconnect to stream",
             "(c) reconnect to sync",
             "whole again"
         )?;
@@ -149,11 +152,12 @@ impl Report {
             let cell = |q: Quantiles| format!("{:.0}/{:.0}/{:.0} ({})", q.p50, q.p99, q.max, q.count);
             writeln!(
                 text,
-                "{name:row$} {:>6} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$}",
+                "{name:row$} {:>6} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$}",
                 phase.kills,
                 cell(phase.change_to_connected_ms),
                 cell(phase.change_to_all_ms),
                 cell(phase.acting_again_ms),
+                cell(phase.reconnect_to_stream_ms),
                 cell(phase.reconnect_to_sync_ms),
                 cell(phase.whole_again_ms)
             )?;

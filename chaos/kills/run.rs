@@ -205,6 +205,7 @@ fn fill(report: &mut Report, target: &Target, hits: &BTreeMap<Blow, Hits>) {
             change_to_all_ms: Quantiles::of(of.everywhere.iter().copied()),
             acting_again_ms: Quantiles::of(hit.acting),
             reconnect_to_sync_ms: Quantiles::of(of.in_sync.iter().copied()),
+            reconnect_to_stream_ms: Quantiles::of(of.streaming.iter().copied()),
             reconnects_interrupted: of.interrupted,
             gateways_hit,
             whole_again_ms: Quantiles::of(hit.whole),
