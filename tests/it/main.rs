@@ -10,6 +10,7 @@ mod chart;
 mod cli;
 mod cold_start;
 mod conflict;
+mod dashboards;
 mod demo;
 mod fencing;
 mod fleet;

@@ -122,10 +122,18 @@ impl Replica {
         self.process = None;
     }
 
+    /// All its metrics, as text.
+    ///
+    /// # Errors
+    /// Why it does not answer.
+    pub async fn metrics(&self) -> Result<String, String> {
+        http::text(self.metrics, "/metrics").await
+    }
+
     /// One of its metrics: the sum of all samples whose labels contain `label`;
     /// zero when there is none.
     pub async fn metric(&self, name: &str, label: &str) -> Result<f64, String> {
-        let text = http::text(self.metrics, "/metrics").await?;
+        let text = self.metrics().await?;
         let sample = |line: &str| -> Option<f64> {
             let rest = line.strip_prefix(name)?;
             let ours = (rest.starts_with(' ') && label.is_empty())
