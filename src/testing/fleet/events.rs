@@ -1,4 +1,4 @@
-//! Listens to what gateways say they apply, from their first moment on, so
+//! Listens to what gateways say they apply, from moments after their start on, so
 //! that also a loss is seen that was made good before anybody looked.
 
 use std::net::SocketAddr;

@@ -31,8 +31,10 @@ pub struct Gateways {
     pub admin: SocketAddr,
     /// Serves the routes of the first gateway.
     pub http: SocketAddr,
-    /// What its gateways applied since their start.
+    /// What its gateways applied since they were listened to, moments after their start.
     pub events: Events,
+    /// Removals before that.
+    unheard: u64,
 }
 
 /// One gateway as `/gateways` shows it.
@@ -173,8 +175,8 @@ impl Gateways {
         arguments.extend_from_slice(flags);
         let mut process = Process::start(program, folder, name, &arguments);
         let (admin, http) = addresses(&own.join("addresses.json"), &mut process).await;
-        let events = Events::listen(admin).await;
-        Gateways { name: name.to_owned(), count, process, admin, http, events }
+        let (events, unheard) = listen(admin).await;
+        Gateways { name: name.to_owned(), count, process, admin, http, events, unheard }
     }
 
     /// What its gateways say about themselves.
@@ -182,15 +184,13 @@ impl Gateways {
     /// # Errors
     /// Why they do not answer.
     pub async fn show(&self) -> Result<Vec<Shown>, String> {
-        let text = http::text(self.admin, "/gateways").await?;
-        serde_json::from_str(&text).map_err(|error| format!("{}: /gateways: {error}", self.name))
+        shown(self.admin).await.map_err(|error| format!("{}: {error}", self.name))
     }
 
     /// An error when an event of a removal is still on its way: events come on a
     /// connection of their own, and may be later than what a gateway shows.
     pub(super) async fn removals_heard(&self) -> Result<(), String> {
-        let removed = |gateway: Shown| gateway.stats.deletions + gateway.stats.removed_by_full_sync;
-        let shown: u64 = self.show().await?.into_iter().map(removed).sum();
+        let shown = removals(self.admin).await?.saturating_sub(self.unheard);
         let heard = self.events.removed().len() as u64;
         let words = || format!("{}: {heard} of {shown} removals are heard of", self.name);
         (heard >= shown).then_some(()).ok_or_else(words)
@@ -225,6 +225,31 @@ fn names(name: &str, count: usize) -> Vec<String> {
         1 => vec![name.to_owned()],
         _ => (0..count).map(|number| format!("{name}-{number}")).collect(),
     }
+}
+
+/// Listens to what a process's gateways apply; and how many removals there were before.
+async fn listen(admin: SocketAddr) -> (Events, u64) {
+    within(SOON, "removals before events are listened to are counted", async || {
+        let before = removals(admin).await?;
+        let events = Events::listen(admin).await;
+        // Those that came while the subscription did may be among its events, or not.
+        match removals(admin).await? {
+            after if after == before => Ok((events, before)),
+            after => Err(format!("{before} before, {after} after")),
+        }
+    })
+    .await
+}
+
+/// How many resources a process's gateways have removed.
+async fn removals(admin: SocketAddr) -> Result<u64, String> {
+    let removed = |gateway: Shown| gateway.stats.deletions + gateway.stats.removed_by_full_sync;
+    Ok(shown(admin).await?.into_iter().map(removed).sum())
+}
+
+async fn shown(admin: SocketAddr) -> Result<Vec<Shown>, String> {
+    let text = http::text(admin, "/gateways").await?;
+    serde_json::from_str(&text).map_err(|error| format!("/gateways: {error}"))
 }
 
 /// Reads where a process of gateways listens, once it says so.
