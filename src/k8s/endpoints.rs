@@ -74,7 +74,7 @@ pub async fn follow(
     let (seen_in, mut seen) = mpsc::channel(64);
     let api: Api<EndpointSlice> = Api::namespaced(client, &service.namespace);
     let label = format!("kubernetes.io/service-name={}", service.name);
-    let watching = mirror(api, "endpointslices", Some(&label), &|seen| seen, &seen_in);
+    let watching = mirror(api, "endpointslices", Some(&label), &|slice| slice, &|seen| seen, &seen_in);
     let telling = async {
         let mut slices: BTreeMap<String, EndpointSlice> = BTreeMap::new();
         while let Some(seen) = seen.recv().await {
@@ -83,6 +83,7 @@ pub async fn follow(
                 Seen::All(all) => slices = all.into_iter().map(|slice| (name(&slice), slice)).collect(),
                 Seen::Is(slice) => drop(slices.insert(name(&slice), *slice)),
                 Seen::Gone(slice) => drop(slices.remove(&name(&slice))),
+                Seen::Lost => continue,
             }
             let all: BTreeSet<_> =
                 slices.values().flat_map(|slice| addresses(slice, service.port.as_deref())).collect();

@@ -1,5 +1,5 @@
-//! What is watched and written for Ingresses: they, Services, and the objects that are
-//! made of Ingresses.
+//! What is watched and written for Ingresses: they, and the objects that are made of
+//! them. Services are watched by [`crate::services`].
 //!
 //! Watched by the client's own types, unlike the kinds that are delivered: nothing is
 //! concluded from revisions here, and the bytes do not matter. A list is a consistent
@@ -8,7 +8,7 @@
 
 use flotilla_api::ingress::FINALIZER;
 use flotilla_core::ids::{Kind, ObjectKey};
-use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
@@ -20,6 +20,7 @@ use crate::finalizers::take_out;
 pub use crate::mirror::Seen;
 use crate::mirror::mirror;
 use crate::objects::{json_patch, objects, of_json, resource, within};
+use crate::services::KnownService;
 use crate::status::FIELD_MANAGER;
 use crate::{Error, event};
 
@@ -29,31 +30,31 @@ pub const OWNER_LABEL: &str = "flotilla.dev/ingress";
 /// Names the spec that an object was made of.
 pub const MARK_LABEL: &str = "flotilla.dev/made-of";
 
-/// What the watches of this module show.
+/// What is to be known for Ingresses.
 #[derive(Debug)]
 pub enum Observed {
     /// Ingresses, of whatever class.
     Ingress(Seen<Ingress>),
     /// Services.
-    Service(Seen<Service>),
+    Service(Seen<KnownService>),
     /// Objects that say that they were made of an Ingress.
     Made(Kind, Seen<DynamicObject>),
 }
 
-/// Follows Ingresses, Services and what was made of Ingresses, until cancelled. A full
-/// channel slows the watches down, and the API server keeps the rest.
+/// Follows Ingresses and what was made of them, until cancelled. A full channel slows the
+/// watches down, and the API server keeps the rest.
 pub async fn follow(client: Client, out: mpsc::Sender<Observed>, cancel: CancellationToken) {
     let made = |kind: Kind| {
         let (client, out) = (client.clone(), out.clone());
         async move {
             let api = Api::all_with(client, &resource(kind));
-            mirror(api, kind.plural(), Some(OWNER_LABEL), &|seen| Observed::Made(kind, seen), &out).await;
+            let observed = |seen| Observed::Made(kind, seen);
+            mirror(api, kind.plural(), Some(OWNER_LABEL), &|made| made, &observed, &out).await;
         }
     };
     let all = async {
         tokio::join!(
-            mirror(Api::all(client.clone()), "ingresses", None, &Observed::Ingress, &out),
-            mirror(Api::all(client.clone()), "services", None, &Observed::Service, &out),
+            mirror(Api::all(client.clone()), "ingresses", None, &|ingress| ingress, &Observed::Ingress, &out),
             futures::future::join_all(Kind::ALL.map(made)),
         )
     };

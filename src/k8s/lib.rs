@@ -19,6 +19,7 @@ pub mod incarnation;
 pub mod ingress;
 mod mirror;
 mod objects;
+pub mod services;
 pub mod status;
 pub mod watch;
 

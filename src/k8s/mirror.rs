@@ -35,14 +35,18 @@ pub enum Seen<K> {
     Is(Box<K>),
     /// An object is gone; this is how it was.
     Gone(Box<K>),
+    /// The list or watch failed: until everything is listed again, what was seen may be old.
+    Lost,
 }
 
-/// Lists and watches one resource until nobody listens any more.
-pub(crate) async fn mirror<K, O>(
+/// Lists and watches one resource until nobody listens any more. Of each object is kept
+/// what `keep` makes of it, before the next page is read.
+pub(crate) async fn mirror<K, T, O>(
     api: Api<K>,
     what: &str,
     label: Option<&str>,
-    observed: &(dyn Fn(Seen<K>) -> O + Sync),
+    keep: &(dyn Fn(K) -> T + Sync),
+    observed: &(dyn Fn(Seen<T>) -> O + Sync),
     out: &mpsc::Sender<O>,
 ) where
     K: Clone + std::fmt::Debug + DeserializeOwned + kube::Resource + Send + 'static,
@@ -50,12 +54,12 @@ pub(crate) async fn mirror<K, O>(
     let mut pause = PAUSE.0;
     loop {
         let round = async {
-            let (all, mut revision) = list(&api, what, label).await?;
+            let (all, mut revision) = list(&api, what, label, keep).await?;
             if out.send(observed(Seen::All(all))).await.is_err() {
                 return Ok(());
             }
             loop {
-                match watch(&api, what, label, &mut revision, observed, out).await {
+                match watch(&api, what, label, &mut revision, keep, observed, out).await {
                     Ok(true) => {}
                     Ok(false) => return Ok(()),
                     Err(error) => return Err(error),
@@ -64,6 +68,9 @@ pub(crate) async fn mirror<K, O>(
         };
         let begun = Instant::now();
         let Err(error) = round.await else { return };
+        if out.send(observed(Seen::Lost)).await.is_err() {
+            return;
+        }
         if begun.elapsed() > PAUSE.1 {
             pause = PAUSE.0; // it worked for a while
         }
@@ -78,7 +85,12 @@ pub(crate) async fn mirror<K, O>(
     }
 }
 
-async fn list<K>(api: &Api<K>, what: &str, label: Option<&str>) -> Result<(Vec<K>, String), Error>
+async fn list<K, T>(
+    api: &Api<K>,
+    what: &str,
+    label: Option<&str>,
+    keep: &(dyn Fn(K) -> T + Sync),
+) -> Result<(Vec<T>, String), Error>
 where
     K: Clone + std::fmt::Debug + DeserializeOwned,
 {
@@ -95,7 +107,7 @@ where
         }
         let page = timeout(LIST, api.list(&parameters)).await.map_err(|_| Error::timeout(&what, LIST))?;
         let page = page.map_err(|error| Error::from_kube(&what, error))?;
-        all.extend(page.items);
+        all.extend(page.items.into_iter().map(keep));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => next = Some(token),
             None => return Ok((all, page.metadata.resource_version.unwrap_or_default())),
@@ -104,12 +116,13 @@ where
 }
 
 /// One watch; whether the next one may follow, or nobody listens any more.
-async fn watch<K, O>(
+async fn watch<K, T, O>(
     api: &Api<K>,
     what: &str,
     label: Option<&str>,
     revision: &mut String,
-    observed: &(dyn Fn(Seen<K>) -> O + Sync),
+    keep: &(dyn Fn(K) -> T + Sync),
+    observed: &(dyn Fn(Seen<T>) -> O + Sync),
     out: &mpsc::Sender<O>,
 ) -> Result<bool, Error>
 where
@@ -133,11 +146,11 @@ where
         let seen = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 *revision = at(&object);
-                Seen::Is(Box::new(object))
+                Seen::Is(Box::new(keep(object)))
             }
             WatchEvent::Deleted(object) => {
                 *revision = at(&object);
-                Seen::Gone(Box::new(object))
+                Seen::Gone(Box::new(keep(object)))
             }
             WatchEvent::Bookmark(bookmark) => {
                 *revision = bookmark.metadata.resource_version;

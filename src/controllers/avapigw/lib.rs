@@ -13,7 +13,9 @@ mod ingress;
 mod status;
 mod whole;
 
-pub use admission::{References, Refusal, Verdict, contested, judge, judge_ingress, kind_of_path, refuse};
+pub use admission::{
+    References, Refusal, Services, Verdict, contested, judge, judge_ingress, kind_of_path, refuse,
+};
 pub use compile::AvapigwCompiler;
 pub use conflicts::{Conflict, Conflicts, Scope};
 pub use ingress::{

@@ -27,9 +27,9 @@ pub enum CertProvider {
 /// What becomes of a destination that nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WebhookReferences {
-    /// The route is admitted with a warning
+    /// It is admitted with a warning
     Warn,
-    /// The route is refused
+    /// It is refused
     Deny,
 }
 
@@ -191,7 +191,7 @@ pub struct ControllerArgs {
     /// ValidatingWebhookConfiguration into which the leader writes the CA bundle. Default: none
     #[arg(long, value_name = "NAME")]
     pub webhook_configuration: Option<String>,
-    /// What webhooks do about a route whose destination is no Backend that is known
+    /// What webhooks do about a route or Ingress that leads to no Backend or Service that is known
     #[arg(long, value_enum, default_value = "warn")]
     pub webhook_references: WebhookReferences,
     /// Serve Ingresses of our class (true, false)

@@ -15,7 +15,7 @@ use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_k8s::Error;
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
 use flotilla_k8s::ingress::{self as api, MARK_LABEL, Observed, Owner};
-use k8s_openapi::api::core::v1::Service;
+use flotilla_k8s::services::KnownService;
 use k8s_openapi::api::networking::v1::Ingress as ApiIngress;
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
@@ -354,25 +354,40 @@ fn kept(kind: Kind, key: &ObjectKey, wanted: &Value, object: DynamicObject) -> R
 
 fn note(world: &mut World, observed: Observed) {
     match observed {
-        Observed::Ingress(seen) => world.ingresses(seen_as(seen, key_of, ingress)),
-        Observed::Service(seen) => world.services(seen_as(seen, key_of, service)),
-        Observed::Made(kind, seen) => world.children(kind, seen_as(seen, key_of, |made| child(kind, made))),
+        Observed::Ingress(seen) => {
+            if let Some(seen) = seen_as(seen, key_of, ingress) {
+                world.ingresses(seen);
+            }
+        }
+        Observed::Service(seen) => {
+            let key = |service: &KnownService| service.key.clone();
+            if let Some(seen) = seen_as(seen, key, |service| Some((service.key, service.ports))) {
+                world.services(seen);
+            }
+        }
+        Observed::Made(kind, seen) => {
+            if let Some(seen) = seen_as(seen, key_of, |made| child(kind, made)) {
+                world.children(kind, seen);
+            }
+        }
     }
 }
 
+/// `None` when nothing was seen: what was keeps being true until everything is listed again.
 fn seen_as<K, T>(
     seen: api::Seen<K>,
     key: impl Fn(&K) -> ObjectKey,
     read: impl Fn(K) -> Option<T>,
-) -> Seen<T> {
-    match seen {
+) -> Option<Seen<T>> {
+    Some(match seen {
         api::Seen::All(all) => Seen::All(all.into_iter().filter_map(read).collect()),
         api::Seen::Gone(object) => Seen::Gone(key(&object)),
         api::Seen::Is(object) => {
             let key = key(&object);
             read(*object).map_or(Seen::Gone(key), Seen::Is)
         }
-    }
+        api::Seen::Lost => return None,
+    })
 }
 
 fn key_of<K: kube::Resource>(object: &K) -> ObjectKey {
@@ -393,13 +408,6 @@ fn ingress(object: ApiIngress) -> Option<SeenIngress> {
             spec: object.spec.unwrap_or_default(),
         },
     })
-}
-
-fn service(object: Service) -> Option<(ObjectKey, BTreeMap<String, u16>)> {
-    let key = key_of(&object);
-    let ports = object.spec.and_then(|spec| spec.ports).unwrap_or_default();
-    let named = ports.into_iter().filter_map(|port| Some((port.name?, u16::try_from(port.port).ok()?)));
-    Some((key, named.collect()))
 }
 
 /// An object that was made of an Ingress; one that only says so is nothing of ours.

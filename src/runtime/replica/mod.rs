@@ -18,6 +18,7 @@ mod policy;
 mod push;
 mod reconciles;
 mod reporting;
+mod services;
 mod settings;
 mod voices;
 
@@ -410,7 +411,7 @@ async fn assemble(
     supervisor.spawn("leaving", letting_go);
     supervisor.spawn(
         "feed",
-        feed::run(objects, delivery.clone(), known, leaving, doubts_in.clone(), delivering.clone()),
+        feed::run(objects, delivery.clone(), known.clone(), leaving, doubts_in.clone(), delivering.clone()),
     );
     supervisor.spawn(
         "history",
@@ -427,8 +428,10 @@ async fn assemble(
         supervisor.spawn("gateway policy", follow);
     }
     let reconciles = reconciles::Reconciles::new(&registry)?;
+    let mut for_ingresses = None;
     if let Some(class) = class(&args) {
         let (observed_in, observed) = mpsc::channel(1024);
+        for_ingresses = Some(observed_in.clone());
         let follow = flotilla_k8s::ingress::follow(clients.objects.clone(), observed_in, delivering.clone());
         supervisor.spawn("watches of Ingresses", follow);
         let ingresses = ingress::Ingresses {
@@ -442,6 +445,12 @@ async fn assemble(
             metrics: ingress::Metrics::new(&registry, reconciles.clone())?,
         };
         supervisor.spawn("Ingresses", ingresses.run(delivering.clone()));
+    }
+    if known.is_some() || for_ingresses.is_some() {
+        let (seen_in, seen) = mpsc::channel(64);
+        let follow = flotilla_k8s::services::follow(clients.objects.clone(), seen_in, delivering.clone());
+        supervisor.spawn("watch of Services", follow);
+        supervisor.spawn("Services", services::run(seen, known, for_ingresses, delivering.clone()));
     }
     let (inputs_in, inputs) = mpsc::channel(256);
     let voices = voices::Voices {

@@ -90,7 +90,7 @@ impl Webhooks {
         // A large object with many expressions takes its time, which others must
         // not wait for.
         let examined = tokio::task::spawn_blocking(move || {
-            known.ask(|known| review::examine(about, &body, known, &rules))
+            known.ask(|shown| review::examine(about, &body, shown, &rules))
         });
         let internal = |error: tokio::task::JoinError| {
             Answer::error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())

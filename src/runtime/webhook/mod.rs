@@ -13,9 +13,10 @@ mod server;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use flotilla_avapigw::{Class, Conflicts, References, Scope};
+use flotilla_avapigw::{Class, Conflicts, References, Scope, Services};
 use flotilla_core::time::Mono;
 use flotilla_grpc::peers::{AdmissionAnswer, AdmissionQuestion};
+use flotilla_k8s::services::{KnownService, Seen};
 use flotilla_k8s::watch::ObjectEvent;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
 
@@ -26,17 +27,25 @@ pub use server::{Limits, serve};
 
 /// What this replica's watches have shown; clones are the same.
 #[derive(Clone)]
-pub struct Known(Arc<RwLock<Conflicts>>);
+pub struct Known(Arc<RwLock<Shown>>);
+
+/// What was shown.
+struct Shown {
+    /// Objects of our kinds, by what they claim.
+    conflicts: Conflicts,
+    services: Services,
+}
 
 impl Known {
     /// Nothing yet.
     pub fn new(scope: Scope) -> Self {
-        Known(Arc::new(RwLock::new(Conflicts::new(scope))))
+        let shown = Shown { conflicts: Conflicts::new(scope), services: Services::default() };
+        Known(Arc::new(RwLock::new(shown)))
     }
 
     /// Takes note of what a watch tells.
     pub fn tell(&self, event: &ObjectEvent) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let known = &mut self.0.write().unwrap_or_else(PoisonError::into_inner).conflicts;
         match event {
             ObjectEvent::Listed { kind, objects, .. } => known.listed(*kind, objects),
             ObjectEvent::Changed(object) => known.insert(object),
@@ -45,20 +54,31 @@ impl Known {
         }
     }
 
+    /// Takes note of what the watch of Services tells.
+    pub fn tell_services(&self, seen: &Seen<KnownService>) {
+        let services = &mut self.0.write().unwrap_or_else(PoisonError::into_inner).services;
+        match seen {
+            Seen::All(all) => services.listed(all.iter().map(|service| service.key.clone())),
+            Seen::Is(service) => services.insert(service.key.clone()),
+            Seen::Gone(service) => services.remove(&service.key),
+            Seen::Lost => services.lost(),
+        }
+    }
+
     /// Asks something; must not take long.
-    fn ask<T>(&self, question: impl FnOnce(&Conflicts) -> T) -> T {
+    fn ask<T>(&self, question: impl FnOnce(&Shown) -> T) -> T {
         question(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether matches are compared over all namespaces.
     fn is_cluster_wide(&self) -> bool {
-        self.ask(|known| known.scope() == Scope::Cluster)
+        self.ask(|shown| shown.conflicts.scope() == Scope::Cluster)
     }
 
     /// Decides about an admission, and reserves what was admitted.
     fn decide(&self, now: Mono, question: &AdmissionQuestion) -> AdmissionAnswer {
         let AdmissionQuestion { kind, key, claims, reserve, .. } = question;
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let known = &mut self.0.write().unwrap_or_else(PoisonError::into_inner).conflicts;
         if !known.is_complete() {
             return AdmissionAnswer::NotReady;
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_api::ingress::{GROUP as NETWORKING, IngressSpec};
 use flotilla_avapigw::{
-    Class, Conflicts, Ingress, References, Refusal, Verdict, contested, judge, judge_ingress, refuse,
+    Class, Ingress, References, Refusal, Verdict, contested, judge, judge_ingress, refuse,
 };
 use flotilla_core::claims::Claim;
 use flotilla_core::ids::{Kind, ObjectKey, Revision};
@@ -22,6 +22,8 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+
+use super::Shown;
 
 /// What became of a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,21 +207,22 @@ struct Metadata {
 }
 
 /// Examines a review.
-pub(super) fn examine(about: About, body: &[u8], known: &Conflicts, rules: &Rules) -> Examined {
+pub(super) fn examine(about: About, body: &[u8], shown: &Shown, rules: &Rules) -> Examined {
     let examined = match about {
-        About::Object(kind) => examine_object(kind, body, known, rules),
-        About::Ingress => examine_ingress(body, known, rules),
+        About::Object(kind) => examine_object(kind, body, shown, rules),
+        About::Ingress => examine_ingress(body, shown, rules),
     };
     examined.unwrap_or_else(Examined::Answered)
 }
 
-fn examine_object(kind: Kind, body: &[u8], known: &Conflicts, rules: &Rules) -> Result<Examined, Answer> {
+fn examine_object(kind: Kind, body: &[u8], shown: &Shown, rules: &Rules) -> Result<Examined, Answer> {
+    let Shown { conflicts: known, services } = shown;
     let write = read(About::Object(kind), body)?;
     let (object, before) = write.objects(|raw| object(kind, raw))?;
     if !known.is_complete() {
         return Err(not_ready());
     }
-    let verdict = judge(known, &object, before.as_ref(), rules.references);
+    let verdict = judge(known, services, &object, before.as_ref(), rules.references);
     let claims = match verdict.refusals.is_empty() {
         true => contested(known, &object, before.as_ref()),
         false => Vec::new(),
@@ -229,7 +232,8 @@ fn examine_object(kind: Kind, body: &[u8], known: &Conflicts, rules: &Rules) -> 
     Ok(write.contested(About::Object(kind), name, verdict, claims))
 }
 
-fn examine_ingress(body: &[u8], known: &Conflicts, rules: &Rules) -> Result<Examined, Answer> {
+fn examine_ingress(body: &[u8], shown: &Shown, rules: &Rules) -> Result<Examined, Answer> {
+    let Shown { conflicts: known, services } = shown;
     let write = read(About::Ingress, body)?;
     let (new, before) = write.objects(ingress)?;
     let Some(class) = rules.class.as_ref().filter(|class| class.has(&new.ingress) && !new.deleting) else {
@@ -240,7 +244,8 @@ fn examine_ingress(body: &[u8], known: &Conflicts, rules: &Rules) -> Result<Exam
         return Err(not_ready());
     }
     let before = before.map(|before| before.ingress).filter(|before| class.has(before));
-    let (verdict, claims) = judge_ingress(known, &new.ingress, before.as_ref(), &new.created);
+    let (verdict, claims) =
+        judge_ingress(known, services, &new.ingress, before.as_ref(), &new.created, rules.references);
     Ok(write.contested(About::Ingress, new.ingress.key.name, verdict, claims))
 }
 

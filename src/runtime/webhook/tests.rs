@@ -92,6 +92,14 @@ fn raw(name: &str, prefix: &str) -> flotilla_core::object::RawObject {
     }
 }
 
+/// A Service of the namespace `shop`.
+fn service(name: &str) -> KnownService {
+    KnownService {
+        key: flotilla_core::ids::ObjectKey::new("shop", name),
+        ports: std::collections::BTreeMap::new(),
+    }
+}
+
 /// The class of Ingresses that are ours.
 fn class() -> Class {
     Class { name: "avapigw".into(), is_default: false }
@@ -99,9 +107,12 @@ fn class() -> Class {
 
 /// The whole answer to a review, decided alone.
 fn answered(about: About, bytes: &[u8]) -> Answer {
-    let known = known();
+    answered_by(&known(), about, bytes)
+}
+
+fn answered_by(known: &Known, about: About, bytes: &[u8]) -> Answer {
     let rules = Rules { references: References::Deny, class: Some(class()) };
-    match known.ask(|known| review::examine(about, bytes, known, &rules)) {
+    match known.ask(|shown| review::examine(about, bytes, shown, &rules)) {
         Examined::Answered(answer) => answer,
         Examined::Contested(contested) => {
             let decide = |question| known.decide(flotilla_core::time::Mono(1), question);
@@ -273,6 +284,29 @@ async fn what_was_admitted_is_reserved_until_it_shows_up_and_by_a_dry_run_never(
         }
     };
     tokio::time::timeout(Duration::from_secs(30), admitted).await.unwrap();
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_that_is_a_service_is_known_from_when_it_is_seen() {
+    let known = known();
+    let server = Server::start(known.clone(), Limits::default()).await;
+    let mut leading = route("other", "/b");
+    leading["spec"]["route"][0]["destination"]["host"] = json!("web");
+    let warnings = async || {
+        let (_, body) = server.ask(Kind::ApiRoute, &created(Kind::ApiRoute, leading.clone())).await;
+        assert_eq!(body["response"]["allowed"], true, "{body}");
+        body["response"]["warnings"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(warnings().await, 0, "nothing is listed, so nothing is missed");
+    known.tell_services(&Seen::All(Vec::new()));
+    assert_eq!(warnings().await, 1);
+    known.tell_services(&Seen::Is(Box::new(service("web"))));
+    assert_eq!(warnings().await, 0);
+    known.tell_services(&Seen::Gone(Box::new(service("web"))));
+    assert_eq!(warnings().await, 1);
+    known.tell_services(&Seen::Lost);
+    assert_eq!(warnings().await, 0);
     server.end().await;
 }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use flotilla_core::claims::Claim;
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
+use serde_json::Value;
 
-use super::{Refusal, Verdict, WARNINGS, in_the_way, rules};
+use super::{References, Refusal, Services, Verdict, WARNINGS, in_the_way, rules};
 use crate::conflicts::Conflicts;
 use crate::ingress::{Converted, Fault, Ingress, Produced, convert, is_part_of, origin_of};
 
@@ -19,9 +20,11 @@ const SOME_PORT: u16 = 1;
 /// was ours, too. Besides, what its routes newly claim, each with its kind and key.
 pub fn judge_ingress(
     known: &Conflicts,
+    services: &Services,
     ingress: &Ingress,
     before: Option<&Ingress>,
     created: &Arc<str>,
+    references: References,
 ) -> (Verdict, Vec<(Kind, ObjectKey, Vec<Claim>)>) {
     let mut verdict = Verdict::default();
     if before.is_some_and(|before| before.is_like(ingress)) {
@@ -54,6 +57,7 @@ pub fn judge_ingress(
     };
     verdict.warnings.extend(converted.warnings.iter().cloned());
     check_rules(ingress, &converted, created, &mut verdict);
+    check_services(services, ingress, &converted, references, &mut verdict);
     if ingress.spec.tls.as_ref().is_some_and(|tls| !tls.is_empty()) {
         let words = "spec.tls: the Secrets are not read; gateways serve the certificates that they are configured with";
         verdict.warnings.push(words.to_owned());
@@ -96,6 +100,44 @@ fn check_rules(ingress: &Ingress, converted: &Converted, created: &Arc<str>, ver
             let warning = format!("of what it becomes: {warning}");
             if !verdict.warnings.contains(&warning) {
                 verdict.warnings.push(warning);
+            }
+        }
+    }
+}
+
+/// Services that its backends name should be there. Nothing is asked of those of
+/// redirects: an Ingress must name one there, too.
+fn check_services(
+    services: &Services,
+    ingress: &Ingress,
+    converted: &Converted,
+    references: References,
+    verdict: &mut Verdict,
+) {
+    let redirects = |produced: &&Produced| {
+        let spec = serde_json::from_slice::<Value>(&produced.spec).unwrap_or_default();
+        produced.kind.is_route() && spec.get("redirect").is_some()
+    };
+    if converted.resources.iter().any(|produced| redirects(&produced)) {
+        return;
+    }
+    let rules = ingress.spec.rules.iter().flatten().enumerate();
+    let paths = rules.flat_map(|(rule, one)| {
+        let paths = one.http.iter().flat_map(|http| &http.paths).enumerate();
+        paths.map(move |(path, one)| (format!("spec.rules[{rule}].http.paths[{path}].backend"), &one.backend))
+    });
+    let default = ingress.spec.default_backend.iter();
+    let backends = default.map(|backend| ("spec.defaultBackend".to_owned(), backend)).chain(paths);
+    let namespace = &ingress.key.namespace;
+    let mut told = BTreeSet::new();
+    for (field, backend) in backends {
+        let Some(service) = &backend.service else { continue };
+        let lacks = services.lack(&ObjectKey::new(namespace.clone(), service.name.as_str()));
+        if lacks && told.insert(&service.name) {
+            let problem = format!("there is no Service {} in {namespace}; create it", service.name);
+            match references {
+                References::Warn => verdict.warnings.push(format!("{field}: {problem}")),
+                References::Deny => verdict.refusals.push(Refusal::new(field, problem)),
             }
         }
     }

@@ -9,6 +9,7 @@
 
 mod ingress;
 mod rules;
+mod services;
 
 use flotilla_api::validation::{inspect, route_destinations};
 use flotilla_core::claims::{Claim, Taken};
@@ -20,14 +21,16 @@ use crate::compile::{api_kind, backend_kind};
 use crate::conflicts::{Conflict, Conflicts};
 
 pub use ingress::judge_ingress;
+pub use services::Services;
 
 /// Warnings of one answer; API servers cut off what is much longer.
 const WARNINGS: usize = 16;
 
-/// What becomes of a route whose destination is no Backend that is known (A-95).
+/// What becomes of a route that leads, or an Ingress whose backend leads, to what nobody
+/// knows: no Backend, none of their hosts, no Service (A-95).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum References {
-    /// It is admitted with a warning: routes may be written before their Backends.
+    /// It is admitted with a warning: routes may be written before what they lead to.
     Warn,
     /// It is refused.
     Deny,
@@ -62,6 +65,7 @@ pub struct Verdict {
 /// Judges a write: of `object`, in place of `before` if it was there already.
 pub fn judge(
     known: &Conflicts,
+    services: &Services,
     object: &RawObject,
     before: Option<&RawObject>,
     references: References,
@@ -73,7 +77,7 @@ pub fn judge(
     match inspect(api_kind(object.kind), &object.spec) {
         Ok(_) => {
             rules::check(object, &mut verdict);
-            check_references(known, object, references, &mut verdict);
+            check_references(known, services, object, references, &mut verdict);
         }
         Err(error) => {
             verdict.refusals.push(Refusal::new(error.field, format!("{}; {}", error.problem, error.remedy)));
@@ -136,37 +140,59 @@ fn in_the_way(of: Kind, field: String, claim: &str, kind: Kind, other: &ObjectKe
     Refusal { field, problem, duplicate: true }
 }
 
-/// Destinations that are plain names should be known; what has a dot, a colon
-/// or the like is a network host.
-fn check_references(known: &Conflicts, object: &RawObject, references: References, verdict: &mut Verdict) {
+/// Destinations that are plain names, or names of Services, should be known; what has
+/// a dot, a colon or the like besides is a network host.
+fn check_references(
+    known: &Conflicts,
+    services: &Services,
+    object: &RawObject,
+    references: References,
+    verdict: &mut Verdict,
+) {
     if !object.kind.is_route() {
         return;
     }
-    let kind = backend_kind(object.kind);
-    let namespace = &object.key.namespace;
     let mut told = Vec::new();
     for destination in route_destinations(&object.spec).unwrap_or_default() {
         let host = destination.host.as_ref();
-        let found = match host.split_once('/') {
-            Some((namespace, name)) => known.exists(kind, &ObjectKey::new(namespace, name)),
-            None => {
-                host.contains(['.', ':'])
-                    || known.exists(kind, &ObjectKey::new(namespace.clone(), host))
-                    || known.reaches(namespace, host)
-            }
-        };
-        if found || told.iter().any(|one| one == host) {
+        if told.iter().any(|one| one == host) {
             continue;
         }
+        let Some(problem) = unknown(known, services, object, host) else { continue };
         told.push(host.to_owned());
-        let problem = format!(
-            "destination {host:?} is no {kind} of {namespace}, nor a host that one leads to; create it, or write a \
-             Service as NAME.NAMESPACE.svc"
-        );
         match references {
             References::Warn => verdict.warnings.push(problem),
             References::Deny => verdict.refusals.push(Refusal::new("spec.route", problem)),
         }
+    }
+}
+
+/// What is to be said of a host that nobody knows.
+fn unknown(known: &Conflicts, services: &Services, route: &RawObject, host: &str) -> Option<String> {
+    let kind = backend_kind(route.kind);
+    let namespace = &route.key.namespace;
+    if let Some((namespace, name)) = host.split_once('/') {
+        let found = known.exists(kind, &ObjectKey::new(namespace, name));
+        return (!found).then(|| format!("destination {host:?} is no {kind}; create it"));
+    }
+    if known.exists(kind, &ObjectKey::new(namespace.clone(), host)) || known.reaches(namespace, host) {
+        return None;
+    }
+    match services::named(host, namespace) {
+        Some(service) if !services.lack(&service) => None,
+        // A Backend may have the same Service under another of its names.
+        Some(service) if known.reaches(namespace, &format!("{}.{}.svc", service.name, service.namespace)) => {
+            None
+        }
+        Some(service) if host.contains('.') => Some(format!(
+            "destination {host:?}: there is no Service {} in {}, nor a {kind} that leads there; create it",
+            service.name, service.namespace
+        )),
+        None if host.contains(['.', ':']) => None,
+        _ => Some(format!(
+            "destination {host:?} is no {kind} of {namespace}, no Service there, nor a host that a {kind} leads to; \
+             create it"
+        )),
     }
 }
 

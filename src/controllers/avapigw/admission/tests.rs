@@ -28,6 +28,18 @@ fn empty() -> Conflicts {
     Conflicts::new(Scope::Namespace)
 }
 
+/// Judges where there are no Services.
+fn judge(
+    known: &Conflicts,
+    object: &RawObject,
+    before: Option<&RawObject>,
+    references: References,
+) -> Verdict {
+    let mut services = Services::default();
+    services.listed([]);
+    super::judge(known, &services, object, before, references)
+}
+
 fn with(mut spec: Value, more: Value) -> Value {
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     spec
@@ -206,6 +218,60 @@ fn destinations_that_nobody_knows_are_warned_of_or_refused() {
     for host in ["hello-service", "hello-backend", "default/hello-backend", "10.0.0.1", "other.svc", "::1"] {
         assert_eq!(outcome(&known, host, References::Deny), (0, 0), "{host}");
     }
+}
+
+#[test]
+fn destinations_may_be_services() {
+    let mut known = empty();
+    let mut services = Services::default();
+    let told = |known: &Conflicts, services: &Services, host: &str| {
+        let spec = json!({"route": [{"destination": {"host": host, "port": 80}}]});
+        let [warned, refused] = [References::Warn, References::Deny].map(|references| {
+            super::judge(known, services, &object(Kind::ApiRoute, "shop/a", "1", &spec), None, references)
+        });
+        let mut words = warned.warnings;
+        assert!(warned.refusals.is_empty() && refused.warnings.is_empty());
+        let refusals = refused.refusals.into_iter().map(|refusal| refusal.problem);
+        assert_eq!(refusals.collect::<Vec<_>>(), words, "warned of and refused is the same");
+        assert!(words.len() <= 1, "{words:?}");
+        words.pop()
+    };
+    let names = ["web", "WEB.", "web.shop.svc", "web.shop.svc.cluster.local", "pod-0.web.shop.svc"];
+    let others = ["api.team.svc", "api.team.svc.cluster.local"];
+    let outside = ["web.example.com", "web.shop", "10.0.0.1", "::1", "x.pod.cluster.local"];
+    let never = ["we_b", "shop/web"];
+    let check = |known: &Conflicts, services: &Services, own: bool, other: bool| {
+        let all = names.iter().map(|host| (host, own)).chain(others.iter().map(|host| (host, other)));
+        let fixed = outside.iter().map(|host| (host, false)).chain(never.iter().map(|host| (host, true)));
+        for (host, expected) in all.chain(fixed) {
+            assert_eq!(told(known, services, host).is_some(), expected, "{host}");
+        }
+    };
+    // Nothing is listed, and nothing is said of what may be Services.
+    check(&known, &services, false, false);
+    services.listed([]);
+    check(&known, &services, true, true);
+    assert_eq!(
+        told(&known, &services, "web").unwrap(),
+        "destination \"web\" is no Backend of shop, no Service there, nor a host that a Backend leads to; create it"
+    );
+    assert_eq!(
+        told(&known, &services, "api.team.svc").unwrap(),
+        "destination \"api.team.svc\": there is no Service api in team, nor a Backend that leads there; create it"
+    );
+    services.insert(ObjectKey::new("shop", "web"));
+    check(&known, &services, false, true);
+    assert!(told(&known, &services, "api").is_some(), "another namespace's has more of a name");
+    services.insert(ObjectKey::new("team", "api"));
+    check(&known, &services, false, false);
+    services.remove(&ObjectKey::new("shop", "web"));
+    check(&known, &services, true, false);
+    // A Backend that leads there counts, under whichever of its names.
+    let leads = json!({"hosts": [{"address": "web.shop.svc", "port": 80}]});
+    known.insert(&object(Kind::Backend, "shop/b", "1", &leads));
+    check(&known, &services, false, false);
+    services.lost();
+    check(&known, &services, false, false);
 }
 
 proptest! {

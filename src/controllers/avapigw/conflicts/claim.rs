@@ -127,7 +127,7 @@ pub(super) fn hosts(object: &RawObject) -> impl Iterator<Item = (String, i64)> {
 }
 
 /// Host names have no case, and a dot at the end changes nothing here.
-pub(super) fn normal(host: &str) -> String {
+pub(crate) fn normal(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 

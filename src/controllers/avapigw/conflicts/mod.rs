@@ -23,7 +23,8 @@ use flotilla_core::object::RawObject;
 use flotilla_core::time::Mono;
 
 pub(crate) use claim::claims;
-use claim::{hosts, normal};
+use claim::hosts;
+pub(crate) use claim::normal;
 use reserved::Reserved;
 
 /// Objects that one answer names; the first by precedence. It bounds what an

@@ -10,5 +10,6 @@ mod coordination;
 mod endpoints;
 mod incarnation;
 mod server;
+mod services;
 mod status;
 mod watch;

@@ -88,6 +88,56 @@ async fn an_ingress_is_judged_by_what_it_becomes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_that_an_ingress_names_are_looked_up_once_they_are_listed() {
+    let known = known();
+    let server = Server::start(known.clone(), Limits::default()).await;
+    let of_services = async |object: Value| -> Vec<String> {
+        let said = ask(&server, &review("CREATE", object, Value::Null)).await;
+        assert_eq!(said["allowed"], true, "{said}");
+        let told =
+            said["warnings"].as_array().into_iter().flatten().map(|one| one.as_str().unwrap().to_owned());
+        told.filter(|told| told.contains("Service")).collect()
+    };
+    let mut two = at("/b");
+    two["spec"]["defaultBackend"] = json!({"service": {"name": "rest", "port": {"number": 80}}});
+    let mut again = two["spec"]["rules"][0]["http"]["paths"][0].clone();
+    again["path"] = json!("/c");
+    two["spec"]["rules"][0]["http"]["paths"].as_array_mut().unwrap().push(again);
+    assert!(of_services(two.clone()).await.is_empty(), "nothing is listed");
+
+    known.tell_services(&Seen::All(vec![service("rest")]));
+    let lacks = "spec.rules[0].http.paths[0].backend: there is no Service web in shop; create it";
+    assert_eq!(of_services(two.clone()).await, [lacks], "each is told once");
+    let redirect = annotated("avapigw.io/redirect-uri", "/new");
+    assert!(of_services(redirect).await.is_empty(), "a redirect leads to no Service");
+    known.tell_services(&Seen::Is(Box::new(service("web"))));
+    assert!(of_services(two.clone()).await.is_empty());
+    known.tell_services(&Seen::Gone(Box::new(service("rest"))));
+    let lacks = "spec.defaultBackend: there is no Service rest in shop; create it";
+    assert_eq!(of_services(two.clone()).await, [lacks]);
+    known.tell_services(&Seen::Lost);
+    assert!(of_services(two).await.is_empty(), "what was seen may be old");
+    server.end().await;
+}
+
+#[test]
+fn where_references_must_be_there_an_ingress_that_names_no_service_is_refused() {
+    let known = known();
+    let judged = || {
+        let review = review("CREATE", at("/b"), Value::Null).to_string();
+        answered_by(&known, About::Ingress, review.as_bytes())
+    };
+    assert_eq!(judged().body["response"]["allowed"], true);
+    known.tell_services(&Seen::All(Vec::new()));
+    let refused = judged();
+    let cause = &refused.body["response"]["status"]["details"]["causes"][0];
+    assert_eq!(cause["field"], "spec.rules[0].http.paths[0].backend", "{:?}", refused.body);
+    assert_eq!(cause["message"], "there is no Service web in shop; create it");
+    known.tell_services(&Seen::All(vec![service("web")]));
+    assert_eq!(judged().body["response"]["allowed"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ingress_that_is_not_ours_or_says_the_same_as_before_is_admitted_at_once() {
     let known = known();
     let server = Server::start(known.clone(), Limits::default()).await;
