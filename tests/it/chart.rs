@@ -187,6 +187,7 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
         rights_are_no_more_than_needed(&kubectl);
         requests_for_leases_have_their_own_priority(&kubectl);
         rights_are_enough_for_a_replica(&kubectl);
+        services_are_read_where_somebody_looks_them_up(&helm);
         ingresses_take_more_rights(&helm, &kubectl);
         services_of_gateways_are_seen_where_they_are(&helm, &kubectl);
     })
@@ -229,6 +230,8 @@ fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
         &["patch", "validatingwebhookconfigurations/another"],
         &["create", "validatingwebhookconfigurations"],
         &["patch", "clusterroles.rbac.authorization.k8s.io"],
+        &["get", "services", "-n", "default"],
+        &["patch", "services", "-n", "default"],
     ] {
         assert!(!kubectl.may(&replica, refused), "a replica may {refused:?}");
     }
@@ -237,8 +240,24 @@ fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
         &["get", "secrets/flotilla-ca", "-n", NAMESPACE][..],
         &["update", "secrets/flotilla-ca", "-n", NAMESPACE],
         &["create", "events", "-n", NAMESPACE],
+        // What the webhooks look names up among.
+        &["list", "services", "-n", "default"],
+        &["watch", "services", "-n", "default"],
     ] {
         assert!(kubectl.may(&replica, allowed), "a replica may not {allowed:?}");
+    }
+}
+
+/// For the webhooks and for Ingresses, and for nobody else.
+fn services_are_read_where_somebody_looks_them_up(helm: &str) {
+    for (webhooks, ingresses) in [(true, true), (true, false), (false, true), (false, false)] {
+        let values = format!(
+            "image.repository=registry.example.com/flotilla,webhook.enabled={webhooks},\
+             ingressController.enabled={ingresses}"
+        );
+        let objects = render(helm, &["--set", &values]);
+        let rules = objects.matches("resources: [services]").count();
+        assert_eq!(rules, usize::from(webhooks || ingresses), "{values}");
     }
 }
 
@@ -248,7 +267,6 @@ fn ingresses_take_more_rights(helm: &str, kubectl: &Kubectl) {
     let wanted = [
         &["watch", "ingresses.networking.k8s.io", "-n", "default"][..],
         &["patch", "ingresses.networking.k8s.io", "--subresource=status", "-n", "default"],
-        &["list", "services", "-n", "default"],
         &["create", "events", "-n", "default"],
         &["create", "apiroutes.avapigw.io", "-n", "default"],
         &["delete", "grpcbackends.avapigw.io", "-n", "default"],
