@@ -1,6 +1,8 @@
 //! Admission by a real API server: what it is told by a replica reaches those
 //! who write.
 
+mod services;
+
 use flotilla_core::ids::Kind;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;

@@ -1,12 +1,23 @@
-//! Tells API servers to ask replicas about admissions, by URL.
+//! Tells API servers to ask replicas about admissions, by URL; and asks replicas as API servers do.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use flotilla_certs::{Alpn, ClientTls, ServerCheck};
 use flotilla_core::ids::Kind;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     RuleWithOperations, ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{Api, ObjectMeta, PostParams};
+use rustls_pki_types::ServerName;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::Fleet;
 
@@ -94,4 +105,49 @@ async fn register(fleet: &Fleet, webhooks: Vec<ValidatingWebhook>) {
     };
     let api = Api::<ValidatingWebhookConfiguration>::all(fleet.client());
     api.create(&PostParams::default(), &configuration).await.unwrap();
+}
+
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks a replica whether an object may be created, as a trial, without an API server in between.
+///
+/// # Errors
+/// Why there is no answer, in words.
+pub async fn review(fleet: &Fleet, replica: usize, object: &Value) -> Result<Value, String> {
+    let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+    let (kind, of) = (text("kind"), text("apiVersion"));
+    let (group, version) = of.split_once('/').unwrap();
+    let path = format!("/validate-{}-{version}-{}", group.replace('.', "-"), kind.to_ascii_lowercase());
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "trial", "operation": "CREATE", "dryRun": true, "object": object,
+            "kind": {"group": group, "version": version, "kind": kind},
+        },
+    });
+    let roots = fleet.authority().await;
+    let tls = ClientTls::new(None, roots.roots(), ServerCheck::Name, Alpn::Http1).unwrap();
+    let port = fleet.replicas[replica].webhooks;
+    let ask = async {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.map_err(words)?;
+        let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+        let stream = TlsConnector::from(tls.config()).connect(name, stream).await.map_err(words)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
+        tokio::spawn(async move { connection.await.ok() });
+        let request = http::Request::post(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::new(bytes::Bytes::from(review.to_string())));
+        let answer = sender.send_request(request.map_err(words)?).await.map_err(words)?;
+        let body = answer.into_body().collect().await.map_err(words)?.to_bytes();
+        serde_json::from_slice(&body).map_err(words)
+    };
+    timeout(PATIENCE, ask).await.map_err(words)?
+}
+
+fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
