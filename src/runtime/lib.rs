@@ -11,6 +11,7 @@ mod crds;
 mod demo;
 mod environment;
 mod gateway;
+mod registry;
 mod replica;
 mod standalone;
 mod supervisor;

@@ -1,13 +1,16 @@
 //! Looking at the source of certificates again and again.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use prometheus::{GaugeVec, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{Looked, Material, ReplicaTls, Source};
+use crate::cli::CertProvider;
+use crate::registry::looked_at;
 
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -22,15 +25,93 @@ pub struct Metrics {
     trusted: IntGauge,
     looks: IntCounterVec,
     failing: IntGauge,
+    operator: Operator,
+}
+
+/// The same under the published operator's names.
+#[derive(Clone)]
+struct Operator {
+    issued: Option<IntCounter>,
+    rotations: IntCounter,
+    errors: IntCounter,
+    /// When the certificate in use ends.
+    ends: Arc<Mutex<SystemTime>>,
+}
+
+impl Operator {
+    fn new(
+        registry: &Registry,
+        provider: CertProvider,
+        member: &str,
+        held: &Material,
+    ) -> Result<Self, prometheus::Error> {
+        let (provider, operation) = match provider {
+            CertProvider::Selfsigned => ("selfsigned", "renew"),
+            CertProvider::Vault => ("vault", "renew"),
+            CertProvider::Files => ("file", "load"),
+        };
+        let by = |name: &str, help: &str, labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let opts = Opts::new(name, help).const_labels(labels.collect());
+            let counter = IntCounter::with_opts(opts)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let ends = Arc::new(Mutex::new(held.validity.not_after));
+        let issues = provider != "file";
+        let provided = ("provider", provider);
+        if issues {
+            // Those of files say what somebody else wished.
+            let name = "avapigw_operator_cert_expiry_seconds";
+            let opts = Opts::new(name, "Seconds until this replica's certificate ends.");
+            let (opts, ends) = (opts.const_label("common_name", member), ends.clone());
+            looked_at(registry, opts, move || {
+                let ends = *ends.lock().unwrap_or_else(PoisonError::into_inner);
+                ends.duration_since(SystemTime::now()).unwrap_or_default().as_secs_f64()
+            })?;
+        }
+        Ok(Operator {
+            issued: issues
+                .then(|| {
+                    let help = "Certificates that were issued to this replica.";
+                    by("avapigw_operator_cert_issued_total", help, &[provided])
+                })
+                .transpose()?,
+            rotations: by(
+                "avapigw_operator_cert_rotations_total",
+                "Certificates of this replica that took the place of another.",
+                &[provided],
+            )?,
+            errors: by(
+                "avapigw_operator_cert_errors_total",
+                "Looks at the source of certificates that failed.",
+                &[provided, ("operation", operation)],
+            )?,
+            ends,
+        })
+    }
+
+    fn uses(&self, material: &Material) {
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = material.validity.not_after;
+        if let Some(issued) = &self.issued {
+            issued.inc();
+        }
+    }
 }
 
 impl Metrics {
-    /// Registers the metrics.
+    /// Registers the metrics of a member's certificates, of which it holds this one.
     ///
     /// # Errors
     /// When a name is registered already.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn new(
+        registry: &Registry,
+        provider: CertProvider,
+        member: &str,
+        held: &Material,
+    ) -> Result<Self, prometheus::Error> {
         let metrics = Metrics {
+            operator: Operator::new(registry, provider, member, held)?,
             ends: GaugeVec::new(
                 Opts::new(
                     "flotilla_certificate_expiry_timestamp_seconds",
@@ -92,6 +173,7 @@ impl Keeping {
     /// failure keeps what is in use and is tried again.
     pub async fn run(mut self, cancel: CancellationToken) {
         self.metrics.show(&self.held);
+        self.metrics.operator.uses(&self.held);
         let mut pause = None;
         loop {
             let wait = pause.unwrap_or_else(|| self.source.interval());
@@ -135,6 +217,10 @@ impl Keeping {
             self.tls.swap(&material)?;
             self.metrics.looks.with_label_values(&["used"]).inc();
             self.metrics.show(&material);
+            if material.leaf.certificate != self.held.leaf.certificate {
+                self.metrics.operator.uses(&material);
+                self.metrics.operator.rotations.inc();
+            }
             tracing::info!(trusted = material.roots.count(), "another certificate or authority is in use");
             self.held = material;
         }
@@ -143,6 +229,7 @@ impl Keeping {
 
     async fn failed(&self, trouble: &anyhow::Error, first: bool) {
         self.metrics.looks.with_label_values(&["failed"]).inc();
+        self.metrics.operator.errors.inc();
         self.metrics.failing.set(1);
         let left = self.held.validity.not_after.duration_since(SystemTime::now()).unwrap_or_default();
         let error = format!("{trouble:#}");

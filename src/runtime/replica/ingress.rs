@@ -19,14 +19,14 @@ use flotilla_k8s::services::KnownService;
 use k8s_openapi::api::networking::v1::Ingress as ApiIngress;
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
-use prometheus::{IntCounter, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::reconciles::Reconciles;
+use super::reconciles::{Outcome, Reconciles};
 
 /// Writes under way at a time, and so the jobs.
 pub const WRITES: u32 = 8;
@@ -46,7 +46,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// Metrics of this task.
 #[derive(Clone)]
 pub struct Metrics {
-    processed: IntCounter,
+    processed: IntCounterVec,
     faulty: IntCounter,
     failed: IntCounter,
     reconciles: Reconciles,
@@ -61,9 +61,12 @@ impl Metrics {
         reconciles.start(CONTROLLER);
         let metrics = Metrics {
             reconciles,
-            processed: IntCounter::new(
-                "avapigw_operator_ingress_resources_processed_total",
-                "Ingresses whose routes, backends or status were written.",
+            processed: IntCounterVec::new(
+                Opts::new(
+                    "avapigw_operator_ingress_resources_processed_total",
+                    "Ingresses whose routes, backends or status were written, or were to be and could not.",
+                ),
+                &["result"],
             )?,
             faulty: IntCounter::new(
                 "avapigw_operator_ingress_conversion_errors_total",
@@ -74,7 +77,11 @@ impl Metrics {
                 "Writes for Ingresses that failed and were tried again.",
             )?,
         };
-        for metric in [&metrics.processed, &metrics.faulty, &metrics.failed] {
+        registry.register(Box::new(metrics.processed.clone()))?;
+        for outcome in [Outcome::Done, Outcome::Failed] {
+            metrics.processed.with_label_values(&[outcome.name()]).inc_by(0);
+        }
+        for metric in [&metrics.faulty, &metrics.failed] {
             registry.register(Box::new(metric.clone()))?;
         }
         Ok(metrics)
@@ -204,6 +211,7 @@ impl Ingresses {
             tracing::info!(controller = CONTROLLER, %namespace, %name, error = %error, "planned from an old view");
         } else {
             self.metrics.failed.inc();
+            self.metrics.processed.with_label_values(&[Outcome::Failed.name()]).inc();
             tracing::warn!(controller = CONTROLLER, %namespace, %name, error = %error,
                 "what an Ingress becomes was not written, trying again");
         }
@@ -225,8 +233,12 @@ impl Ingresses {
             let (mut written, started) = (Vec::new(), Instant::now());
             let reconciles = job.metrics.reconciles.clone();
             let outcome = job.carry_out(work, &mut written).await;
-            let failed = !matches!(outcome, Ok(()) | Err(Error::Conflict { .. }));
-            reconciles.observe(CONTROLLER, started.elapsed(), failed);
+            let became = match outcome {
+                // A kind that is not installed, or a namespace that is gone.
+                Err(Error::NotFound { .. }) => Outcome::Failed,
+                _ => Outcome::of(&outcome),
+            };
+            reconciles.observe(CONTROLLER, started.elapsed(), became);
             Done { key, written, outcome }
         });
     }
@@ -294,7 +306,7 @@ impl Job {
             }
         }
         if wrote {
-            self.metrics.processed.inc();
+            self.metrics.processed.with_label_values(&[Outcome::Done.name()]).inc();
             let ObjectKey { namespace, name } = &self.owner.key;
             tracing::info!(controller = CONTROLLER, %namespace, %name, outcome = work.done.message, "Ingress reconciled");
             self.tell(&work.done).await;

@@ -48,7 +48,7 @@ use flotilla_k8s::coordination::{Coordination, CoordinationMetrics, Handles};
 use flotilla_k8s::incarnation::{Incarnation, Incarnations};
 use flotilla_k8s::watch::{Wants, WatchConfig, WatchMetrics, Wiring, follow};
 use lineage::{Doubt, Lineage};
-use prometheus::Registry;
+use prometheus::{Opts, Registry};
 use rand::Rng as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -56,6 +56,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certs::{self, Keeping, Material, ReplicaTls, Source};
 use crate::cli::{ControllerArgs, WebhookReferences};
+use crate::registry;
 use crate::supervisor::{Supervisor, beside};
 use crate::web::{Readiness, listen, serve_metrics, serve_probes};
 use crate::webhook::{self, Decider, Known, Webhooks};
@@ -146,7 +147,7 @@ impl Replica {
     /// # Errors
     /// When a part ends that must not end.
     pub async fn run(self, cancel: CancellationToken) -> anyhow::Result<()> {
-        let registry = Registry::new();
+        let registry = registry::registry()?;
         let readiness = Readiness::default();
         // Web servers outlive the rest: an ending replica can still be watched.
         let web = CancellationToken::new();
@@ -263,6 +264,10 @@ async fn assemble(
     let delivering = CancellationToken::new();
     let mut supervisor = Supervisor::new(delivering.clone());
     let grpc_metrics = flotilla_grpc::metrics::Metrics::new(&registry)?;
+    let gateways = grpc_metrics.gateways_connected.clone();
+    let opts = Opts::new("avapigw_operator_grpc_active_gateways", "As avapigw_operator_gateways_connected.");
+    #[expect(clippy::cast_precision_loss, reason = "gateways are few")]
+    registry::looked_at(&registry, opts, move || gateways.get() as f64)?;
 
     let (delivery, inbox) = delivery_channel::<AvapigwCompiler>();
     if let Some(policy) = &policy {
@@ -496,7 +501,8 @@ async fn assemble(
     };
     supervisor.spawn("reporting", reporting.run(delivering.clone()));
     let Standby { source, tls, held, .. } = standby;
-    let keeping = Keeping { source, tls, held, metrics: certs::Metrics::new(&registry)? };
+    let metrics = certs::Metrics::new(&registry, args.cert_provider, settings.member.as_str(), &held)?;
+    let keeping = Keeping { source, tls, held, metrics };
     supervisor.spawn("certificates", keeping.run(delivering.clone()));
     supervisor.spawn("drain", drain(cancel, readiness, delivery, args.drain_spread, delivering));
     supervisor.run(args.drain_spread + GRACE).await

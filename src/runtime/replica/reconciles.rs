@@ -1,9 +1,44 @@
 //! Reconciliations of all controllers, under the names that dashboards for Kubernetes
-//! controllers look for.
+//! controllers look for, and those of the published operator.
 
 use std::time::Duration;
 
+use flotilla_k8s::Error;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+
+/// What became of a reconciliation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// It was planned from an old view, and is planned again.
+    Again,
+    /// It failed, and is tried again.
+    Failed,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Outcome; 3] = [Outcome::Done, Outcome::Again, Outcome::Failed];
+
+    /// What became of one that wrote something. Who was too late looks again.
+    pub fn of<T>(answer: &Result<T, Error>) -> Self {
+        match answer {
+            Ok(_) => Outcome::Done,
+            Err(Error::Conflict { .. } | Error::NotFound { .. }) => Outcome::Again,
+            Err(_) => Outcome::Failed,
+        }
+    }
+
+    /// Its name as a label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Done => "success",
+            Outcome::Again => "requeue",
+            Outcome::Failed => "error",
+        }
+    }
+}
 
 /// Counts them, by controller; clones are the same.
 #[derive(Clone)]
@@ -11,6 +46,9 @@ pub struct Reconciles {
     total: IntCounterVec,
     errors: IntCounterVec,
     seconds: HistogramVec,
+    results: IntCounterVec,
+    operator_errors: IntCounterVec,
+    operator_seconds: HistogramVec,
 }
 
 impl Reconciles {
@@ -42,10 +80,33 @@ impl Reconciles {
                 ),
                 controller,
             )?,
+            results: IntCounterVec::new(
+                Opts::new(
+                    "avapigw_operator_reconcile_total",
+                    "Statuses and Ingresses reconciled, by controller and what became of them.",
+                ),
+                &["controller", "result"],
+            )?,
+            operator_errors: IntCounterVec::new(
+                Opts::new("avapigw_operator_reconcile_errors_total", "Reconciliations that failed."),
+                controller,
+            )?,
+            operator_seconds: HistogramVec::new(
+                HistogramOpts::new(
+                    "avapigw_operator_reconcile_duration_seconds",
+                    "How long reconciliations took.",
+                ),
+                controller,
+            )?,
         };
         registry.register(Box::new(counted.total.clone()))?;
         registry.register(Box::new(counted.errors.clone()))?;
-        registry.register(Box::new(counted.seconds.clone()))?;
+        for counters in [&counted.results, &counted.operator_errors] {
+            registry.register(Box::new(counters.clone()))?;
+        }
+        for seconds in [&counted.seconds, &counted.operator_seconds] {
+            registry.register(Box::new(seconds.clone()))?;
+        }
         Ok(counted)
     }
 
@@ -53,14 +114,22 @@ impl Reconciles {
     pub fn start(&self, controller: &str) {
         self.total.with_label_values(&[controller]).inc_by(0);
         self.errors.with_label_values(&[controller]).inc_by(0);
+        self.operator_errors.with_label_values(&[controller]).inc_by(0);
+        for outcome in Outcome::ALL {
+            self.results.with_label_values(&[controller, outcome.name()]).inc_by(0);
+        }
     }
 
     /// One reconciliation and how long it took.
-    pub fn observe(&self, controller: &str, took: Duration, failed: bool) {
+    pub fn observe(&self, controller: &str, took: Duration, outcome: Outcome) {
         self.total.with_label_values(&[controller]).inc();
-        self.seconds.with_label_values(&[controller]).observe(took.as_secs_f64());
-        if failed {
+        self.results.with_label_values(&[controller, outcome.name()]).inc();
+        for seconds in [&self.seconds, &self.operator_seconds] {
+            seconds.with_label_values(&[controller]).observe(took.as_secs_f64());
+        }
+        if outcome == Outcome::Failed {
             self.errors.with_label_values(&[controller]).inc();
+            self.operator_errors.with_label_values(&[controller]).inc();
         }
     }
 }

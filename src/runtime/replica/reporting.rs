@@ -18,13 +18,13 @@ use flotilla_grpc::gateway::DeliveryView;
 use flotilla_k8s::coordination::{ActingPermit, Drain, OwnershipView};
 use flotilla_k8s::{Error, status};
 use kube::Client;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::reconciles::Reconciles;
+use super::reconciles::{Outcome, Reconciles};
 use super::{Delivery, ingress};
 
 /// Rounds are at least this far apart: what happens in between is looked at
@@ -55,6 +55,55 @@ pub struct Metrics {
     fenced: IntCounter,
     rounds: IntCounter,
     reconciles: Reconciles,
+    updates: Updates,
+}
+
+/// Patches by kind, under the published operator's names.
+#[derive(Clone)]
+struct Updates {
+    total: IntCounterVec,
+    errors: IntCounterVec,
+    seconds: HistogramVec,
+}
+
+impl Updates {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let updates = Updates {
+            total: IntCounterVec::new(
+                Opts::new("avapigw_operator_status_update_total", "Status patches, by kind and result."),
+                &["kind", "result"],
+            )?,
+            errors: IntCounterVec::new(
+                Opts::new("avapigw_operator_status_update_errors_total", "Status patches that failed."),
+                &["kind"],
+            )?,
+            seconds: HistogramVec::new(
+                HistogramOpts::new(
+                    "avapigw_operator_status_update_duration_seconds",
+                    "How long status patches took, by kind.",
+                ),
+                &["kind"],
+            )?,
+        };
+        registry.register(Box::new(updates.total.clone()))?;
+        registry.register(Box::new(updates.errors.clone()))?;
+        registry.register(Box::new(updates.seconds.clone()))?;
+        for kind in Kind::ALL {
+            for outcome in Outcome::ALL {
+                updates.total.with_label_values(&[kind.name(), outcome.name()]).inc_by(0);
+            }
+            updates.errors.with_label_values(&[kind.name()]).inc_by(0);
+        }
+        Ok(updates)
+    }
+
+    fn observe(&self, kind: Kind, took: Duration, outcome: Outcome) {
+        self.total.with_label_values(&[kind.name(), outcome.name()]).inc();
+        self.seconds.with_label_values(&[kind.name()]).observe(took.as_secs_f64());
+        if outcome == Outcome::Failed {
+            self.errors.with_label_values(&[kind.name()]).inc();
+        }
+    }
 }
 
 impl Metrics {
@@ -65,6 +114,7 @@ impl Metrics {
     pub fn new(registry: &Registry, reconciles: Reconciles) -> Result<Self, prometheus::Error> {
         let metrics = Metrics {
             reconciles,
+            updates: Updates::new(registry)?,
             patches: IntCounterVec::new(
                 Opts::new("flotilla_status_patches_total", "Status patches, by what became of them."),
                 &["result"],
@@ -282,8 +332,9 @@ impl Reporting {
             let controller = controller(kind);
             let started = Instant::now();
             let answer = status::patch(&client, kind, &key, body).await;
-            let failed = !matches!(answer, Ok(_) | Err(Error::Conflict { .. } | Error::NotFound { .. }));
-            metrics.reconciles.observe(&controller, started.elapsed(), failed);
+            let (took, became) = (started.elapsed(), Outcome::of(&answer));
+            metrics.reconciles.observe(&controller, took, became);
+            metrics.updates.observe(kind, took, became);
             let outcome = match answer {
                 Ok(written) => {
                     // With its epoch and its place in the log: who acted where, and in which order, can

@@ -44,6 +44,7 @@ const LOADS_EVERY: Duration = Duration::from_secs(10);
 pub struct Metrics {
     owned: IntGauge,
     objects: IntGaugeVec,
+    resources: IntGaugeVec,
     gap: Histogram,
 }
 
@@ -62,6 +63,11 @@ impl Metrics {
                 Opts::new("avapigw_operator_crds_total", "Objects known, by type."),
                 &["type"],
             )?,
+            // Not by namespace, as the published operator has it: these have no bound.
+            resources: IntGaugeVec::new(
+                Opts::new("avapigw_operator_resources_total", "Objects known, by kind."),
+                &["kind"],
+            )?,
             gap: Histogram::with_opts(
                 HistogramOpts::new(
                     "flotilla_ownership_gap_seconds",
@@ -73,6 +79,7 @@ impl Metrics {
         registry.register(Box::new(metrics.gap.clone()))?;
         registry.register(Box::new(metrics.owned.clone()))?;
         registry.register(Box::new(metrics.objects.clone()))?;
+        registry.register(Box::new(metrics.resources.clone()))?;
         Ok(metrics)
     }
 }
@@ -422,6 +429,7 @@ impl Voices {
                     }
                 }
                 metrics.objects.with_label_values(&[&kind.name().to_lowercase()]).set(count);
+                metrics.resources.with_label_values(&[kind.name()]).set(count);
             }
             samples
         };

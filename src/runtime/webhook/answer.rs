@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::Webhooks;
 use super::decide::Decider;
+use super::metrics::Checked;
 use super::review::{self, About, Answer, Examined};
 use super::server::Limits;
 
@@ -47,8 +48,7 @@ impl Webhooks {
                 format!("the request did not arrive within {:?}", limits.request),
             ),
         };
-        self.metrics.reviews.with_label_values(&[answer.outcome.name()]).inc();
-        self.metrics.seconds.observe(begun.elapsed().as_secs_f64());
+        self.metrics.answered(&answer, begun.elapsed());
         let mut response = Response::new(Full::from(answer.body.to_string()));
         *response.status_mut() = answer.status;
         let json = header::HeaderValue::from_static("application/json");
@@ -75,6 +75,7 @@ impl Webhooks {
             return Err(too_large());
         }
         let kibibytes = announced.unwrap_or(limits.body).div_ceil(1024);
+        let cluster_wide = self.known.is_cluster_wide();
         let read = room
             .acquire_many(u32::try_from(kibibytes).unwrap_or(u32::MAX))
             .await
@@ -98,7 +99,12 @@ impl Webhooks {
         let examined = examined.await.map_err(internal)?;
         drop(read);
         Ok(match examined {
-            Examined::Answered(answer) => answer,
+            Examined::Answered(answer) => {
+                if let Some(told) = answer.told.filter(|told| told.duplicate) {
+                    self.metrics.checked(told.asked.about, cluster_wide, Checked::Conflict);
+                }
+                answer
+            }
             Examined::Contested(contested) => {
                 // One after the other, in an order that is the same for all objects: of two
                 // that want the same things, both would otherwise get some and neither all.
@@ -112,7 +118,15 @@ impl Webhooks {
                         break;
                     }
                 }
-                contested.decided(&answers)
+                let about = contested.asked.about;
+                let answer = contested.decided(&answers);
+                let checked = match answer.told {
+                    Some(told) if told.duplicate => Checked::Conflict,
+                    Some(_) => Checked::Free,
+                    None => Checked::Undecided,
+                };
+                self.metrics.checked(about, cluster_wide, checked);
+                answer
             }
         })
     }

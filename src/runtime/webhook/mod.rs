@@ -8,6 +8,7 @@
 
 mod answer;
 mod decide;
+mod metrics;
 mod review;
 mod server;
 
@@ -18,11 +19,11 @@ use flotilla_core::time::Mono;
 use flotilla_grpc::peers::{AdmissionAnswer, AdmissionQuestion};
 use flotilla_k8s::services::{KnownService, Seen};
 use flotilla_k8s::watch::ObjectEvent;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
 
-use review::{Outcome, Rules};
+use review::Rules;
 
 pub use decide::Decider;
+pub use metrics::Metrics;
 pub use server::{Limits, serve};
 
 /// What this replica's watches have shown; clones are the same.
@@ -105,60 +106,8 @@ impl Webhooks {
         class: Option<Class>,
         metrics: Metrics,
     ) -> Self {
+        metrics.start(known.is_cluster_wide());
         Webhooks { known, decider, rules: Rules { references, class }, metrics }
-    }
-}
-
-/// Metrics of admission.
-#[derive(Clone)]
-pub struct Metrics {
-    reviews: IntCounterVec,
-    decisions: IntCounterVec,
-    seconds: Histogram,
-}
-
-impl Metrics {
-    /// Decides by what is known, alone; see [`Decider::among`].
-    pub fn decider(&self, known: &Known) -> Decider {
-        Decider::alone(known.clone(), self.decisions.clone())
-    }
-
-    /// Registers the metrics.
-    ///
-    /// # Errors
-    /// When a name is registered already.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = Metrics {
-            reviews: IntCounterVec::new(
-                Opts::new("flotilla_admission_reviews_total", "Admission reviews, by what became of them."),
-                &["outcome"],
-            )?,
-            decisions: IntCounterVec::new(
-                Opts::new(
-                    "flotilla_admission_decisions_total",
-                    "What was asked of the replica that decides, by who did: the owner, one in its place, or this \
-                     replica alone.",
-                ),
-                &["by"],
-            )?,
-            seconds: Histogram::with_opts(
-                HistogramOpts::new(
-                    "flotilla_admission_seconds",
-                    "How long admission reviews took, from the head of the request to the answer.",
-                )
-                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]),
-            )?,
-        };
-        registry.register(Box::new(metrics.reviews.clone()))?;
-        registry.register(Box::new(metrics.seconds.clone()))?;
-        registry.register(Box::new(metrics.decisions.clone()))?;
-        for by in decide::BY {
-            metrics.decisions.with_label_values(&[by]).inc_by(0);
-        }
-        for outcome in Outcome::ALL {
-            metrics.reviews.with_label_values(&[outcome.name()]).inc_by(0);
-        }
-        Ok(metrics)
     }
 }
 

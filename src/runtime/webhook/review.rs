@@ -58,6 +58,54 @@ pub(super) struct Answer {
     pub outcome: Outcome,
     pub status: StatusCode,
     pub body: Value,
+    /// `None`: nothing was said about an object.
+    pub told: Option<Told>,
+}
+
+/// What was said about which object, to be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    pub asked: Asked,
+    pub warnings: usize,
+    /// Whether another object was in the way.
+    pub duplicate: bool,
+}
+
+/// What a review asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub about: About,
+    pub operation: Operation,
+}
+
+/// What is to be done with an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    Create,
+    Update,
+    Delete,
+    /// What nobody asks to be told of.
+    Other,
+}
+
+impl Operation {
+    fn of(name: &str) -> Self {
+        match name {
+            "CREATE" => Operation::Create,
+            "UPDATE" => Operation::Update,
+            "DELETE" => Operation::Delete,
+            _ => Operation::Other,
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Other => "OTHER",
+        }
+    }
 }
 
 impl Answer {
@@ -82,7 +130,7 @@ impl Answer {
             "reason": reason,
             "code": status.as_u16(),
         });
-        Answer { outcome, status, body }
+        Answer { outcome, status, body, told: None }
     }
 }
 
@@ -96,6 +144,16 @@ pub(super) enum About {
 }
 
 impl About {
+    /// Every kind that reviews are about.
+    pub fn all() -> impl Iterator<Item = About> {
+        Kind::ALL.into_iter().map(About::Object).chain([About::Ingress])
+    }
+
+    /// The kind.
+    pub const fn kind(self) -> &'static str {
+        self.of().2
+    }
+
     /// Group, version and kind.
     const fn of(self) -> (&'static str, &'static str, &'static str) {
         match self {
@@ -132,7 +190,7 @@ pub(super) enum Examined {
 #[derive(Debug)]
 pub(super) struct Contested {
     uid: String,
-    about: About,
+    pub asked: Asked,
     name: Arc<str>,
     verdict: Verdict,
     /// One for each object that claims something.
@@ -152,7 +210,7 @@ impl Contested {
                 AdmissionAnswer::AskAnother(_) | AdmissionAnswer::NotReady => return not_ready(),
             }
         }
-        told(&self.uid, self.about, &self.name, &self.verdict)
+        told(&self.uid, self.asked, &self.name, &self.verdict)
     }
 }
 
@@ -229,7 +287,7 @@ fn examine_object(kind: Kind, body: &[u8], shown: &Shown, rules: &Rules) -> Resu
     };
     let name = object.key.name.clone();
     let claims = if claims.is_empty() { Vec::new() } else { vec![(kind, object.key, claims)] };
-    Ok(write.contested(About::Object(kind), name, verdict, claims))
+    Ok(write.contested(name, verdict, claims))
 }
 
 fn examine_ingress(body: &[u8], shown: &Shown, rules: &Rules) -> Result<Examined, Answer> {
@@ -238,7 +296,7 @@ fn examine_ingress(body: &[u8], shown: &Shown, rules: &Rules) -> Result<Examined
     let (new, before) = write.objects(ingress)?;
     let Some(class) = rules.class.as_ref().filter(|class| class.has(&new.ingress) && !new.deleting) else {
         // Somebody else's, whom nothing here may keep waiting.
-        return Err(told(&write.uid, About::Ingress, &new.ingress.key.name, &Verdict::default()));
+        return Err(told(&write.uid, write.asked, &new.ingress.key.name, &Verdict::default()));
     };
     if !known.is_complete() {
         return Err(not_ready());
@@ -246,12 +304,13 @@ fn examine_ingress(body: &[u8], shown: &Shown, rules: &Rules) -> Result<Examined
     let before = before.map(|before| before.ingress).filter(|before| class.has(before));
     let (verdict, claims) =
         judge_ingress(known, services, &new.ingress, before.as_ref(), &new.created, rules.references);
-    Ok(write.contested(About::Ingress, new.ingress.key.name, verdict, claims))
+    Ok(write.contested(new.ingress.key.name, verdict, claims))
 }
 
 /// A write that is to be judged.
 struct Write<'a> {
     uid: String,
+    asked: Asked,
     object: &'a RawValue,
     before: Option<&'a RawValue>,
     dry_run: bool,
@@ -269,13 +328,12 @@ impl Write<'_> {
 
     fn contested(
         self,
-        about: About,
         name: Arc<str>,
         verdict: Verdict,
         claims: Vec<(Kind, ObjectKey, Vec<Claim>)>,
     ) -> Examined {
         if claims.is_empty() || claims.len() > QUESTIONS {
-            return Examined::Answered(told(&self.uid, about, &name, &verdict));
+            return Examined::Answered(told(&self.uid, self.asked, &name, &verdict));
         }
         let question = |(kind, mut key, claims): (Kind, ObjectKey, Vec<Claim>)| {
             if key.name.is_empty() {
@@ -285,7 +343,13 @@ impl Write<'_> {
             AdmissionQuestion { kind, key, claims, reserve: !self.dry_run, stand_in: false }
         };
         let questions = claims.into_iter().map(question).collect();
-        Examined::Contested(Box::new(Contested { uid: self.uid, about, name, verdict, questions }))
+        Examined::Contested(Box::new(Contested {
+            uid: self.uid,
+            asked: self.asked,
+            name,
+            verdict,
+            questions,
+        }))
     }
 }
 
@@ -314,13 +378,14 @@ fn read(about: About, body: &[u8]) -> Result<Write<'_>, Answer> {
             "this path is for {our_kind} of {our_group}/{our_version}, not for {kind} of {group}/{version}"
         )));
     }
-    if !matches!(request.operation.as_str(), "CREATE" | "UPDATE") {
+    let asked = Asked { about, operation: Operation::of(&request.operation) };
+    if !matches!(asked.operation, Operation::Create | Operation::Update) {
         // Nobody is kept from deleting.
-        return Err(told(&request.uid, about, "", &Verdict::default()));
+        return Err(told(&request.uid, asked, "", &Verdict::default()));
     }
     let Some(object) = request.object else { return Err(malformed("the review has no object")) };
     let dry_run = request.dry_run == Some(true);
-    Ok(Write { uid: request.uid, object, before: request.old_object, dry_run })
+    Ok(Write { uid: request.uid, asked, object, before: request.old_object, dry_run })
 }
 
 fn malformed(message: impl Into<String>) -> Answer {
@@ -382,8 +447,8 @@ fn ingress(raw: &RawValue) -> Result<Reviewed, serde_json::Error> {
 
 /// The verdict in the words of the API. The code is that of the published
 /// operator's refusals: with 422, kubectl leaves out who refused.
-fn told(uid: &str, about: About, name: &str, verdict: &Verdict) -> Answer {
-    let (group, _, kind) = about.of();
+fn told(uid: &str, asked: Asked, name: &str, verdict: &Verdict) -> Answer {
+    let (group, _, kind) = asked.about.of();
     let allowed = verdict.refusals.is_empty();
     let mut response = json!({"uid": uid, "allowed": allowed});
     if !verdict.warnings.is_empty() {
@@ -417,5 +482,10 @@ fn told(uid: &str, about: About, name: &str, verdict: &Verdict) -> Answer {
         outcome: if allowed { Outcome::Admitted } else { Outcome::Refused },
         status: StatusCode::OK,
         body: json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}),
+        told: Some(Told {
+            asked,
+            warnings: verdict.warnings.len(),
+            duplicate: verdict.refusals.iter().any(|refusal| refusal.duplicate),
+        }),
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use flotilla_certs::{Alpn, Authority, ClientAuth, ClientTls, ServerCheck, ServerTls};
 use flotilla_core::ids::{Kind, Revision};
+use prometheus::Registry;
 use proptest::prelude::*;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -178,10 +179,18 @@ impl Server {
     }
 
     fn counted(&self, outcome: &str) -> f64 {
+        self.sample("flotilla_admission_reviews_total", &[outcome])
+    }
+
+    /// The value of the metric of this name with these values of labels, whatever their names.
+    fn sample(&self, name: &str, labels: &[&str]) -> f64 {
         let families = self.registry.gather();
-        let family = families.iter().find(|one| one.name() == "flotilla_admission_reviews_total").unwrap();
-        let of = |one: &&prometheus::proto::Metric| one.get_label()[0].value() == outcome;
-        family.get_metric().iter().find(of).unwrap().get_counter().get_value()
+        let family = families.iter().find(|one| one.name() == name).unwrap();
+        let of = |one: &&prometheus::proto::Metric| {
+            labels.iter().all(|label| one.get_label().iter().any(|known| known.value() == *label))
+        };
+        let metric = family.get_metric().iter().find(of).unwrap();
+        metric.get_counter().get_value() + metric.get_histogram().get_sample_count() as f64
     }
 
     async fn end(self) {
@@ -249,6 +258,25 @@ async fn writes_are_admitted_and_refused_in_the_words_of_the_api() {
     let (_, body) = server.ask(Kind::Backend, &created(Kind::Backend, cached)).await;
     assert!(body["response"]["warnings"][0].as_str().unwrap().contains("ignored"), "{body}");
     assert_eq!((server.counted("admitted"), server.counted("refused")), (5.0, 2.0));
+    // The same under the published operator's names, by kind and operation.
+    for (name, labels, expected) in [
+        ("validations_total", &["APIRoute", "CREATE", "allowed"][..], 2.0),
+        ("validations_total", &["APIRoute", "CREATE", "denied"], 2.0),
+        ("validations_total", &["APIRoute", "UPDATE", "allowed"], 1.0),
+        ("validations_total", &["APIRoute", "DELETE", "allowed"], 1.0),
+        ("validations_total", &["Backend", "CREATE", "allowed"], 1.0),
+        ("validations_total", &["GRPCBackend", "UPDATE", "denied"], 0.0),
+        ("validation_duration_seconds", &["APIRoute", "CREATE"], 4.0),
+        ("validation_warnings_total", &["Backend"], 1.0),
+        ("validation_warnings_total", &["Ingress"], 0.0),
+        ("duplicate_check_total", &["apiroute", "namespace", "conflict"], 2.0),
+        ("duplicate_check_total", &["apiroute", "namespace", "ok"], 1.0),
+        ("duplicate_check_total", &["backend", "namespace", "ok"], 1.0),
+        ("duplicate_check_total", &["ingress", "namespace", "error"], 0.0),
+    ] {
+        let found = server.sample(&format!("avapigw_operator_webhook_{name}"), labels);
+        assert!((found - expected).abs() < 0.5, "{name} {labels:?}: {found}");
+    }
     server.end().await;
 }
 
