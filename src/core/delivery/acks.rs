@@ -1,16 +1,16 @@
 //! What gateways say: acknowledgements and heartbeats.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::edge::Edge;
+use super::edge::{Edge, Listing, is_last_good};
 use super::engine::{Engine, Registration, Slot};
 use super::position::Base;
+use super::repair::key_of;
 use super::session::{Flight, Purpose, Session};
 use super::{Ack, AckVerdict, Change, Notice, Update};
 use crate::breakage::Breakage;
 use crate::ids::{GatewayId, Kind, ObjectKey, SessionId};
-use crate::object::Resource;
 use crate::store::Mark;
 use crate::time::Mono;
 
@@ -163,6 +163,16 @@ impl Engine {
                 in_force && !brings(&edge, key)
             });
         }
+        if edge.batch.full && !session.rejected.is_empty() {
+            // It may hold that, taken or not, and so nothing of what is not in there: to
+            // put back what it held before would be a way back.
+            let there: BTreeSet<_> = edge.snapshot.iter().map(|(resource, _)| key_of(resource)).collect();
+            for (key, rejected) in &mut session.rejected {
+                if !there.contains(key) {
+                    rejected.held = None;
+                }
+            }
+        }
         match flight.purpose {
             Purpose::Repair => self.repaired(now, session, &flight),
             Purpose::Probe => self.probed(now, session, &flight),
@@ -220,8 +230,9 @@ fn takes_over(flight: &Flight) -> bool {
 /// Whether a snapshot has the present content of an object: a last good version has
 /// no mark.
 fn brings(edge: &Edge, (kind, key): &(Kind, ObjectKey)) -> bool {
-    let present = |(resource, mark): &(Arc<Resource>, Mark)| {
-        resource.kind == *kind && resource.key == *key && *mark != Mark::default()
+    let present = |listing: &Listing| {
+        let (resource, _) = listing;
+        resource.kind == *kind && resource.key == *key && !is_last_good(listing)
     };
     edge.snapshot.iter().any(present)
 }

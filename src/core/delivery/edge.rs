@@ -24,6 +24,15 @@ use crate::ids::{Frontier, Kind, ObjectKey};
 use crate::object::Resource;
 use crate::store::{Mark, Stamp, Store};
 
+/// An entry of a snapshot. The last good version of what the gateway rejected has
+/// no mark: it delivers nothing.
+pub(crate) type Listing = (Arc<Resource>, Mark);
+
+/// Whether a snapshot has an entry in place of what the gateway rejected.
+pub(crate) fn is_last_good((_, mark): &Listing) -> bool {
+    *mark == Mark::default()
+}
+
 /// A batch and where it leads.
 #[derive(Debug)]
 pub(crate) struct Edge {
@@ -39,7 +48,7 @@ pub(crate) struct Edge {
     /// Where it leads when everything is acknowledged.
     pub target: Arc<Position>,
     /// What the snapshot holds, in its order.
-    pub snapshot: Vec<(Arc<Resource>, Mark)>,
+    pub snapshot: Vec<Listing>,
     /// Whether the snapshot alone was the whole configuration.
     pub whole: bool,
 }
@@ -117,21 +126,14 @@ impl Builder<'_> {
         from: &Arc<Position>,
         difference: &Difference,
         mut padding: Vec<(Kind, ObjectKey)>,
-        list: Vec<(Arc<Resource>, Mark)>,
+        list: Vec<Listing>,
         reset: bool,
     ) -> Edge {
         let never_empty = from.base != Base::Nothing(None);
         if never_empty && list.is_empty() && padding.is_empty() {
             padding.push(filler());
         }
-        let mut bytes = size::UPDATE + size::SNAPSHOT + padding.iter().map(size::padding).sum::<u64>();
-        let fits = |(resource, _): &(Arc<Resource>, Mark)| {
-            bytes += size::resource(resource);
-            bytes <= self.config.message_limit
-        };
-        let mut list = list;
-        let first = list.iter().map(fits).take_while(|fits| *fits).count();
-        let rest = list.split_off(first);
+        let (list, rest) = self.first_message(list, &padding);
         let remaining = Difference {
             items: rest.iter().map(|(resource, mark)| Item::upsert(resource, *mark, true)).collect(),
             already: list.iter().flat_map(|(_, mark)| mark.stamps()).collect(),
@@ -166,18 +168,42 @@ impl Builder<'_> {
         edge
     }
 
+    /// What of a list, in its order, is in the snapshot, and what comes after it. Last
+    /// good versions are in the snapshot, as nothing would ask for them again; should
+    /// they alone be too much, the gateway loses some.
+    fn first_message(
+        &self,
+        list: Vec<Listing>,
+        padding: &[(Kind, ObjectKey)],
+    ) -> (Vec<Listing>, Vec<Listing>) {
+        let mut bytes = snapshot_bytes(0, padding);
+        let mut fits = |(resource, _): &Listing| {
+            bytes += size::resource(resource);
+            bytes <= self.config.message_limit
+        };
+        let mut all_so_far = true;
+        let kept: Vec<_> = list.iter().map(|listing| is_last_good(listing) && fits(listing)).collect();
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        for (listing, kept) in list.into_iter().zip(kept) {
+            if kept {
+                first.push(listing);
+            } else if !is_last_good(&listing) {
+                all_so_far = all_so_far && fits(&listing);
+                if all_so_far { first.push(listing) } else { rest.push(listing) }
+            }
+        }
+        (first, rest)
+    }
+
     /// A full synchronisation that is known to be partial: a probe for the one
     /// resource that makes a gateway reject everything.
-    pub fn probe(
-        &mut self,
-        from: &Arc<Position>,
-        list: &[(Arc<Resource>, Mark)],
-        padding: Vec<(Kind, ObjectKey)>,
-    ) -> Edge {
+    pub fn probe(&mut self, from: &Arc<Position>, list: &[Listing], padding: Vec<(Kind, ObjectKey)>) -> Edge {
+        let mut list = list.to_vec();
+        snapshot_order(&mut list);
         let difference = Difference { excluded: from.excluded.clone(), ..Difference::default() };
         let mut edge =
-            self.edge(from, &difference, vec![snapshot_part(list, padding)], false, from.turn.clone());
-        edge.snapshot = list.to_vec();
+            self.edge(from, &difference, vec![snapshot_part(&list, padding)], false, from.turn.clone());
+        edge.snapshot = list;
         edge
     }
 
@@ -331,7 +357,7 @@ impl Edge {
         if self.batch.full && !took_snapshot {
             ahead.clone_from(&draft.ahead);
             // What appeared after all that it had.
-            let new = |(resource, mark): &&(Arc<Resource>, Mark)| match store
+            let new = |(resource, mark): &&Listing| match store
                 .entry(resource.kind, &resource.key)
                 .filter(|entry| entry.mark.birth == mark.birth)
             {
@@ -357,7 +383,7 @@ impl Edge {
 /// Backends before routes; within a kind by rank, then by key. The sort is one
 /// that makes use of what is in order already: lists come from the store in the
 /// order of kinds and keys.
-pub(crate) fn snapshot_order(list: &mut [(Arc<Resource>, Mark)]) {
+pub(crate) fn snapshot_order(list: &mut [Listing]) {
     list.sort_by(|(a, _), (b, _)| {
         let order = |r: &Resource| (r.kind.is_route(), r.kind, r.rank);
         order(a).cmp(&order(b)).then_with(|| a.key.cmp(&b.key))
@@ -374,7 +400,7 @@ fn filler() -> (Kind, ObjectKey) {
     (Kind::ApiRoute, ObjectKey::new("-", "padding"))
 }
 
-fn snapshot_part(list: &[(Arc<Resource>, Mark)], padding: Vec<(Kind, ObjectKey)>) -> Part {
+fn snapshot_part(list: &[Listing], padding: Vec<(Kind, ObjectKey)>) -> Part {
     let resources: Vec<_> = list.iter().map(|(resource, _)| resource.clone()).collect();
     let sum = resources.iter().map(|resource| size::resource(resource)).sum();
     let bytes = snapshot_bytes(sum, &padding);

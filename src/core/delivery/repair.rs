@@ -437,9 +437,7 @@ impl Engine {
             self.quarantine(now, session, &suspect.resource, suspect.added, &from, words);
         }
         for key in repair.hopeless.iter().filter(|key| of_class(key)) {
-            if let Some(rejected) = session.rejected.get_mut(key) {
-                rejected.held = None;
-            }
+            session.keep_nothing_of(key);
         }
         repair.suspects.retain(|key, _| !of_class(key));
         for keys in [&mut repair.culprits, &mut repair.due, &mut repair.under_way, &mut repair.hopeless] {
@@ -455,9 +453,7 @@ impl Engine {
         repair.attempt += 1;
         if repair.attempt == ATTEMPTS {
             for culprit in &repair.culprits {
-                if let Some(rejected) = session.rejected.get_mut(culprit) {
-                    rejected.held = None;
-                }
+                session.keep_nothing_of(culprit);
             }
         }
         session.trouble = Some(Trouble::Repair(repair));

@@ -6,12 +6,12 @@
 //! is not in the prefix, which a gateway may have held of before; the wire offers
 //! no other way to learn which one it means. Either is padded to the count it may
 //! hold, so that its guard against shrinking stays quiet, and nothing older than
-//! the snapshot is ever in it.
+//! the snapshot is ever in it. The last good versions of what it rejected before are
+//! in all prefixes: what has fallen out is not put back later, it would be a way back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use super::edge::snapshot_bytes;
+use super::edge::{Listing, is_last_good, snapshot_bytes};
 use super::engine::Engine;
 use super::position::{Base, Position};
 use super::rejections::Trouble;
@@ -19,15 +19,17 @@ use super::repair::{accused, key_of};
 use super::session::{Flight, Session};
 use super::{Change, size};
 use crate::ids::{Frontier, Kind, ObjectKey};
-use crate::object::Resource;
 use crate::store::{Mark, Store};
 use crate::time::Mono;
 
 /// See the module's description.
 #[derive(Debug, Clone)]
 pub(crate) struct Search {
-    /// What is to be delivered, without what was found bad.
-    list: Vec<(Arc<Resource>, Mark)>,
+    /// What is to be delivered, without what was found bad: first the last good
+    /// versions of what the gateway rejected before,
+    list: Vec<Listing>,
+    /// so many.
+    kept: usize,
     /// A prefix of this length was taken.
     good: usize,
     /// One of this length was rejected.
@@ -44,7 +46,7 @@ pub(crate) struct Search {
 
 impl Search {
     /// The prefix to be tried.
-    pub(super) fn prefix(&self) -> &[(Arc<Resource>, Mark)] {
+    pub(super) fn prefix(&self) -> &[Listing] {
         self.list.get(..self.probe).unwrap_or_default()
     }
 
@@ -80,6 +82,7 @@ impl Engine {
             }
         }
         let mut list = edge.snapshot.clone();
+        list.sort_by_key(|listing| !is_last_good(listing));
         let mut whole = edge.whole;
         let mut bytes: u64 = list.iter().map(|(resource, _)| size::resource(resource)).sum();
         while snapshot_bytes(bytes, &padding) > self.config.message_limit
@@ -103,7 +106,8 @@ impl Engine {
         session.move_to(now, position);
         // What was left out may be what was bad in it.
         let bad = (list.len() == edge.snapshot.len()).then_some(list.len());
-        let search = Search { list, good: 0, bad, probe: 0, padding, frontier: edge.frontier, whole };
+        let kept = list.iter().filter(|listing| is_last_good(listing)).count();
+        let search = Search { list, kept, good: 0, bad, probe: 0, padding, frontier: edge.frontier, whole };
         let message = flight.rejected.values().next().cloned().unwrap_or_default();
         self.narrow(now, session, search, message);
     }
@@ -117,14 +121,29 @@ impl Engine {
         let named = search.bad.and_then(|bad| search.named(&self.store, bad, &message));
         let found = named.or((search.bad == Some(search.good + 1)).then_some(search.good));
         if let Some(found) = found {
-            let (resource, _) = search.list.remove(found);
+            let (resource, mark) = search.list.remove(found);
             search.padding.push((resource.kind, resource.key.clone()));
             search.bad = None;
-            let from = session.position.clone();
-            self.quarantine(now, session, &resource, true, &from, message);
+            if mark == Mark::default() {
+                // Not so good: what it was put in place of stays rejected.
+                search.kept -= 1;
+                session.keep_nothing_of(&key_of(&resource));
+            } else {
+                let from = session.position.clone();
+                self.quarantine(now, session, &resource, true, &from, message);
+            }
+        } else if search.bad.is_some_and(|bad| bad <= search.kept) {
+            // One of them is bad, and to try them one by one would drop the others.
+            for (resource, _) in search.list.drain(..search.kept) {
+                search.padding.push(key_of(&resource));
+                session.keep_nothing_of(&key_of(&resource));
+            }
+            search.kept = 0;
+            search.good = 0;
+            search.bad = None;
         }
         search.probe = match search.bad {
-            Some(bad) => (search.good + bad) / 2,
+            Some(bad) => ((search.good + bad) / 2).max(search.kept),
             None => search.list.len(),
         };
         session.trouble = Some(Trouble::Search(search));

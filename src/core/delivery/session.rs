@@ -220,13 +220,18 @@ impl Session {
                 }
                 _ if flight.misses(index) => {
                     self.unheard.remove(&key);
-                    if let Some(rejected) = self.rejected.get_mut(&key) {
-                        rejected.held = None;
-                    }
+                    self.keep_nothing_of(&key);
                 }
                 _ if flight.took(index) => drop(self.unheard.remove(&key)),
                 _ => {}
             }
+        }
+    }
+
+    /// Its last good version of a resource that it rejected is not put back any more.
+    pub fn keep_nothing_of(&mut self, key: &(Kind, ObjectKey)) {
+        if let Some(rejected) = self.rejected.get_mut(key) {
+            rejected.held = None;
         }
     }
 

@@ -633,18 +633,38 @@ fn the_guard_counts_what_was_rejected_unheard_too() {
 }
 
 #[test]
-fn what_is_rejected_stays_so_when_its_last_good_version_comes_behind_a_snapshot() {
-    let config = DeliveryConfig { message_limit: 10_000, batch_bytes: 100_000, tombstones: 2, ..plain() };
+fn what_is_kept_in_place_of_what_is_rejected_is_in_the_first_part_of_a_synchronisation() {
+    let mut bench = forgets_deletions_after_a_rejection(60);
+    let sent = bench.settle_for(Duration::from_secs(60));
+    let first = sent.iter().find(|(_, batch)| batch.full).map(|(_, batch)| words(batch)).unwrap();
+    assert!(first[1].contains(" a/59|") && first.len() > 2, "{first:?}");
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/59").unwrap(), format!("name=a/59 {}", "x".repeat(200)));
+    assert_eq!(bench.gateways["g"].table.len(), 56);
+    let table = bench.delivery.applied_table();
+    assert_eq!(table.rows[0].excluded.len(), 1);
+    assert_eq!(table.rejections.len(), 1, "its status says why: {table:?}");
+}
+
+/// A gateway that rejected its last route, and has to be synchronised fully because
+/// more was deleted than is remembered while it was busy.
+fn forgets_deletions_after_a_rejection(routes: usize) -> Bench {
+    let config = DeliveryConfig {
+        message_limit: 10_000,
+        batch_bytes: 100_000,
+        batch_updates: 3,
+        tombstones: 2,
+        ..plain()
+    };
     let mut bench = Bench::new(config);
-    for n in 0..60 {
+    for n in 0..routes {
         bench.route(&format!("a/{n:02}"), &"x".repeat(200));
     }
     bench.connected("g");
     bench.pass(Duration::from_secs(60));
-    bench.route("a/59", "undecodable");
+    let last = format!("a/{:02}", routes - 1);
+    bench.route(&last, "undecodable");
     bench.settle();
-    assert_eq!(rejected(&bench), ["a/59"]);
-    // More was deleted than is remembered while it was busy.
+    assert_eq!(rejected(&bench), [last]);
     bench.route("a/00", "v2");
     let (name, batch, first) = bench.poll().remove(0);
     for n in 1..5 {
@@ -655,12 +675,21 @@ fn what_is_rejected_stays_so_when_its_last_good_version_comes_behind_a_snapshot(
     for (kind, since) in std::mem::take(&mut bench.asked) {
         bench.delivery.history_unavailable(kind, since);
     }
+    bench
+}
+
+#[test]
+fn what_is_kept_in_place_of_what_is_rejected_is_in_every_part_that_is_tried() {
+    let mut bench = forgets_deletions_after_a_rejection(20);
+    bench.gateway("g").mute = true;
+    bench.route("a/07", "v2 poison");
     let sent = bench.settle_for(Duration::from_secs(60));
-    assert!(sent.iter().any(|(_, batch)| batch.full && words(batch).contains(&"+a/59".to_owned())));
-    assert_eq!(bench.gateways["g"].table.len(), 56);
-    let table = bench.delivery.applied_table();
-    assert_eq!(table.rows[0].excluded.len(), 1);
-    assert_eq!(table.rejections.len(), 1, "its status says why: {table:?}");
+    let probes = sent.iter().filter(|(_, batch)| batch.full).count();
+    assert!(probes > 2, "{:?}", words_to("g", &sent));
+    assert_eq!(rejected(&bench), ["a/19", "a/07"]);
+    let gateway = &bench.gateways["g"];
+    assert!(gateway.removed.iter().all(|(gone, _)| gone.key != key("a/19")), "{:?}", words_to("g", &sent));
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/19").unwrap(), format!("name=a/19 {}", "x".repeat(200)));
 }
 
 #[test]
