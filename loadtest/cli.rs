@@ -31,6 +31,9 @@ pub enum Command {
     Propagation(Propagation),
     /// Creations as fast as the API server takes them.
     Burst(Furnished),
+    /// The same, and gateways cannot load one of them: when the others are everywhere, and
+    /// what its status says.
+    Poisoned(Furnished),
     /// Gateways that come all at once and have nothing.
     Coldsync(Coldsync),
     /// A replica dies, and its gateways come back to the others at once.
@@ -203,7 +206,7 @@ pub struct Coldsync {
     pub vs_limit: bool,
 }
 
-/// `burst`
+/// `burst`, `poisoned`
 #[derive(Debug, Clone, Args)]
 pub struct Furnished {
     /// What it runs against.

@@ -53,6 +53,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Propagation(args) => scenarios::propagation::run(&args).await,
         Command::Burst(args) => scenarios::burst::run(&args).await,
+        Command::Poisoned(args) => scenarios::poisoned::run(&args).await,
         Command::Coldsync(args) => scenarios::coldsync::run(&args).await,
         Command::Reconnect(args) => scenarios::reconnect::run(&args).await,
         Command::Churn(args) => scenarios::churn::run(&args).await,

@@ -17,7 +17,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cli::Size;
 use crate::client::{Board, key};
@@ -27,6 +27,9 @@ pub const ROUTE: u64 = 1;
 
 /// Writes that may be under way at once.
 const AT_ONCE: usize = 64;
+
+/// How long a status may take.
+const SAID_WITHIN: Duration = Duration::from_secs(60);
 
 /// How fast changes are made, and whose routes they change.
 #[derive(Debug, Clone, Copy)]
@@ -120,16 +123,7 @@ impl Routes {
     pub async fn create(&self, numbers: std::ops::Range<u32>, board: Option<&Board>) -> anyhow::Result<()> {
         let mut writes = futures::stream::iter(numbers)
             .map(|number| async move {
-                let (namespace, name) = self.name(number);
-                let object = serde_json::from_value(json!({
-                    "apiVersion": "avapigw.io/v1alpha1",
-                    "kind": "APIRoute",
-                    "metadata": {"name": name, "namespace": namespace},
-                    "spec": self.spec(number, 0),
-                }))?;
-                let api = self.of(&namespace);
-                let made: DynamicObject = api.create(&PostParams::default(), &object).await?;
-                anyhow::Ok((number, made.metadata.generation.unwrap_or(1) as u64))
+                anyhow::Ok((number, self.create_one(number, self.spec(number, 0)).await?))
             })
             .buffer_unordered(AT_ONCE);
         while let Some(made) = writes.next().await {
@@ -139,6 +133,59 @@ impl Routes {
             }
         }
         Ok(())
+    }
+
+    async fn create_one(&self, number: u32, spec: Value) -> anyhow::Result<u64> {
+        let (namespace, name) = self.name(number);
+        let object = serde_json::from_value(json!({
+            "apiVersion": "avapigw.io/v1alpha1",
+            "kind": "APIRoute",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": spec,
+        }))?;
+        let api = self.of(&namespace);
+        let made: DynamicObject = api.create(&PostParams::default(), &object).await?;
+        Ok(made.metadata.generation.unwrap_or(1) as u64)
+    }
+
+    /// Creates a route that nothing speaks against but what gateways can load.
+    pub async fn create_unloadable(&self, number: u32) -> anyhow::Result<()> {
+        let mut spec = self.spec(number, 0);
+        spec["match"][0]["uri"] = json!({ "regex": r"^/\Qa.b\E$" });
+        self.create_one(number, spec).await.map(|_| ())
+    }
+
+    /// Mends it.
+    pub async fn mend(&self, number: u32) -> anyhow::Result<()> {
+        let (namespace, name) = self.name(number);
+        let uri = json!({"regex": null, "prefix": format!("/{namespace}/{name}")});
+        let mut spec = self.spec(number, 1);
+        spec["match"][0]["uri"] = uri;
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.of(&namespace).patch(&name, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    /// Waits until a route's status says this of its present generation, and returns
+    /// its message.
+    pub async fn says(&self, number: u32, status: &str, reason: &str) -> anyhow::Result<String> {
+        let (namespace, name) = self.name(number);
+        let (api, until) = (self.of(&namespace), Instant::now() + SAID_WITHIN);
+        loop {
+            let object = api.get(&name).await?;
+            let conditions = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready");
+            let ready = ready.unwrap_or_default();
+            let of_now = ready["observedGeneration"].as_i64() == object.metadata.generation;
+            if of_now && ready["status"] == status && ready["reason"] == reason {
+                return Ok(ready["message"].as_str().unwrap_or_default().to_owned());
+            }
+            anyhow::ensure!(
+                Instant::now() < until,
+                "{namespace}/{name} does not say {status}, {reason}: {ready}"
+            );
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     fn of(&self, namespace: &str) -> Api<DynamicObject> {

@@ -79,6 +79,8 @@ struct Gateway {
     sequence: u64,
     /// What it took and did not get an answer for: keys and generations.
     unanswered: Vec<(u64, u64)>,
+    /// What it took and could not load, because of that or of something else.
+    not_loaded: Vec<(u64, u64)>,
 }
 
 /// All gateways of a run. They end when it is dropped.
@@ -129,6 +131,7 @@ impl Crew {
             version: String::new(),
             sequence: 0,
             unanswered: Vec::new(),
+            not_loaded: Vec::new(),
         };
         self.tasks.spawn(gateway.live());
     }
@@ -180,6 +183,7 @@ impl Gateway {
                 self.version.clear();
                 self.sequence = 0;
                 self.unanswered.clear();
+                self.not_loaded.clear();
             }
             sleep(Duration::from_secs(BACKOFF[failures.min(BACKOFF.len() - 1)])).await;
             failures += 1;
@@ -257,13 +261,23 @@ impl Gateway {
         if !cost.is_zero() {
             sleep(cost).await;
         }
-        let taken = self.apply(&update, since)?;
+        let applied = self.apply(&update, since)?;
+        self.not_loaded.extend(applied);
+        let loads = |kind| update.snapshot.is_some() || update.resource.is_some_and(|it| it.kind == kind);
+        let wrong = (1..=4).filter(|kind| loads(*kind)).find_map(|kind| self.held(|held| held.wrong(kind)));
+        let request = self.info.acknowledge(session, update.version, wrong.as_deref(), begun.elapsed());
+        if wrong.is_some() {
+            // All that came since is there when this is put right, and not before.
+            connection.unary("AcknowledgeConfiguration", &request).await?;
+            return Ok(());
+        }
+        let mut taken = std::mem::take(&mut self.not_loaded);
+        self.held(|held| taken.retain(|(key, _)| held.in_force(*key)));
         let board = &self.shared.board;
         board.applied(self.number, &taken, board.now());
         self.sequence = update.sequence;
         self.version.clear();
         self.version.push_str(update.version);
-        let request = self.info.acknowledge(session, update.version, begun.elapsed());
         self.unanswered.extend(taken);
         connection.unary("AcknowledgeConfiguration", &request).await?;
         board.acknowledged(self.number, &self.unanswered, board.now());

@@ -7,6 +7,11 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::messages::Resource;
 
+/// What no light gateway can load when it stands in a spec: Go's quoting of regular
+/// expressions, as JSON spells its beginning. Published gateways can, so nobody
+/// refuses it before.
+const UNLOADABLE: &str = r"\\Q";
+
 /// Names an object among all kinds and namespaces.
 pub fn key(kind: u64, namespace: &str, name: &str) -> u64 {
     let mut hash = Xxh3::new();
@@ -84,10 +89,20 @@ impl Violations {
     }
 }
 
+/// Something held that cannot be loaded.
+#[derive(Debug)]
+struct Bad {
+    kind: u64,
+    name: String,
+    /// What was held before, which is no way back.
+    before: Option<Held>,
+}
+
 /// Everything that one gateway holds.
 #[derive(Debug, Default)]
 pub struct Holdings {
     held: ByKey<Held>,
+    bad: ByKey<Bad>,
     /// The last state of what is gone.
     gone: ByKey<Held>,
     violations: Violations,
@@ -99,7 +114,17 @@ impl Holdings {
         let key = key(resource.kind, resource.namespace, resource.name);
         let new = Held::of(resource);
         let older = |before: &Held| before.uid == new.uid && before.generation > new.generation;
-        match self.held.insert(key, new) {
+        let held = self.held.insert(key, new);
+        // What could not be loaded was never in force.
+        let before = match self.bad.remove(&key) {
+            Some(bad) => bad.before,
+            None => held,
+        };
+        if memchr::memmem::find(resource.spec, UNLOADABLE.as_bytes()).is_some() {
+            let name = format!("{}/{}", resource.namespace, resource.name);
+            self.bad.insert(key, Bad { kind: resource.kind, name, before });
+        }
+        match before {
             Some(before) => self.violations.regressions += u64::from(older(&before)),
             None => {
                 if let Some(before) = self.gone.remove(&key) {
@@ -113,10 +138,26 @@ impl Holdings {
 
     /// Removes a resource; `asked` says whether a tenant deleted it.
     pub fn remove(&mut self, key: u64, asked: bool) {
-        if let Some(before) = self.held.remove(&key) {
+        let Some(held) = self.held.remove(&key) else { return };
+        let before = match self.bad.remove(&key) {
+            Some(bad) => bad.before,
+            None => Some(held),
+        };
+        if let Some(before) = before {
             self.violations.unasked_removals += u64::from(!asked);
             self.gone.insert(key, before);
         }
+    }
+
+    /// What keeps a kind from being loaded, in the words of a published gateway.
+    pub fn wrong(&self, kind: u64) -> Option<String> {
+        let bad = self.bad.values().filter(|bad| bad.kind == kind).min_by(|a, b| a.name.cmp(&b.name))?;
+        Some(format!("failed to compile route {}: unrecognized escape sequence", bad.name))
+    }
+
+    /// Whether something of this key is held and loaded.
+    pub fn in_force(&self, key: u64) -> bool {
+        self.held.contains_key(&key) && !self.bad.contains_key(&key)
     }
 
     /// Removes what a full synchronisation did not name.
@@ -181,6 +222,23 @@ mod tests {
         holdings.upsert(&resource("b", 1));
         let found = holdings.violations();
         assert_eq!((found.unasked_removals, found.reappeared), (1, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_may_be_put_back_or_removed_and_nothing_older_comes() {
+        let bad = |generation| Resource { spec: br#"{"regex":"\\Qa\\E"}"#, ..resource("a", generation) };
+        let mut holdings = Holdings::default();
+        let key = holdings.upsert(&bad(1));
+        assert_eq!(holdings.wrong(1).unwrap(), "failed to compile route n/r: unrecognized escape sequence");
+        assert!(holdings.wrong(3).is_none() && !holdings.in_force(key));
+        holdings.remove(key, false);
+        holdings.upsert(&resource("a", 2));
+        holdings.upsert(&bad(3));
+        holdings.upsert(&resource("a", 2));
+        assert!(holdings.violations().none() && holdings.in_force(key) && holdings.wrong(1).is_none());
+        holdings.upsert(&bad(3));
+        holdings.upsert(&resource("a", 1));
+        assert_eq!(holdings.violations().regressions, 1);
     }
 
     #[test]

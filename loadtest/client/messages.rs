@@ -167,12 +167,23 @@ impl Info {
         request.bytes(3, version.as_bytes()).done()
     }
 
-    /// An `AcknowledgeConfigurationRequest` that says success.
-    pub fn acknowledge(&self, session: &str, version: &str, took: std::time::Duration) -> Vec<u8> {
+    /// An `AcknowledgeConfigurationRequest`: a success, or what is wrong.
+    pub fn acknowledge(
+        &self,
+        session: &str,
+        version: &str,
+        wrong: Option<&str>,
+        took: std::time::Duration,
+    ) -> Vec<u8> {
         let took =
             Message::default().number(1, took.as_secs()).number(2, u64::from(took.subsec_nanos())).done();
         let request = Message::default().bytes(1, session.as_bytes()).message(2, &self.0);
-        request.bytes(3, version.as_bytes()).number(4, 1).message(6, &took).done()
+        let request = request.bytes(3, version.as_bytes());
+        let request = match wrong {
+            None => request.number(4, 1),
+            Some(words) => request.bytes(5, words.as_bytes()),
+        };
+        request.message(6, &took).done()
     }
 
     /// A `HeartbeatRequest`.

@@ -30,6 +30,7 @@ const RUNS: &[Run] = &[
     run_of("propagation-1000-gateways", &["propagation", "--vs-limit", "--gateways", "1000", "--rate", "2"]),
     run_of("propagation-real", &["propagation", "--start", "replicas=3,api=real"]),
     run_of("burst", &["burst"]),
+    run_of("poisoned", &["poisoned", "--gateways", "50"]),
     run_of("coldsync", &["coldsync", "--routes", "10000", "--vs-limit"]),
     run_of("reconnect", &["reconnect", "--start", "replicas=3,api=embedded", "--gateways", "600"]),
     run_of("churn", &["churn"]),

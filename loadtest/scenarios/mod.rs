@@ -9,6 +9,7 @@ pub mod coldsync;
 pub mod failover;
 pub mod fleet_sim;
 pub mod noisy;
+pub mod poisoned;
 pub mod propagation;
 pub mod reading;
 pub mod reconnect;

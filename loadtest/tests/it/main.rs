@@ -41,6 +41,15 @@ fn propagation_is_compared_with_a_bare_server() {
 }
 
 #[test]
+fn one_that_gateways_reject_keeps_no_other_from_them() {
+    let result = result(&["poisoned", "--gateways", "5", "--routes", "60", "--namespaces", "6"]);
+    assert_eq!(result["controller"]["changes"], 58);
+    let message = result["message"].as_str().unwrap();
+    assert!(message.contains("Applied 0/5") && message.contains("unrecognized escape"), "{message}");
+    assert!(result["ready_after_ms"].as_f64().is_some_and(|after| after > 0.0), "{result}");
+}
+
+#[test]
 fn gateways_that_never_read_hold_up_nobody() {
     let size = ["slow", "--gateways", "3", "--routes", "100", "--namespaces", "5"];
     let result = result(&[&size[..], &["--rate", "20", "--seconds", "2", "--slow", "2"]].concat());

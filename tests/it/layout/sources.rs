@@ -14,6 +14,7 @@ const TOP: &[&str] = &[
     ".ci",
     ".gitignore",
     "ARCHITECTURE.md",
+    "BENCHMARKS.md",
     "CHANGELOG.md",
     "Cargo.lock",
     "Cargo.toml",
