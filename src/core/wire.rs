@@ -79,11 +79,10 @@ struct List<'a> {
 }
 
 #[derive(Deserialize)]
-struct Event<'a> {
+struct Event<'a, O> {
     #[serde(borrow, rename = "type")]
     event_type: Cow<'a, str>,
-    #[serde(borrow)]
-    object: &'a RawValue,
+    object: O,
 }
 
 #[derive(Deserialize)]
@@ -122,8 +121,7 @@ pub enum Line {
 /// # Errors
 /// See [`WireError`].
 pub fn parse_page(kind: Kind, body: &[u8]) -> Result<Page, WireError> {
-    let list: List<'_> =
-        serde_json::from_slice(body).map_err(|source| WireError::Shape { expected: "list", source })?;
+    let list: List<'_> = decode(body).map_err(|source| WireError::Shape { expected: "list", source })?;
     let revision = revision(&list.metadata.resource_version, || format!("list of {}", kind.plural()))?;
     let objects = list.items.into_iter().map(|item| object(kind, item)).collect::<Result<_, _>>()?;
     let next = list.metadata.next.filter(|token| !token.is_empty()).map(Cow::into_owned);
@@ -135,23 +133,46 @@ pub fn parse_page(kind: Kind, body: &[u8]) -> Result<Page, WireError> {
 /// # Errors
 /// See [`WireError`].
 pub fn parse_line(kind: Kind, line: &[u8]) -> Result<Line, WireError> {
+    // Nearly every line is of an object, which is read with it; any other one anew.
+    match decode::<Event<'_, Object<'_>>>(line) {
+        Ok(event) if event.event_type != ERROR => line_of(kind, &event.event_type, event.object),
+        _ => parse_any_line(kind, line),
+    }
+}
+
+/// The type of an event that has no object but a Status.
+const ERROR: &str = "ERROR";
+
+fn parse_any_line(kind: Kind, line: &[u8]) -> Result<Line, WireError> {
     let shape = |expected| move |source| WireError::Shape { expected, source };
-    let event: Event<'_> = serde_json::from_slice(line).map_err(shape("watch event"))?;
+    let event: Event<'_, &RawValue> = serde_json::from_slice(line).map_err(shape("watch event"))?;
     let body = event.object.get();
-    if event.event_type == "ERROR" {
+    if event.event_type == ERROR {
         let status: ErrorStatus<'_> = serde_json::from_str(body).map_err(shape("Status"))?;
         return Ok(Line::Error(status.code, status.message.into_owned()));
     }
-    let item: Object<'_> = serde_json::from_str(body).map_err(shape("object"))?;
-    if event.event_type == "BOOKMARK" {
+    line_of(kind, &event.event_type, serde_json::from_str(body).map_err(shape("object"))?)
+}
+
+fn line_of(kind: Kind, event_type: &str, item: Object<'_>) -> Result<Line, WireError> {
+    if event_type == "BOOKMARK" {
         let at = revision(&item.metadata.resource_version, || format!("bookmark of {}", kind.plural()))?;
         return Ok(Line::Bookmark(at));
     }
     let object = object(kind, item)?;
-    Ok(match event.event_type.as_ref() {
+    Ok(match event_type {
         "DELETED" => Line::Deleted(object.key, object.revision),
         _ => Line::Changed(object),
     })
+}
+
+/// Decodes an answer. It is one text, and looked at once whether it is; where it is
+/// not, that matters only if what is wrong is read.
+fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    }
 }
 
 fn object(kind: Kind, item: Object<'_>) -> Result<RawObject, WireError> {

@@ -10,7 +10,7 @@ use super::field::FieldError;
 const REMEDY: &str = "give a value of the type that the field has in the schema";
 
 pub(super) fn decode<'a, T: Deserialize<'a>>(spec: &'a [u8]) -> Result<T, FieldError> {
-    serde_json::from_slice(spec).map_err(|error| {
+    plainly(spec).map_err(|error| {
         let text = error.to_string();
         // The position means nothing to a user: the field is named instead.
         let problem = text.split(" at line ").next().unwrap_or(&text).to_owned();
@@ -20,6 +20,15 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(spec: &'a [u8]) -> Result<T, FieldE
             remedy: REMEDY.into(),
         }
     })
+}
+
+/// The same, without a field's name. A spec is one text, and looked at once whether
+/// it is; where it is not, that matters only if what is wrong is read.
+pub(super) fn plainly<'a, T: Deserialize<'a>>(spec: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(spec) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(spec),
+    }
 }
 
 /// The byte offset of a line and column as `serde_json` counts them: lines

@@ -18,6 +18,7 @@ mod field;
 mod go_regex;
 mod limits;
 mod matches;
+mod matching;
 mod route;
 mod shape;
 
@@ -25,11 +26,15 @@ pub use destinations::DestinationHost;
 pub use duration::{DurationError, parse_go_duration};
 pub use field::FieldError;
 pub use go_regex::{RegexError, check_go_regex};
+pub use matching::{
+    GrpcMatch, HttpMatch, Matches, NamedMatch, QueryParamMatch, StringMatch, grpc_matches, http_matches,
+};
+pub use shape::Text;
 
 use crate::avapigw::Kind;
-use decode::decode;
+use decode::{decode, plainly};
 use field::Path;
-use shape::{Backend, GrpcMatch, HttpMatch, Route};
+use shape::{Backend, Route};
 
 /// What a valid spec tells whoever sends it to gateways.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +43,10 @@ pub struct Inspection<'a> {
     pub destinations: Vec<DestinationHost<'a>>,
     /// See [`is_catch_all`].
     pub catch_all: bool,
+    /// The entries of `match`, as [`http_matches`] and [`grpc_matches`] read them;
+    /// `None` for backends and when they do not decode there, although a gateway
+    /// takes them: with null in place of a list, for example.
+    pub matches: Option<Matches<'a>>,
 }
 
 /// Validates a spec and reads what delivery needs of it, in one pass.
@@ -46,25 +55,47 @@ pub struct Inspection<'a> {
 /// The first [`FieldError`] found, as [`validate_for_gateway`].
 pub fn inspect(kind: Kind, spec: &[u8]) -> Result<Inspection<'_>, FieldError> {
     match kind {
-        Kind::ApiRoute => inspect_route::<HttpMatch<'_>>(spec, true),
-        Kind::GrpcRoute => inspect_route::<GrpcMatch<'_>>(spec, false),
+        Kind::ApiRoute => inspect_route(spec, true, Matches::Http, lenient::<shape::HttpMatch<'_>>),
+        Kind::GrpcRoute => inspect_route(spec, false, Matches::Grpc, lenient::<shape::GrpcMatch<'_>>),
         Kind::Backend | Kind::GrpcBackend => {
             backend::check(&decode::<Backend<'_>>(spec)?, &Path::Spec)?;
-            Ok(Inspection { destinations: Vec::new(), catch_all: false })
+            Ok(Inspection { destinations: Vec::new(), catch_all: false, matches: None })
         }
     }
 }
 
-fn inspect_route<'a, M>(spec: &'a [u8], http: bool) -> Result<Inspection<'a>, FieldError>
+/// Decodes with all that matches compare. What does not decode so is left to
+/// `otherwise`: only it says what is wrong, or that gateways take it all the same.
+fn inspect_route<'a, M>(
+    spec: &'a [u8],
+    http: bool,
+    matches: fn(Vec<M>) -> Matches<'a>,
+    otherwise: fn(&'a [u8], bool) -> Result<Inspection<'a>, FieldError>,
+) -> Result<Inspection<'a>, FieldError>
 where
     M: serde::Deserialize<'a> + matches::Match,
 {
-    let route: Route<'a, M> = decode(spec)?;
-    route::check(&route, http, &Path::Spec)?;
-    Ok(Inspection {
-        destinations: destinations::of(&route, spec)?,
-        catch_all: matches::catch_all(&route.matches),
-    })
+    let Ok(mut route) = plainly::<Route<'a, M>>(spec) else { return otherwise(spec, http) };
+    let inspection = look(&route, spec, http)?;
+    Ok(Inspection { matches: Some(matches(route.matches.take().unwrap_or_default())), ..inspection })
+}
+
+/// Decodes as gateways do.
+fn lenient<'a, M>(spec: &'a [u8], http: bool) -> Result<Inspection<'a>, FieldError>
+where
+    M: serde::Deserialize<'a> + matches::Match,
+{
+    look(&decode::<Route<'a, M>>(spec)?, spec, http)
+}
+
+fn look<'a, M: matches::Match>(
+    route: &Route<'a, M>,
+    spec: &'a [u8],
+    http: bool,
+) -> Result<Inspection<'a>, FieldError> {
+    route::check(route, http, &Path::Spec)?;
+    let catch_all = matches::catch_all(&route.matches);
+    Ok(Inspection { destinations: destinations::of(route, spec)?, catch_all, matches: None })
 }
 
 /// Checks that gateways can take a spec: the `.spec` of an object of `kind` as
@@ -95,10 +126,10 @@ pub fn route_destinations(spec: &[u8]) -> Result<Vec<DestinationHost<'_>>, Field
 pub fn is_catch_all(kind: Kind, spec: &[u8]) -> bool {
     match kind {
         Kind::ApiRoute => {
-            decode::<Route<'_, HttpMatch<'_>>>(spec).is_ok_and(|r| matches::catch_all(&r.matches))
+            decode::<Route<'_, shape::HttpMatch<'_>>>(spec).is_ok_and(|r| matches::catch_all(&r.matches))
         }
         Kind::GrpcRoute => {
-            decode::<Route<'_, GrpcMatch<'_>>>(spec).is_ok_and(|r| matches::catch_all(&r.matches))
+            decode::<Route<'_, shape::GrpcMatch<'_>>>(spec).is_ok_and(|r| matches::catch_all(&r.matches))
         }
         Kind::Backend | Kind::GrpcBackend => false,
     }

@@ -9,10 +9,16 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A string, borrowed unless it has escapes.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// A string of a spec, borrowed unless it has escapes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
 
 /// The string's content; empty when absent.
 pub(super) fn content<'t>(text: &'t Option<Text<'_>>) -> &'t str {

@@ -15,7 +15,7 @@ use flotilla_core::compile::{Compilation, Compiled, Compiler, Fault, Invalid};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 
-use crate::conflicts::{Scope, claims};
+use crate::conflicts::{Scope, claims_of};
 use crate::status::withheld;
 
 /// Rank of a route that catches everything: after all others.
@@ -58,8 +58,8 @@ impl Compiler for AvapigwCompiler {
             .map(|spec_json| Compiled { spec_json, rank: if inspected.catch_all { LAST } else { 0 } });
         // Backends are not taken from each other: routes lead to them, and one endpoint
         // under two kinds works.
-        let claims = if object.kind.is_route() { claims(object, self.scope) } else { Vec::new() };
-        Compilation { outcome, references, claims }
+        let claims = inspected.matches.map(|matches| claims_of(object, &matches, self.scope));
+        Compilation { outcome, references, claims: claims.unwrap_or_default() }
     }
 
     fn was_withheld(&self, object: &RawObject) -> Option<bool> {

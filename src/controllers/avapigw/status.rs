@@ -124,9 +124,8 @@ pub(crate) fn withheld(status: &[u8], generation: i64) -> Option<bool> {
     if said.observed_generation != Some(generation) {
         return None;
     }
-    let word = Reason::Conflict.as_str().as_bytes();
     // Hardly any says so, and looking for a word is cheaper than reading it all.
-    let named = status.windows(word.len()).any(|window| window == word);
+    let named = std::str::from_utf8(status).is_ok_and(|text| text.contains(Reason::Conflict.as_str()));
     Some(
         named
             && serde_json::from_slice::<Known>(status).is_ok_and(|known| {

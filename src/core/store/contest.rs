@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Entry, Store};
-use crate::breakage::Breakage;
-use crate::claims::{Claim, Holder};
+use crate::breakage::{Breakage, Breakages};
+use crate::claims::{Claim, Claims, Holder};
 use crate::compile::{Compiler, Fault, Invalid};
 use crate::delivery::Tombstone;
 use crate::ids::{Kind, ObjectKey, Revision};
@@ -25,32 +25,35 @@ fn reversed(time: &str) -> Arc<str> {
     time.chars().map(|one| one.to_digit(10).and_then(reversed).unwrap_or(one)).collect::<String>().into()
 }
 
-impl Store {
-    /// Replaces what an object claims. Returns those that may be concerned: whoever
-    /// comes after it and claims what it claimed or claims now.
-    pub(super) fn set_claims(&mut self, kind: Kind, key: &ObjectKey, claims: Vec<Claim>) -> BTreeSet<Holder> {
-        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return BTreeSet::new() };
-        let holder = |object: &RawObject| match self.breakage.is(Breakage::YoungestWins) {
-            true => Holder { created: reversed(&object.created), ..Holder::of(object) },
-            false => Holder::of(object),
-        };
-        let after = (!claims.is_empty()).then(|| (holder(&entry.object), claims));
-        if entry.claims == after {
-            return BTreeSet::new();
-        }
-        let before = std::mem::replace(&mut entry.claims, after.clone());
-        let mut concerned = BTreeSet::new();
-        if let Some((holder, claims)) = before {
-            self.claims.remove(&holder, &claims);
-            concerned = self.claims.losers(&holder, &claims);
-        }
-        if let Some((holder, claims)) = after {
-            concerned.append(&mut self.claims.losers(&holder, &claims));
-            self.claims.insert(&holder, &claims);
-        }
-        concerned
+/// Replaces what an object claims. Returns those that may be concerned: whoever
+/// comes after it and claims what it claimed or claims now.
+pub(super) fn set_claims(
+    held: &mut Claims,
+    breakage: Breakages,
+    entry: &mut Entry,
+    claims: Vec<Claim>,
+) -> BTreeSet<Holder> {
+    let holder = |object: &RawObject| match breakage.is(Breakage::YoungestWins) {
+        true => Holder { created: reversed(&object.created), ..Holder::of(object) },
+        false => Holder::of(object),
+    };
+    let after = (!claims.is_empty()).then(|| (holder(&entry.object), claims));
+    if entry.claims == after {
+        return BTreeSet::new();
     }
+    let mut concerned = BTreeSet::new();
+    if let Some((holder, claims)) = std::mem::replace(&mut entry.claims, after) {
+        held.remove(&holder, &claims);
+        concerned = held.losers(&holder, &claims);
+    }
+    if let Some((holder, claims)) = &entry.claims {
+        concerned.append(&mut held.losers(holder, claims));
+        held.insert(holder, claims);
+    }
+    concerned
+}
 
+impl Store {
     /// Judges again those whom a change of `cause` at `revision` may concern.
     pub(super) fn judge_again(
         &mut self,

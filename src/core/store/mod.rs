@@ -27,8 +27,9 @@ use crate::delivery::{Scope, Tombstone};
 use crate::ids::{Frontier, Kind, ObjectKey, Revision};
 use crate::object::{RawObject, Resource};
 use crate::version::content_hash;
+use contest::set_claims;
 use news::News;
-use outcome::being_deleted;
+use outcome::{being_deleted, set_references};
 use tombstones::Tombstones;
 
 /// What became of a list.
@@ -57,6 +58,12 @@ struct KindState {
     tombstones: Tombstones,
 }
 
+/// Object → what depends on its existence.
+type Dependents = BTreeMap<(Kind, ObjectKey), BTreeSet<(Kind, ObjectKey)>>;
+
+/// Cause and revision of a change → what it replaced the outcome of.
+type PreviousIndex = BTreeSet<(Kind, Revision, Kind, ObjectKey)>;
+
 /// See the module's description.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -65,11 +72,11 @@ pub struct Store {
     news: News,
     /// Referenced object → objects whose outcome depends on its existence;
     /// kept equal to the entries' `references`.
-    dependents: BTreeMap<(Kind, ObjectKey), BTreeSet<(Kind, ObjectKey)>>,
+    dependents: Dependents,
     /// What objects claim; kept equal to the entries' `claims`.
     claims: Claims,
     /// Which entries have a `previous`, by what replaced it.
-    previous: BTreeSet<(Kind, Revision, Kind, ObjectKey)>,
+    previous: PreviousIndex,
     /// Live objects whose status changed after their content, by the revision
     /// of that change or of the list that showed it; each object once, kept
     /// equal to the entries' `restated`.
@@ -459,8 +466,8 @@ impl Store {
         // A list that shows what no event told although we were beyond it: to
         // positions that were reached meanwhile it is news as of the list.
         let at = unseen.filter(|unseen| revision <= unseen.from).map_or(revision, |unseen| unseen.listed);
-        let replaced;
-        let existed = match self.kinds[kind.index()].entries.get_mut(&key) {
+        let exists = !object.deleting;
+        let (existed, replaced) = match self.kinds[kind.index()].entries.get_mut(&key) {
             Some(entry) => {
                 let known = &entry.object;
                 if revision <= known.revision {
@@ -481,8 +488,18 @@ impl Store {
                     entry.object = object;
                     return;
                 }
-                replaced = known.uid != object.uid;
-                !known.deleting
+                let (existed, replaced) = (!known.deleting, known.uid != object.uid);
+                entry.hash = content_hash(&object.uid, object.generation);
+                entry.content = at;
+                if existed != exists || replaced {
+                    entry.existence = at;
+                }
+                entry.object = object;
+                if unseen.is_some() {
+                    // Between two invalid contents there may have been a valid one.
+                    entry.absent_since.iter_mut().for_each(|absent| absent.advance(kind, at));
+                }
+                (existed, replaced)
             }
             None => {
                 // What is older than its own deletion is an old answer.
@@ -490,24 +507,10 @@ impl Store {
                 if state.tombstones.get(&key).is_some_and(|grave| grave.revision >= revision) {
                     return;
                 }
-                self.adopt(&object, unseen.is_none());
-                replaced = true;
-                false
+                self.adopt(object, at, unseen.is_none());
+                (false, true)
             }
         };
-        let exists = !object.deleting;
-        if let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key) {
-            entry.hash = content_hash(&object.uid, object.generation);
-            entry.content = at;
-            if existed != exists || replaced {
-                entry.existence = at;
-            }
-            entry.object = object;
-            if unseen.is_some() {
-                // Between two invalid contents there may have been a valid one.
-                entry.absent_since.iter_mut().for_each(|absent| absent.advance(kind, at));
-            }
-        }
         self.recompile(compiler, kind, &key, kind, at);
         if let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key)
             && let Some(previous) = &mut entry.previous
@@ -525,8 +528,9 @@ impl Store {
         }
     }
 
-    /// Makes the entry of a new object, without an outcome yet.
-    fn adopt(&mut self, object: &RawObject, seen_live: bool) {
+    /// Makes the entry of a new object, without an outcome yet: `at` this revision, and
+    /// `seen_live` if not only a list showed it.
+    fn adopt(&mut self, object: RawObject, at: Revision, seen_live: bool) {
         let mark = self.new_mark();
         let (kind, key) = (object.kind, &object.key);
         let state = &mut self.kinds[kind.index()];
@@ -538,11 +542,13 @@ impl Store {
         }
         let mut absent_since = Frontier::default();
         absent_since.advance(kind, absent_from);
+        if !seen_live {
+            absent_since.advance(kind, at);
+        }
         let entry = Entry {
-            object: object.clone(),
-            content: object.revision,
-            hash: 0,
-            existence: object.revision,
+            content: at,
+            hash: content_hash(&object.uid, object.generation),
+            existence: at,
             outcome: Err(being_deleted()),
             references: Vec::new(),
             claims: None,
@@ -554,8 +560,9 @@ impl Store {
             born: seen_live.then_some(Born { absent_from, at: object.revision }),
             gone_at: if seen_live { Some(absent_from) } else { grave },
             previous: None,
+            object,
         };
-        state.entries.insert(key.clone(), entry);
+        state.entries.insert(entry.object.key.clone(), entry);
     }
 
     /// `seen`: the watch showed the deletion and everything before it.
@@ -578,11 +585,11 @@ impl Store {
         if revision < entry.object.revision {
             return;
         }
-        self.forget_causes(kind, key);
-        self.set_references(kind, key, Vec::new());
-        let concerned = self.set_claims(kind, key, Vec::new());
+        let Some(mut entry) = self.kinds[kind.index()].entries.remove(key) else { return };
+        self.news.forget(&mut entry);
+        set_references(&mut self.dependents, &mut entry, Vec::new());
+        let concerned = set_claims(&mut self.claims, self.breakage, &mut entry, Vec::new());
         let stamp = self.next_stamp();
-        let Some(entry) = self.kinds[kind.index()].entries.remove(key) else { return };
         if let Some(restated) = entry.restated {
             self.restated.remove(&(kind, restated, key.clone()));
         }

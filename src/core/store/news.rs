@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::entry::Entry;
 use crate::ids::{Frontier, Kind, ObjectKey, Revision};
 
 /// For each causing kind: (revision, kind and key of what changed). The cause
@@ -19,6 +20,29 @@ impl News {
 
     pub fn remove(&mut self, cause: Kind, revision: Revision, kind: Kind, key: &ObjectKey) {
         self.by_cause[cause.index()].remove(&(revision, kind, key.clone()));
+    }
+
+    /// Indexes what a change of `cause` has done to a live object; only the last per
+    /// causing kind is kept.
+    pub fn note(&mut self, entry: &mut Entry, cause: Kind, revision: Revision) {
+        let known = entry.caused.get(cause);
+        if revision <= known {
+            return;
+        }
+        entry.caused.advance(cause, revision);
+        let (kind, key) = (entry.object.kind, &entry.object.key);
+        if known > Revision::default() {
+            self.remove(cause, known, kind, key);
+        }
+        self.insert(cause, revision, kind, key);
+    }
+
+    /// Takes out all news of a live object.
+    pub fn forget(&mut self, entry: &mut Entry) {
+        let caused = std::mem::take(&mut entry.caused);
+        for cause in Kind::ALL.into_iter().filter(|cause| caused.get(*cause) > Revision::default()) {
+            self.remove(cause, caused.get(cause), entry.object.kind, &entry.object.key);
+        }
     }
 
     /// Whether there is anything above a frontier.

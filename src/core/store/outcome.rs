@@ -7,13 +7,14 @@
 
 use std::sync::Arc;
 
-use super::Store;
-use super::entry::{Entry, Previous};
-use crate::claims::Claim;
+use super::contest::set_claims;
+use super::entry::{Entry, Previous, Stamp};
+use super::{Dependents, PreviousIndex, Store};
+use crate::claims::{Claim, Holder};
 use crate::compile::{Compiler, Fault, Invalid};
 use crate::delivery::size;
 use crate::digest::summand;
-use crate::ids::{Kind, ObjectKey, Revision};
+use crate::ids::{Frontier, Kind, ObjectKey, Revision};
 use crate::object::Resource;
 
 /// What gateways get of an object, or why they get nothing.
@@ -39,10 +40,21 @@ impl Store {
         let Some(entry) = self.entry(kind, key) else { return };
         let own = cause == kind && entry.content == revision;
         let Compiled { outcome, references, claims } = self.compile(compiler, entry);
-        let concerned = self.set_claims(kind, key, claims);
         let mut causes = Vec::new();
-        let outcome = self.contest(kind, key, outcome, |since| causes.extend(own.then_some(since)));
-        let Some(entry) = self.entry(kind, key) else { return };
+        if own {
+            // Of a new content the existence of all that it names is news.
+            causes.extend(references.iter().filter_map(|(k, key)| Some((*k, self.existence(*k, key)?))));
+        }
+        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
+        let concerned = set_claims(&mut self.claims, self.breakage, entry, claims);
+        let wins = |(own, claims): &(Holder, Vec<Claim>)| self.claims.winner(own, claims).is_none();
+        let (entry, outcome) = if entry.claims.as_ref().is_none_or(wins) {
+            (entry, outcome)
+        } else {
+            let outcome = self.contest(kind, key, outcome, |since| causes.extend(own.then_some(since)));
+            let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
+            (entry, outcome)
+        };
         let changed = match (&entry.outcome, &outcome) {
             (Ok(old), Ok(new)) => old != new,
             (Err(_), Err(_)) => false,
@@ -50,29 +62,38 @@ impl Store {
         };
         let lost_before = entry.outcome.as_ref().is_err_and(|invalid| invalid.fault == Fault::Conflict);
         let healed = (!own && lost_before && outcome.is_ok()).then_some((cause, revision));
-        if own {
-            // Of a new content the existence of all that it names is news.
-            causes.extend(references.iter().filter_map(|(k, key)| Some((*k, self.existence(*k, key)?))));
-        }
         if own || changed {
             causes.push((cause, revision));
         }
-        self.set_references(kind, key, references);
-        if changed {
-            self.set_outcome(kind, key, outcome, cause, revision);
-        } else if let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) {
+        set_references(&mut self.dependents, entry, references);
+        let replaced = if changed {
+            self.stamps += 1;
+            let mut absent_since = self.frontier;
+            absent_since.advance(cause, revision);
+            let after = outcome.as_ref().ok().cloned();
+            let before = entry.replace(
+                &mut self.previous,
+                outcome,
+                Stamp(self.stamps),
+                absent_since,
+                (cause, revision),
+            );
+            Some((before, after))
+        } else {
             entry.outcome = outcome;
-        }
-        if (own || healed.is_some())
-            && let Some(entry) = self.kinds[kind.index()].entries.get_mut(key)
-        {
+            None
+        };
+        if own || healed.is_some() {
             entry.healed = healed;
         }
         if own {
-            self.forget_causes(kind, key);
+            self.news.forget(entry);
         }
         for (cause, revision) in causes {
-            self.note(kind, key, cause, revision);
+            self.news.note(entry, cause, revision);
+        }
+        if let Some((before, after)) = replaced {
+            self.account(before.as_deref(), after.as_deref());
         }
         self.judge_again(compiler, concerned, cause, revision);
     }
@@ -99,60 +120,6 @@ impl Store {
         });
         let claims = if outcome.is_ok() { compilation.claims } else { Vec::new() };
         Compiled { outcome: outcome.map(Arc::new), references: compilation.references, claims }
-    }
-
-    pub(super) fn set_references(
-        &mut self,
-        kind: Kind,
-        key: &ObjectKey,
-        mut references: Vec<(Kind, ObjectKey)>,
-    ) {
-        references.sort_unstable();
-        references.dedup();
-        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
-        if entry.references == references {
-            return;
-        }
-        let before = std::mem::replace(&mut entry.references, references.clone());
-        for referenced in before {
-            if let Some(dependents) = self.dependents.get_mut(&referenced) {
-                dependents.remove(&(kind, key.clone()));
-                if dependents.is_empty() {
-                    self.dependents.remove(&referenced);
-                }
-            }
-        }
-        for referenced in references {
-            self.dependents.entry(referenced).or_default().insert((kind, key.clone()));
-        }
-    }
-
-    fn set_outcome(
-        &mut self,
-        kind: Kind,
-        key: &ObjectKey,
-        outcome: Outcome,
-        cause: Kind,
-        revision: Revision,
-    ) {
-        let stamp = self.next_stamp();
-        let mut absent_since = self.frontier;
-        absent_since.advance(cause, revision);
-        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
-        entry.mark.outcome = stamp;
-        entry.absent_since = outcome.is_err().then_some(absent_since);
-        let before = std::mem::replace(&mut entry.outcome, outcome.clone());
-        if let Ok(resource) = &before {
-            if let Some(older) = entry.previous.take() {
-                self.previous.remove(&(older.cause, older.revision, kind, key.clone()));
-            }
-            let resource = resource.clone();
-            entry.previous = Some(Previous { resource, cause, revision, seen_until: None, vanished: false });
-            self.previous.insert((cause, revision, kind, key.clone()));
-        } else if let Some(previous) = &mut entry.previous {
-            previous.vanished = true;
-        }
-        self.account(before.ok().as_deref(), outcome.ok().as_deref());
     }
 
     pub(super) fn account(&mut self, before: Option<&Resource>, after: Option<&Resource>) {
@@ -184,21 +151,8 @@ impl Store {
 
     /// Indexes a live object's news; only the last per causing kind is kept.
     pub(super) fn note(&mut self, kind: Kind, key: &ObjectKey, cause: Kind, revision: Revision) {
-        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
-        let known = entry.caused.get(cause);
-        if revision <= known {
-            return;
-        }
-        entry.caused.advance(cause, revision);
-        self.news.remove(cause, known, kind, key);
-        self.news.insert(cause, revision, kind, key);
-    }
-
-    pub(super) fn forget_causes(&mut self, kind: Kind, key: &ObjectKey) {
-        let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
-        let caused = std::mem::take(&mut entry.caused);
-        for cause in Kind::ALL {
-            self.news.remove(cause, caused.get(cause), kind, key);
+        if let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) {
+            self.news.note(entry, cause, revision);
         }
     }
 
@@ -212,6 +166,59 @@ impl Store {
         for (dependent, dependent_key) in self.dependents_of(kind, key) {
             self.recompile(compiler, dependent, &dependent_key, kind, revision);
         }
+    }
+}
+
+impl Entry {
+    /// Gives it another outcome, and returns the resource that it had.
+    fn replace(
+        &mut self,
+        index: &mut PreviousIndex,
+        outcome: Outcome,
+        stamp: Stamp,
+        absent_since: Frontier,
+        (cause, revision): (Kind, Revision),
+    ) -> Option<Arc<Resource>> {
+        self.mark.outcome = stamp;
+        self.absent_since = outcome.is_err().then_some(absent_since);
+        let before = std::mem::replace(&mut self.outcome, outcome);
+        let (kind, key) = (self.object.kind, &self.object.key);
+        if let Ok(resource) = &before {
+            if let Some(older) = self.previous.take() {
+                index.remove(&(older.cause, older.revision, kind, key.clone()));
+            }
+            let resource = resource.clone();
+            self.previous = Some(Previous { resource, cause, revision, seen_until: None, vanished: false });
+            index.insert((cause, revision, kind, key.clone()));
+        } else if let Some(previous) = &mut self.previous {
+            previous.vanished = true;
+        }
+        before.ok()
+    }
+}
+
+/// Replaces whose existence an object's outcome depends on.
+pub(super) fn set_references(
+    dependents: &mut Dependents,
+    entry: &mut Entry,
+    mut references: Vec<(Kind, ObjectKey)>,
+) {
+    references.sort_unstable();
+    references.dedup();
+    if entry.references == references {
+        return;
+    }
+    let own = (entry.object.kind, entry.object.key.clone());
+    for referenced in std::mem::replace(&mut entry.references, references) {
+        if let Some(dependent) = dependents.get_mut(&referenced) {
+            dependent.remove(&own);
+            if dependent.is_empty() {
+                dependents.remove(&referenced);
+            }
+        }
+    }
+    for referenced in &entry.references {
+        dependents.entry(referenced.clone()).or_default().insert(own.clone());
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod cases;
 mod chart;
+mod matching;
 mod published;
 mod samples;
 mod schema;

@@ -22,9 +22,8 @@ use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 use flotilla_core::time::Mono;
 
-pub(crate) use claim::claims;
-use claim::hosts;
-pub(crate) use claim::normal;
+pub(crate) use claim::{claims, claims_of, normal};
+use claim::{claims_of_hosts, hosts};
 use reserved::Reserved;
 
 /// Objects that one answer names; the first by precedence. It bounds what an
@@ -132,10 +131,14 @@ impl Conflicts {
             return;
         }
         let holder = Holder::of(object);
-        let claims = claims(object, self.scope);
+        let (claims, hosts) = if object.kind.is_route() {
+            (claims(object, self.scope), BTreeSet::new())
+        } else {
+            let hosts = hosts(object);
+            (claims_of_hosts(object, &hosts, self.scope), names_of_hosts(&object.key.namespace, hosts))
+        };
         self.held.insert(&holder, &claims);
         self.reserved.seen(object.kind, &object.key, &claims);
-        let hosts = names_of_hosts(object);
         for host in &hosts {
             *self.reached.entry((object.key.namespace.clone(), host.clone())).or_default() += 1;
         }
@@ -246,17 +249,14 @@ impl Conflicts {
 }
 
 /// `api.shop.svc.cluster.local` is also reached as `api.shop` and, within `shop`, as `api`.
-fn names_of_hosts(object: &RawObject) -> BTreeSet<String> {
-    if object.kind.is_route() {
-        return BTreeSet::new();
-    }
+fn names_of_hosts(within: &str, hosts: Vec<(String, i64)>) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for (host, _) in hosts(object) {
+    for (host, _) in hosts {
         let mut labels = host.split('.');
         if let (Some(service), Some(namespace), Some("svc")) = (labels.next(), labels.next(), labels.next()) {
             names.insert(format!("{service}.{namespace}"));
             names.insert(format!("{service}.{namespace}.svc"));
-            if namespace == &*object.key.namespace {
+            if namespace == within {
                 names.insert(service.to_owned());
             }
         }
