@@ -59,6 +59,11 @@ fn one<'a>(
 
 /// The host as a string.
 pub(super) fn decoded<'a>(raw: &'a RawValue, destination: &Path<'_>) -> Result<Cow<'a, str>, FieldError> {
+    // Hardly any has escapes, and what is read as a value already is well-formed.
+    let inner = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    if let Some(plain) = inner.filter(|text| !text.contains('\\')) {
+        return Ok(Cow::Borrowed(plain));
+    }
     serde_json::from_str::<Text<'a>>(raw.get()).map(|text| text.0).map_err(|_| {
         destination
             .field("host")

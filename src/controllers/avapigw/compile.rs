@@ -108,23 +108,31 @@ fn splice(object: &RawObject, replacements: &[(std::ops::Range<usize>, String)])
     // Kubernetes names need no escaping in JSON, and anything else would not
     // have been accepted by the API server; quoted all the same.
     out.put_slice(b"{\"name\":");
-    put_string(&mut out, &object.key.to_string());
+    put_string(&mut out, &[&object.key.namespace, "/", &object.key.name]);
     if !empty {
         out.put_u8(b',');
     }
     let mut at = open + 1;
     for (range, host) in replacements {
         out.put_slice(spec.get(at..range.start).ok_or_else(not_an_object)?);
-        put_string(&mut out, host);
+        put_string(&mut out, &[host]);
         at = range.end;
     }
     out.put_slice(spec.get(at..).ok_or_else(not_an_object)?);
     Ok(out.freeze())
 }
 
-fn put_string(out: &mut BytesMut, text: &str) {
-    let quoted = serde_json::Value::from(text).to_string();
-    out.put_slice(quoted.as_bytes());
+/// Puts a JSON string that has these parts.
+fn put_string(out: &mut BytesMut, parts: &[&str]) {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if parts.iter().all(|part| part.bytes().all(is_plain)) {
+        out.put_u8(b'"');
+        parts.iter().for_each(|part| out.put_slice(part.as_bytes()));
+        out.put_u8(b'"');
+    } else {
+        let quoted = serde_json::Value::from(parts.concat()).to_string();
+        out.put_slice(quoted.as_bytes());
+    }
 }
 
 #[cfg(test)]

@@ -191,7 +191,7 @@ impl Store {
         self.postponed = Some(Vec::new());
         let mut gone: BTreeSet<ObjectKey> = state.entries.keys().cloned().collect();
         // Winners before losers, so that nobody loses who had only just won.
-        objects.sort_by(|one, other| (&one.created, &one.key).cmp(&(&other.created, &other.key)));
+        objects.sort_by_cached_key(Holder::of);
         let mut unseen = BTreeSet::new();
         for object in objects {
             let key = object.key.clone();
@@ -467,7 +467,7 @@ impl Store {
         // positions that were reached meanwhile it is news as of the list.
         let at = unseen.filter(|unseen| revision <= unseen.from).map_or(revision, |unseen| unseen.listed);
         let exists = !object.deleting;
-        let (existed, replaced) = match self.kinds[kind.index()].entries.get_mut(&key) {
+        let (known, existed, replaced) = match self.kinds[kind.index()].entries.get_mut(&key) {
             Some(entry) => {
                 let known = &entry.object;
                 if revision <= known.revision {
@@ -499,7 +499,7 @@ impl Store {
                     // Between two invalid contents there may have been a valid one.
                     entry.absent_since.iter_mut().for_each(|absent| absent.advance(kind, at));
                 }
-                (existed, replaced)
+                (true, existed, replaced)
             }
             None => {
                 // What is older than its own deletion is an old answer.
@@ -508,11 +508,12 @@ impl Store {
                     return;
                 }
                 self.adopt(object, at, unseen.is_none());
-                (false, true)
+                (false, false, true)
             }
         };
         self.recompile(compiler, kind, &key, kind, at);
-        if let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key)
+        if known
+            && let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key)
             && let Some(previous) = &mut entry.previous
             && previous.revision == at
         {

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use flotilla_api::validation::{
     GrpcMatch, HttpMatch, Matches, NamedMatch, QueryParamMatch, StringMatch, Text, grpc_matches, http_matches,
@@ -145,7 +145,9 @@ fn claim(
     let namespace = (scope == Scope::Namespace).then_some(&object.key.namespace);
     // Words and numbers can always be written down.
     let slot = serde_json::to_string(&(namespace, condition)).unwrap_or_default();
-    Claim { slot: slot.into(), interest, field: field.into(), words: condition.to_string().into() }
+    let mut words = String::with_capacity(64);
+    let _ = write!(words, "{condition}");
+    Claim { slot: slot.into(), interest, field: field.into(), words: words.into() }
 }
 
 /// The hosts of a backend as names that can be compared, with their ports.
