@@ -143,6 +143,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::conflicts::claims;
 
     fn object(kind: Kind, spec: &str) -> RawObject {
         RawObject {
@@ -232,6 +233,36 @@ mod tests {
         assert!(compile(Kind::Backend, backend, &[]).claims.is_empty());
         let invalid = r#"{"match":[{"uri":{"regex":"("}}],"route":[{"destination":{"host":"x","port":1}}]}"#;
         assert!(compile(Kind::ApiRoute, invalid, &[]).claims.is_empty());
+    }
+
+    /// The index of claims reads `match` alone, the compiler with the rest.
+    #[test]
+    fn what_is_delivered_claims_what_the_index_says() {
+        let entries = [
+            "",
+            r#""match":null,"#,
+            r#""match":[],"#,
+            r#""match":[{"uri":{"prefix":"/a\u0062"},"headers":[{"name":"X","exact":""}],"queryParams":[{"name":"Q"}]},{"methods":["get"]}],"#,
+            r#""match":[{"uri":{"prefix":"/a"}},{"methods":["NONE"]}],"#,
+            r#""match":[{"uri":{"prefix":"/a"}},{"methods":null}],"#,
+            r#""match":[{"headers":[{"name":"a","exact":"1","exact":"2"}]}],"#,
+        ];
+        let counts = entries.map(|entries| {
+            let spec = format!(r#"{{{entries}"route":[{{"destination":{{"host":"x","port":1}}}}]}}"#);
+            let compiled = compile(Kind::ApiRoute, &spec, &[]);
+            assert!(compiled.outcome.is_ok(), "{spec}");
+            assert_eq!(compiled.claims, claims(&object(Kind::ApiRoute, &spec), Scope::Namespace), "{spec}");
+            compiled.claims.len()
+        });
+        assert_eq!(counts, [1, 1, 1, 2, 1, 0, 0]);
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        let mut out = BytesMut::new();
+        put_string(&mut out, &["a", "/", "b\u{e4}"]);
+        put_string(&mut out, &["a\"", "\u{1}\\"]);
+        assert_eq!(out.as_ref(), "\"a/b\u{e4}\"\"a\\\"\\u0001\\\\\"".as_bytes());
     }
 
     #[test]

@@ -92,6 +92,37 @@ fn a_conflict_names_field_claim_and_the_object_with_precedence() {
     assert!(conflicts.of(&route("other/a", 3, &json!({"uri": {"prefix": "/api/v1"}}))).is_empty());
 }
 
+/// Replicas tell each other what is claimed, also those of other releases.
+#[test]
+fn the_text_of_a_slot_is_fixed() {
+    let entry = json!({"uri": {"prefix": "/a\"b"}, "headers": [{"name": "X-B", "present": true}, {"name": "a", "exact": "1"}],
+        "queryParams": [{"name": "Q", "regex": ".*"}], "methods": ["get"]});
+    let asked = route("n/a", 1, &entry);
+    let [claim] = claims(&asked, Scope::Namespace).try_into().unwrap();
+    let named = |name: &str, exact: &str, regex: &str, present: bool| {
+        format!(
+            r#"{{"name":"{name}","exact":"{exact}","prefix":"","regex":"{regex}","present":{present},"absent":false}}"#
+        )
+    };
+    let (a, b, q) = (named("a", "1", "", false), named("x-b", "", "", true), named("Q", "", ".*", false));
+    let slot =
+        format!(r#"["n",{{"Http":{{"uri":{{"Prefix":"/a\"b"}},"headers":[{a},{b}],"query":[{q}]}}}}]"#);
+    assert_eq!(claim.slot.as_ref(), slot);
+    assert_eq!((claim.interest.takes, claim.interest.bars), (1, 1));
+    assert_eq!(claim.words.as_ref(), "uri prefix /a\"b with the same 3 conditions");
+    let [claim] = claims(&object(Kind::GrpcRoute, "n/a", 1, &json!({})), Scope::Cluster).try_into().unwrap();
+    let condition = r#"{"service":null,"method":null,"authority":null,"metadata":[],"without":[]}"#;
+    assert_eq!(claim.slot.as_ref(), format!(r#"[null,{{"Grpc":{condition}}}]"#));
+    assert_eq!((claim.field.as_ref(), claim.words.as_ref()), ("spec.match", "any service"));
+    let [claim] = claims(
+        &object(Kind::Backend, "n/a", 1, &json!({"hosts": [{"address": "B.", "port": 1}]})),
+        Scope::Cluster,
+    )
+    .try_into()
+    .unwrap();
+    assert_eq!(claim.slot.as_ref(), r#"[null,{"Endpoint":{"address":"b","port":1}}]"#);
+}
+
 #[test]
 fn in_a_whole_cluster_namespaces_make_no_difference() {
     let entry = json!({"uri": {"prefix": "/"}});
