@@ -87,6 +87,16 @@ impl Match for matching::GrpcMatch<'_> {
     }
 }
 
+impl<M: Match> Match for matching::Object<M> {
+    fn check(&self, at: &Path<'_>) -> Result<(), FieldError> {
+        self.0.check(at)
+    }
+
+    fn takes_everything(&self) -> bool {
+        self.0.takes_everything()
+    }
+}
+
 /// What is checked of a comparison, however it was decoded.
 #[derive(Clone, Copy)]
 struct Comparison<'m> {

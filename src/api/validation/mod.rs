@@ -34,6 +34,7 @@ pub use shape::Text;
 use crate::avapigw::Kind;
 use decode::{decode, plainly};
 use field::Path;
+use matching::Object;
 use shape::{Backend, Route};
 
 /// What a valid spec tells whoever sends it to gateways.
@@ -75,9 +76,10 @@ fn inspect_route<'a, M>(
 where
     M: serde::Deserialize<'a> + matches::Match,
 {
-    let Ok(mut route) = plainly::<Route<'a, M>>(spec) else { return otherwise(spec, http) };
+    let Ok(mut route) = plainly::<Route<'a, Object<M>>>(spec) else { return otherwise(spec, http) };
     let inspection = look(&route, spec, http)?;
-    Ok(Inspection { matches: Some(matches(route.matches.take().unwrap_or_default())), ..inspection })
+    let entries = route.matches.take().unwrap_or_default().into_iter().map(|entry| entry.0).collect();
+    Ok(Inspection { matches: Some(matches(entries)), ..inspection })
 }
 
 /// Decodes as gateways do.

@@ -95,7 +95,9 @@ fn object(keys: Vec<(&'static str, BoxedStrategy<String>)>) -> BoxedStrategy<Str
         .into_iter()
         .map(|(key, value)| value.prop_map(move |value| format!("\"{key}\":{value}")).boxed());
     let one = prop::strategy::Union::new(one.collect::<Vec<_>>());
-    value(prop::collection::vec(one, 0..4).prop_map(|all| format!("{{{}}}", all.join(",")))).boxed()
+    let usual = prop::collection::vec(one, 0..4).prop_map(|all| format!("{{{}}}", all.join(",")));
+    // A list in its place is refused, though not by the typed resource.
+    value(usual).prop_map(|text| if text.starts_with('[') { "null".to_owned() } else { text }).boxed()
 }
 
 fn many(one: BoxedStrategy<String>) -> BoxedStrategy<String> {
@@ -180,6 +182,17 @@ proptest! {
         let owned = matches.clone().map(|entries| entries.into_iter().map(grpc).collect::<Vec<_>>());
         prop_assert_eq!(owned, typed::<avapigw::GrpcMatch>(&spec));
         check(Kind::GrpcRoute, &spec, matches.map(Matches::Grpc))?;
+    }
+}
+
+/// Serde would take a list for the fields of an object, in order.
+#[test]
+fn a_list_is_no_object() {
+    for entry in ["[]", "[null]", r#"[null,["GET"],[],[]]"#, r#"{"uri":["/a"]}"#, r#"{"headers":[["a"]]}"#] {
+        let spec = format!(r#"{{"match":[{entry}],"route":[{{"destination":{{"host":"api","port":80}}}}]}}"#);
+        assert_eq!(http_matches(spec.as_bytes()), None, "{spec}");
+        let taken = inspect(Kind::ApiRoute, spec.as_bytes());
+        assert!(taken.is_err() || entry.starts_with("[null,["), "{spec}");
     }
 }
 
