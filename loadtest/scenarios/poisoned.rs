@@ -60,7 +60,7 @@ pub async fn run(args: &Furnished) -> anyhow::Result<bool> {
     let tally = board.tally();
     routes.mend(bad).await?;
     let mended = board.now();
-    routes.says(bad, "True", "Applied").await?;
+    routes.says(bad, "True", "Reconciled").await?;
     let found = Found {
         everywhere_after_ms: everywhere.as_secs_f64() * 1000.0,
         said_after_ms: said.as_secs_f64() * 1000.0,
