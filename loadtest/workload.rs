@@ -31,6 +31,9 @@ const AT_ONCE: usize = 64;
 /// How long a status may take.
 const SAID_WITHIN: Duration = Duration::from_secs(60);
 
+/// How often it is looked at: the measurement is not to be of this.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
 /// How fast changes are made, and whose routes they change.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -184,7 +187,7 @@ impl Routes {
                 Instant::now() < until,
                 "{namespace}/{name} does not say {status}, {reason}: {ready}"
             );
-            sleep(Duration::from_millis(5)).await;
+            sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -264,17 +264,22 @@ impl Gateway {
         let applied = self.apply(&update, since)?;
         self.not_loaded.extend(applied);
         let loads = |kind| update.snapshot.is_some() || update.resource.is_some_and(|it| it.kind == kind);
-        let wrong = (1..=4).filter(|kind| loads(*kind)).find_map(|kind| self.held(|held| held.wrong(kind)));
+        let bad: Vec<_> =
+            self.held(|held| (1..=4).filter_map(|kind| Some((kind, held.wrong(kind)?))).collect());
+        let wrong = bad.iter().find(|(kind, _)| loads(*kind)).map(|(_, words)| words.clone());
         let request = self.info.acknowledge(session, update.version, wrong.as_deref(), begun.elapsed());
         if wrong.is_some() {
             // All that came since is there when this is put right, and not before.
             connection.unary("AcknowledgeConfiguration", &request).await?;
             return Ok(());
         }
-        let mut taken = std::mem::take(&mut self.not_loaded);
+        let mut taken = if bad.is_empty() { std::mem::take(&mut self.not_loaded) } else { Vec::new() };
         self.held(|held| taken.retain(|(key, _)| held.in_force(*key)));
         let board = &self.shared.board;
-        board.applied(self.number, &taken, board.now());
+        // A snapshot is no news of any one object, increments are, also when they are in
+        // force only now.
+        let news = if update.snapshot.is_some() { taken.len().max(1) } else { 1 };
+        taken.chunks(news).for_each(|taken| board.applied(self.number, taken, board.now()));
         self.sequence = update.sequence;
         self.version.clear();
         self.version.push_str(update.version);

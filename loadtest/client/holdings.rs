@@ -120,12 +120,14 @@ impl Holdings {
             Some(bad) => bad.before,
             None => held,
         };
-        if memchr::memmem::find(resource.spec, UNLOADABLE.as_bytes()).is_some() {
+        let bad = memchr::memmem::find(resource.spec, UNLOADABLE.as_bytes()).is_some();
+        if bad {
             let name = format!("{}/{}", resource.namespace, resource.name);
             self.bad.insert(key, Bad { kind: resource.kind, name, before });
         }
         match before {
             Some(before) => self.violations.regressions += u64::from(older(&before)),
+            None if bad => {}
             None => {
                 if let Some(before) = self.gone.remove(&key) {
                     let back = before.uid == new.uid && before.generation >= new.generation;

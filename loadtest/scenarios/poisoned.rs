@@ -12,7 +12,7 @@ use crate::report::{Conditions, Measured, Report, Spread, say};
 struct Found {
     /// From the answer to the last creation until all gateways had all others.
     everywhere_after_ms: f64,
-    /// From the creation of the bad one until its status said which gateway rejects it,
+    /// From the answer to the creation of the bad one until its status said which gateway rejects it,
     said_after_ms: f64,
     /// in these words.
     message: String,

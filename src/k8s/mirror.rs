@@ -26,6 +26,9 @@ const WATCH: u32 = 240;
 /// First and longest pause after an error.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+/// Pause after being told that this is not allowed: somebody has to grant it first.
+const DENIED: Duration = Duration::from_secs(30);
+
 /// What a watch shows.
 #[derive(Debug)]
 pub enum Seen<K> {
@@ -78,6 +81,9 @@ pub(crate) async fn mirror<K, T, O>(
             pause = PAUSE.0;
         } else {
             tracing::warn!(what, error = %chain(&error), "list or watch failed, trying again");
+        }
+        if matches!(error, Error::Denied { .. }) {
+            pause = DENIED;
         }
         let jitter = rand::rng().random_range(0.5..1.0);
         sleep(pause.mul_f64(jitter)).await;

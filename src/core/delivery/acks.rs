@@ -6,12 +6,10 @@ use std::time::Duration;
 use super::edge::{Edge, Listing, is_last_good};
 use super::engine::{Engine, Registration, Slot};
 use super::position::Base;
-use super::repair::key_of;
 use super::session::{Flight, Purpose, Session};
 use super::{Ack, AckVerdict, Change, Notice, Update};
 use crate::breakage::Breakage;
 use crate::ids::{GatewayId, Kind, ObjectKey, SessionId};
-use crate::store::Mark;
 use crate::time::Mono;
 
 /// A gateway tries for up to 31 s to open its stream again; only after that a
@@ -166,9 +164,10 @@ impl Engine {
         if edge.batch.full && !session.rejected.is_empty() {
             // It may hold that, taken or not, and so nothing of what is not in there: to
             // put back what it held before would be a way back.
-            let there: BTreeSet<_> = edge.snapshot.iter().map(|(resource, _)| key_of(resource)).collect();
-            for (key, rejected) in &mut session.rejected {
-                if !there.contains(key) {
+            let there: BTreeSet<_> =
+                edge.snapshot.iter().map(|(resource, _)| (resource.kind, &resource.key)).collect();
+            for ((kind, key), rejected) in &mut session.rejected {
+                if !there.contains(&(*kind, key)) {
                     rejected.held = None;
                 }
             }
@@ -246,7 +245,7 @@ fn delivers(edge: &Edge, (kind, key): &(Kind, ObjectKey), flight: &Flight) -> bo
             Change::Delete { kind: deleted, key: name } => deleted == kind && name == key,
             _ => false,
         };
-        it && mark.is_some_and(|mark| mark != Mark::default()) && flight.took(index)
+        it && mark.is_some() && flight.took(index)
     })
 }
 

@@ -169,8 +169,9 @@ impl Builder<'_> {
     }
 
     /// What of a list, in its order, is in the snapshot, and what comes after it. Last
-    /// good versions are in the snapshot, as nothing would ask for them again; should
-    /// they alone be too much, the gateway loses some.
+    /// good versions are in the snapshot, as nothing would ask for them again, even if
+    /// their backends come only after it; should they alone be too much, the gateway
+    /// loses some.
     fn first_message(
         &self,
         list: Vec<Listing>,
@@ -178,8 +179,12 @@ impl Builder<'_> {
     ) -> (Vec<Listing>, Vec<Listing>) {
         let mut bytes = snapshot_bytes(0, padding);
         let mut fits = |(resource, _): &Listing| {
-            bytes += size::resource(resource);
-            bytes <= self.config.message_limit
+            let sum = bytes + size::resource(resource);
+            let fits = sum <= self.config.message_limit;
+            if fits {
+                bytes = sum;
+            }
+            fits
         };
         let mut all_so_far = true;
         let kept: Vec<_> = list.iter().map(|listing| is_last_good(listing) && fits(listing)).collect();

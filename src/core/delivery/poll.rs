@@ -413,6 +413,8 @@ impl Engine {
         let position = session.position.clone();
         let difference = self.plan(&position).difference.clone();
         let in_force = |(content, key): (&(Kind, u32), &ObjectKey)| {
+            // Of what is not to be delivered at all, nothing is kept either.
+            self.store.entry(content.0, key).filter(|entry| entry.outcome.is_ok())?;
             session.rejected.get(&(content.0, key.clone()))?.held.clone()
         };
         let held: Vec<_> = difference.excluded.iter().filter_map(in_force).collect();

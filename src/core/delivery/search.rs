@@ -114,7 +114,8 @@ impl Engine {
 
     /// Chooses the next prefix to try, or gives up.
     fn narrow(&mut self, now: Mono, session: &mut Session, mut search: Search, message: String) {
-        if search.list.is_empty() && search.bad.is_some() {
+        // What was taken is rejected by now, so it is not for what is in there.
+        if search.bad.is_some_and(|bad| bad <= search.good) {
             self.start_anew(now, session, message);
             return;
         }

@@ -11,7 +11,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 pub enum Outcome {
     /// It is done.
     Done,
-    /// It was planned from an old view, and is planned again.
+    /// It was planned from an old view: it is planned again, or the object is gone.
     Again,
     /// It failed, and is tried again.
     Failed,

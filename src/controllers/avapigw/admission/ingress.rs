@@ -57,7 +57,7 @@ pub fn judge_ingress(
     };
     verdict.warnings.extend(converted.warnings.iter().cloned());
     check_rules(ingress, &converted, created, &mut verdict);
-    check_services(services, ingress, &converted, references, &mut verdict);
+    check_services(services, ingress, before, &converted, references, &mut verdict);
     if ingress.spec.tls.as_ref().is_some_and(|tls| !tls.is_empty()) {
         let words = "spec.tls: the Secrets are not read; gateways serve the certificates that they are configured with";
         verdict.warnings.push(words.to_owned());
@@ -110,6 +110,7 @@ fn check_rules(ingress: &Ingress, converted: &Converted, created: &Arc<str>, ver
 fn check_services(
     services: &Services,
     ingress: &Ingress,
+    before: Option<&Ingress>,
     converted: &Converted,
     references: References,
     verdict: &mut Verdict,
@@ -121,6 +122,26 @@ fn check_services(
     if converted.resources.iter().any(|produced| redirects(&produced)) {
         return;
     }
+    // What it named already is no reason to refuse that something else is changed.
+    let already: BTreeSet<_> = before.into_iter().flat_map(named_services).map(|(_, name)| name).collect();
+    let namespace = &ingress.key.namespace;
+    let mut told = BTreeSet::new();
+    for (field, name) in named_services(ingress) {
+        let lacks = services.lack(&ObjectKey::new(namespace.clone(), name));
+        if lacks && told.insert(name) {
+            let problem = format!("there is no Service {name} in {namespace}; create it");
+            match references {
+                References::Deny if !already.contains(name) => {
+                    verdict.refusals.push(Refusal::new(field, problem));
+                }
+                _ => verdict.warnings.push(format!("{field}: {problem}")),
+            }
+        }
+    }
+}
+
+/// The Services that its backends name, each with the field that does.
+fn named_services(ingress: &Ingress) -> impl Iterator<Item = (String, &str)> {
     let rules = ingress.spec.rules.iter().flatten().enumerate();
     let paths = rules.flat_map(|(rule, one)| {
         let paths = one.http.iter().flat_map(|http| &http.paths).enumerate();
@@ -128,19 +149,7 @@ fn check_services(
     });
     let default = ingress.spec.default_backend.iter();
     let backends = default.map(|backend| ("spec.defaultBackend".to_owned(), backend)).chain(paths);
-    let namespace = &ingress.key.namespace;
-    let mut told = BTreeSet::new();
-    for (field, backend) in backends {
-        let Some(service) = &backend.service else { continue };
-        let lacks = services.lack(&ObjectKey::new(namespace.clone(), service.name.as_str()));
-        if lacks && told.insert(&service.name) {
-            let problem = format!("there is no Service {} in {namespace}; create it", service.name);
-            match references {
-                References::Warn => verdict.warnings.push(format!("{field}: {problem}")),
-                References::Deny => verdict.refusals.push(Refusal::new(field, problem)),
-            }
-        }
-    }
+    backends.filter_map(|(field, backend)| Some((field, backend.service.as_ref()?.name.as_str())))
 }
 
 /// As for routes: who was in conflict already and has to give way, may be changed.

@@ -77,7 +77,7 @@ pub fn judge(
     match inspect(api_kind(object.kind), &object.spec) {
         Ok(_) => {
             rules::check(object, &mut verdict);
-            check_references(known, services, object, references, &mut verdict);
+            check_references(known, services, object, before, references, &mut verdict);
         }
         Err(error) => {
             verdict.refusals.push(Refusal::new(error.field, format!("{}; {}", error.problem, error.remedy)));
@@ -146,12 +146,15 @@ fn check_references(
     known: &Conflicts,
     services: &Services,
     object: &RawObject,
+    before: Option<&RawObject>,
     references: References,
     verdict: &mut Verdict,
 ) {
     if !object.kind.is_route() {
         return;
     }
+    // Where it led already is no reason to refuse that something else is changed.
+    let already = before.and_then(|before| route_destinations(&before.spec).ok()).unwrap_or_default();
     let mut told = Vec::new();
     for destination in route_destinations(&object.spec).unwrap_or_default() {
         let host = destination.host.as_ref();
@@ -161,8 +164,10 @@ fn check_references(
         let Some(problem) = unknown(known, services, object, host) else { continue };
         told.push(host.to_owned());
         match references {
-            References::Warn => verdict.warnings.push(problem),
-            References::Deny => verdict.refusals.push(Refusal::new("spec.route", problem)),
+            References::Deny if !already.iter().any(|one| one.host.as_ref() == host) => {
+                verdict.refusals.push(Refusal::new("spec.route", problem));
+            }
+            _ => verdict.warnings.push(problem),
         }
     }
 }

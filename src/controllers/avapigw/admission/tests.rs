@@ -221,6 +221,22 @@ fn destinations_that_nobody_knows_are_warned_of_or_refused() {
 }
 
 #[test]
+fn where_a_route_led_already_is_no_reason_to_refuse_another_change() {
+    let leading = |hosts: &[&str]| {
+        let to =
+            |host: &&str| json!({"destination": {"host": host, "port": 80}, "weight": 100 / hosts.len()});
+        let spec = json!({"route": hosts.iter().map(to).collect::<Vec<_>>(), "timeout": format!("{}s", hosts.len())});
+        object(Kind::ApiRoute, "shop/a", "1", &spec)
+    };
+    let judged = |before: &[&str], after: &[&str]| {
+        let verdict = judge(&empty(), &leading(after), Some(&leading(before)), References::Deny);
+        (verdict.warnings.len(), verdict.refusals.len())
+    };
+    assert_eq!(judged(&["gone"], &["gone", "web.example.com"]), (1, 0));
+    assert_eq!(judged(&["gone"], &["gone", "new"]), (1, 1));
+}
+
+#[test]
 fn destinations_may_be_services() {
     let mut known = empty();
     let mut services = Services::default();

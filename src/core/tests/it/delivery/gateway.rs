@@ -40,6 +40,8 @@ pub struct Gateway {
     pub sequence: i64,
     /// It does not name what it rejects.
     pub mute: bool,
+    /// It rejects every snapshot, whatever is in it.
+    pub sick: bool,
     pub registered: Mono,
     pub table: BTreeMap<Key, Arc<Resource>>,
     /// Those in the table that cannot be loaded.
@@ -128,6 +130,9 @@ impl Gateway {
         }
         if let Some(bad) = self.first_bad(true).or_else(|| self.first_bad(false)) {
             return self.nack("load", &bad);
+        }
+        if self.sick {
+            return Answer::Nacked("no memory".into());
         }
         self.sequence = sequence;
         self.version = update.version.to_string();

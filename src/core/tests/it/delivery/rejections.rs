@@ -693,6 +693,58 @@ fn what_is_kept_in_place_of_what_is_rejected_is_in_every_part_that_is_tried() {
 }
 
 #[test]
+fn nothing_is_kept_of_what_is_not_to_be_delivered_at_all() {
+    let config = DeliveryConfig { tombstones: 2, ..plain() };
+    let mut bench = Bench::new(config);
+    for n in 0..8 {
+        bench.route(&format!("a/{n}"), "v1");
+    }
+    bench.route("a/young", "v1 takes=x");
+    bench.connected("g");
+    bench.pass(Duration::from_secs(60));
+    bench.route("a/young", "v2 takes=x undecodable");
+    bench.settle();
+    assert_eq!(rejected(&bench), ["a/young"]);
+    // While the gateway is busy more is deleted than is remembered, and before it is
+    // synchronised an older one takes what that one claims.
+    bench.route("a/7", "v2");
+    let (name, batch, first) = bench.poll().remove(0);
+    for n in 1..6 {
+        bench.delete(Kind::ApiRoute, &format!("a/{n}"));
+    }
+    bench.answer(&name, &batch, first);
+    bench.settle();
+    for (kind, since) in std::mem::take(&mut bench.asked) {
+        bench.delivery.history_unavailable(kind, since);
+    }
+    bench.route("a/0", "v2 takes=x");
+    let sent = bench.settle_for(Duration::from_secs(60));
+    assert!(sent.iter().any(|(_, batch)| batch.full), "{:?}", words_to("g", &sent));
+    assert_eq!(bench.holds("g", Kind::ApiRoute, "a/young"), None, "{:?}", words_to("g", &sent));
+}
+
+#[test]
+fn a_gateway_that_rejects_what_it_took_before_accuses_nobody() {
+    let mut bench = Bench::new(plain());
+    for n in 0..16 {
+        bench.route(&format!("a/{n:02}"), if n == 12 { "v1 poison" } else { "v1" });
+    }
+    bench.gateway("g").mute = true;
+    bench.connect("g");
+    for _ in 0..3 {
+        let (name, batch, first) = bench.poll().remove(0);
+        bench.answer(&name, &batch, first);
+    }
+    bench.gateway("g").sick = true;
+    let sent = bench.settle();
+    assert!(sent.len() < 64, "{:?}", words_to("g", &sent));
+    assert!(bench.notices.iter().any(|notice| matches!(notice, Notice::Unrepairable { .. })));
+    bench.gateway("g").sick = false;
+    bench.settle_for(Duration::from_secs(120));
+    assert_eq!(bench.gateways["g"].table.len(), 15);
+}
+
+#[test]
 fn what_is_rejected_is_so_again_when_it_wins_back_what_it_claims() {
     let mut bench = with_routes(2);
     bench.route("a/0", "v2 takes=x");
