@@ -129,7 +129,7 @@ impl Engine {
     fn finish(&mut self, now: Mono, session: &mut Session, flight: Flight) {
         let edge = flight.edge.clone();
         if edge.batch.full {
-            self.fulls = self.fulls.saturating_sub(1);
+            self.full_ended(now);
         }
         self.applied_changes += 1;
         self.learn_cost(session, &flight);

@@ -90,9 +90,12 @@ pub(super) struct Engine {
     pub watching: BTreeSet<Slot>,
     /// Sessions to look at in the next poll.
     pub touched: BTreeSet<Slot>,
-    /// Sessions that wait for one of the concurrent full synchronisations.
-    pub waiting_full: BTreeSet<Slot>,
+    /// Sessions that wait for one of the concurrent full synchronisations, in the order
+    /// in which they came; equal to the sessions' `awaits_full`.
+    pub waiting_full: BTreeSet<(Mono, Slot)>,
+    /// How many full synchronisations are in flight, and when one ended last.
     pub fulls: usize,
+    pub full_ended: Mono,
     /// When which session wants attention; equal to the sessions' `wake`.
     pub deadlines: BTreeSet<(Mono, Slot)>,
     /// Keyed by position; valid for the store's state `planned_for`.
@@ -135,6 +138,7 @@ impl Engine {
             touched: BTreeSet::new(),
             waiting_full: BTreeSet::new(),
             fulls: 0,
+            full_ended: Mono::default(),
             deadlines: BTreeSet::new(),
             plans: BTreeMap::new(),
             planned_for: 0,
@@ -199,13 +203,21 @@ impl Engine {
             self.deadlines.remove(&(wake, slot));
         }
         if session.full_in_flight() {
-            self.fulls = self.fulls.saturating_sub(1);
+            self.full_ended(now);
         }
         self.watching.remove(&slot);
         self.touched.remove(&slot);
-        self.waiting_full.remove(&slot);
+        if let Some(since) = session.awaits_full {
+            self.waiting_full.remove(&(since, slot));
+        }
         self.untidy = true;
         self.applied_changes += 1;
+    }
+
+    /// A full synchronisation has ended, well or not: the next one may begin.
+    pub fn full_ended(&mut self, now: Mono) {
+        self.fulls = self.fulls.saturating_sub(1);
+        self.full_ended = now;
     }
 
     /// Forgets a session and has its stream ended.

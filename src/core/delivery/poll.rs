@@ -28,6 +28,9 @@ const WARN_AGAIN: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// When it is asked again whether our history is still the cluster's.
 pub(super) const DOUBT_AGAIN: Duration = Duration::from_secs(5);
+/// For how long a gateway that increments could serve waits for a full synchronisation
+/// to end elsewhere, while none does: those in flight may be to gateways that are stuck.
+const FULL_PATIENCE: Duration = Duration::from_millis(500);
 /// Empty messages whose late acknowledgements are still recognised.
 const HEARTBEATS: usize = 4;
 
@@ -37,8 +40,9 @@ pub(super) enum Verdict {
     Watch(Option<Mono>),
     /// Look again at this time; the store does not matter before.
     Sleep(Mono),
-    /// It waits for a full synchronisation to end elsewhere.
-    AwaitFull,
+    /// It waits for a full synchronisation to end elsewhere, until this time if there
+    /// is another way.
+    AwaitFull(Option<Mono>),
     /// Its stream is to be ended.
     End(EndReason),
 }
@@ -66,7 +70,7 @@ impl Engine {
             self.look(now, slot, limits);
         }
         while self.fulls < self.config.concurrent_full_syncs {
-            let Some(slot) = self.waiting_full.pop_first() else { break };
+            let Some((_, slot)) = self.waiting_full.pop_first() else { break };
             self.look(now, slot, limits);
         }
         if looked || self.untidy {
@@ -80,8 +84,12 @@ impl Engine {
         // Taken out meanwhile, so that it and the engine can both be changed.
         let Some(mut session) = self.sessions.remove(&slot) else { return };
         self.watching.remove(&slot);
-        self.waiting_full.remove(&slot);
+        self.waiting_full.remove(&(session.awaits_full.unwrap_or_default(), slot));
         let verdict = self.decide(now, &mut session, limits);
+        session.awaits_full = match verdict {
+            Verdict::AwaitFull(_) => Some(session.awaits_full.unwrap_or(now)),
+            _ => None,
+        };
         let stale_at = session.heard + self.config.heartbeat_interval * 3;
         let wake = match verdict {
             Verdict::End(reason) => {
@@ -94,9 +102,9 @@ impl Engine {
                 at.unwrap_or(stale_at)
             }
             Verdict::Sleep(at) => at,
-            Verdict::AwaitFull => {
-                self.waiting_full.insert(slot);
-                stale_at
+            Verdict::AwaitFull(until) => {
+                self.waiting_full.insert((session.awaits_full.unwrap_or(now), slot));
+                until.unwrap_or(stale_at)
             }
         };
         let wake = wake.min(stale_at).min(session.end_at.unwrap_or(stale_at));
@@ -249,8 +257,15 @@ impl Engine {
             return Verdict::Watch(earlier(wake, refresh));
         }
         if let Some(padding) = self.cheaper_full(now, session, &difference, covered) {
-            let edge = self.full_edge(&position, &difference, padding, &[], reset);
-            return self.send(now, session, edge, Purpose::Deliver, limits);
+            if self.fulls < self.config.concurrent_full_syncs {
+                let edge = self.full_edge(&position, &difference, padding, &[], reset);
+                return self.send(now, session, edge, Purpose::Deliver, limits);
+            }
+            // What comes meanwhile is in the same message.
+            let until = session.awaits_full.unwrap_or(now).max(self.full_ended) + FULL_PATIENCE;
+            if now < until {
+                return Verdict::AwaitFull(Some(until));
+            }
         }
         let edge = self.plan(&position).increments[usize::from(reset)].clone();
         let edge = edge.unwrap_or_else(|| {
@@ -343,8 +358,7 @@ impl Engine {
     ) -> Option<Vec<(Kind, ObjectKey)>> {
         let held = matches!(session.position.base, Base::Log) && covered && !session.no_full;
         let precise = difference.excluded.is_empty() && session.rejected.is_empty();
-        if !held || !precise || difference.items.len() < 2 || self.fulls >= self.config.concurrent_full_syncs
-        {
+        if !held || !precise || difference.items.len() < 2 {
             return None;
         }
         let Totals { count, bytes } = self.total(&session.position);
@@ -433,7 +447,7 @@ impl Engine {
     ) -> Verdict {
         let batch = edge.batch.clone();
         if batch.full && self.fulls >= self.config.concurrent_full_syncs {
-            return Verdict::AwaitFull;
+            return Verdict::AwaitFull(None);
         }
         if let Err(later) = limits.admit(now, &session.gateway, batch.bytes) {
             session.ask_after = later;

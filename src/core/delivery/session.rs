@@ -118,6 +118,8 @@ pub(crate) struct Session {
     pub pause_until: Mono,
     /// When the limits asked to be asked again.
     pub ask_after: Mono,
+    /// Since when it waits for a full synchronisation to end elsewhere.
+    pub awaits_full: Option<Mono>,
     pub cost: CostModel,
     /// By object; those whose content is in the position's exclusions are in
     /// force, others wait for their object's new content to be acknowledged.
@@ -176,6 +178,7 @@ impl Session {
             flight: None,
             pause_until: Mono::default(),
             ask_after: Mono::default(),
+            awaits_full: None,
             cost: CostModel::default(),
             rejected: BTreeMap::new(),
             unheard: BTreeMap::new(),

@@ -1,7 +1,9 @@
 //! A whole fleet returns at once: full synchronisations are few at a time,
 //! waiting for one costs next to nothing, and nobody who is in step waits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flotilla_core::delivery::{Batch, DeliveryConfig};
 
@@ -70,4 +72,56 @@ fn what_is_kept_for_those_that_wait_does_not_grow_with_their_number() {
         (footprint.plans, footprint.batch_bytes, footprint.ahead, footprint.previous)
     };
     assert_eq!(kept(10), kept(1_000));
+}
+
+/// Gateways that hold two hundred routes, half of which have just changed, and the
+/// batches under way to them.
+fn burst(gateways: usize) -> (Bench, Vec<(String, Arc<Batch>, i64)>) {
+    let mut bench =
+        Bench::new(DeliveryConfig { concurrent_full_syncs: AT_ONCE, duty_cycle: 1.0, ..config() });
+    for n in 0..200 {
+        bench.route(&format!("a/{n:03}"), "old");
+    }
+    for n in 0..gateways {
+        bench.connected(&format!("g{n:02}"));
+    }
+    bench.pass(Duration::from_secs(60));
+    bench.settle();
+    for n in 0..100 {
+        bench.route(&format!("a/{n:03}"), "new");
+    }
+    let under_way = bench.poll();
+    (bench, under_way)
+}
+
+#[test]
+fn a_burst_is_one_snapshot_for_each_with_all_that_came_while_it_waited() {
+    let (mut bench, mut under_way) = burst(12);
+    // What each got first.
+    let mut first_of = BTreeMap::new();
+    while !under_way.is_empty() {
+        assert!(under_way.iter().filter(|(_, batch, _)| batch.full).count() <= AT_ONCE);
+        let (name, batch, first) = under_way.remove(0);
+        bench.answer(&name, &batch, first);
+        if !first_of.contains_key(&name) {
+            first_of.insert(name, batch.full);
+            // Meanwhile the tenants go on.
+            bench.route(&format!("a/{:03}", 150 + first_of.len()), "new");
+        }
+        under_way.extend(bench.poll());
+    }
+    assert!(first_of.len() == 12 && first_of.values().all(|full| *full), "{first_of:?}");
+    bench.assert_equal("g00");
+    bench.assert_equal("g11");
+}
+
+#[test]
+fn gateways_that_are_stuck_hold_up_a_burst_for_a_moment_only() {
+    let (mut bench, under_way) = burst(12);
+    assert_eq!(under_way.len(), AT_ONCE);
+    let stuck: Vec<_> = under_way.into_iter().map(|(name, ..)| name).collect();
+    bench.pass(Duration::from_millis(500));
+    let sent = bench.poll();
+    assert_eq!(sent.len(), 12 - AT_ONCE);
+    assert!(sent.iter().all(|(name, batch, _)| !batch.full && !stuck.contains(name)));
 }
