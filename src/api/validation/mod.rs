@@ -11,6 +11,7 @@
 //! the bytes are parsed once into structs that borrow from them.
 
 mod backend;
+mod cel;
 mod decode;
 mod destinations;
 mod duration;
@@ -22,6 +23,7 @@ mod matching;
 mod route;
 mod shape;
 
+pub use cel::{CelError, CelProblem, check_cel};
 pub use destinations::DestinationHost;
 pub use duration::{DurationError, parse_go_duration};
 pub use field::FieldError;
@@ -105,8 +107,8 @@ fn look<'a, M: matches::Match>(
 ///
 /// # Errors
 /// The first [`FieldError`] found: bytes that do not decode, a regular
-/// expression that Go does not compile, a duration that it does not parse, no
-/// destination, no host, and so on.
+/// or an ABAC expression that gateways do not compile, a duration that they do
+/// not parse, no destination, no host, and so on.
 pub fn validate_for_gateway(kind: Kind, spec: &[u8]) -> Result<(), FieldError> {
     inspect(kind, spec).map(|_| ())
 }

@@ -1,12 +1,13 @@
 //! Rules for APIRoute and GRPCRoute specs.
 
+use super::cel::check_cel;
 use super::destinations::decoded;
 use super::field::{FieldError, Path};
 use super::limits::{
     COUNTS, PORTS, WEIGHTS, backend_authentication, cache, duration, max_sessions, number, rate_limit, tls,
 };
 use super::matches::Match;
-use super::shape::{Aggregate, Destination, Retries, Route, WeightedDestination};
+use super::shape::{Aggregate, Authorization, Destination, Retries, Route, WeightedDestination, content};
 
 /// The weight that the schema gives a destination without one.
 const DEFAULT_WEIGHT: i64 = 100;
@@ -27,12 +28,28 @@ pub(super) fn check<M: Match>(route: &Route<'_, M>, http: bool, at: &Path<'_>) -
     cache(&route.cache, at)?;
     max_sessions(&route.max_sessions, at)?;
     rate_limit(&route.rate_limit, at)?;
-    if let Some(authorization) = &route.authorization {
-        let at = at.field("authorization");
-        cache(&authorization.cache, &at)?;
-        if let Some(external) = &authorization.external {
-            duration(&external.timeout, &at.field("external"), "timeout")?;
-        }
+    match &route.authorization {
+        Some(authorization) => check_authorization(authorization, &at.field("authorization")),
+        None => Ok(()),
+    }
+}
+
+fn check_authorization(authorization: &Authorization<'_>, at: &Path<'_>) -> Result<(), FieldError> {
+    cache(&authorization.cache, at)?;
+    if let Some(external) = &authorization.external {
+        duration(&external.timeout, &at.field("external"), "timeout")?;
+    }
+    // Gateways compile nothing of what is switched off.
+    let enabled = |switch: Option<bool>| switch.unwrap_or(false);
+    let Some(abac) = authorization.abac.as_ref().filter(|abac| enabled(abac.enabled)) else { return Ok(()) };
+    if !enabled(authorization.enabled) {
+        return Ok(());
+    }
+    let at = at.field("abac");
+    let at = at.field("policies");
+    for (index, policy) in abac.policies.iter().flatten().enumerate() {
+        check_cel(content(&policy.expression))
+            .map_err(|error| at.item(index).field("expression").error(error.to_string(), error.remedy()))?;
     }
     Ok(())
 }

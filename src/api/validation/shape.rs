@@ -210,10 +210,26 @@ pub(super) struct RedisRetry<'a> {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Authorization<'a> {
+    pub enabled: Option<bool>,
+    #[serde(borrow)]
+    pub abac: Option<Abac<'a>>,
     #[serde(borrow)]
     pub external: Option<ExternalAuthorization<'a>>,
     #[serde(borrow)]
     pub cache: Option<Cache<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Abac<'a> {
+    pub enabled: Option<bool>,
+    #[serde(borrow)]
+    pub policies: Option<Vec<AbacPolicy<'a>>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct AbacPolicy<'a> {
+    #[serde(borrow)]
+    pub expression: Option<Text<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
