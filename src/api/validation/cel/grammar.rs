@@ -7,69 +7,98 @@ use super::names::{self, Comprehension, Meaning, Plain};
 use super::tokens::{Magnitude, Token, Tokens};
 use super::{CelProblem, excerpt};
 
-/// cel-go refuses to nest any of its rules deeper, and counts each member of
-/// `a.b.c` and each operator of `a + b + c` as one level more.
+/// cel-go refuses brackets and conditions that nest deeper, and trees that are
+/// higher: each member of `a.b.c` and each operator of `a + b + c` is one level.
 const DEEPEST: usize = 250;
 
-/// What is wrong, and at which byte.
-type Found = (CelProblem, usize);
+/// What is wrong, and at which byte. Boxed, as every level of nesting holds one
+/// on the stack.
+type Found = Box<(CelProblem, usize)>;
+
+fn found(problem: CelProblem, at: usize) -> Found {
+    Box::new((problem, at))
+}
 
 /// What an operand is, for those who ask for a part of it.
 #[derive(Clone, Copy)]
-enum Operand<'e> {
+enum Operand {
     /// `x.field`, which `has` can be asked about.
     Field,
     /// A variable of a type without fields.
-    Plain(Plain),
+    Plain(&'static Plain),
     /// A name that is no variable, and what followed it with dots between.
-    Qualified(Qualified<'e>),
+    Qualified(Qualified),
     /// Anything else.
     Value,
 }
 
-/// Perhaps the name of a type.
+/// Perhaps the name of a type, such as `google.protobuf.Timestamp`.
 #[derive(Clone, Copy)]
-struct Qualified<'e> {
-    first: &'e str,
+struct Qualified {
     /// Where it starts.
     at: usize,
-    parts: usize,
-    /// Whether it is `google.protobuf` so far. All types that cel-go knows by
-    /// such a name are there; which they are is left to it, as types are.
-    well_known: bool,
+    /// How many parts of a type's name it has, if it can still become one.
+    known: Option<u8>,
 }
 
-impl<'e> Qualified<'e> {
-    fn new(first: &'e str, at: usize) -> Self {
-        Self { first, at, parts: 1, well_known: first == "google" }
+impl Qualified {
+    fn new(first: &str, at: usize) -> Self {
+        Self { at, known: (first == "google").then_some(1) }
     }
 
     fn with(self, part: &str) -> Self {
-        let well_known = self.well_known && (self.parts > 1 || part == "protobuf");
-        Self { parts: self.parts + 1, well_known, ..self }
+        let fits = match self.known {
+            Some(1) => part == "protobuf",
+            Some(2) => names::is_well_known(part),
+            _ => false,
+        };
+        Self { known: self.known.filter(|_| fits).map(|parts| parts + 1), ..self }
     }
 
     fn is_type(self) -> bool {
-        self.well_known && self.parts > 2
-    }
-}
-
-/// Refuses a name that stands for nothing.
-fn resolved(operand: Operand<'_>) -> Result<(), Found> {
-    match operand {
-        Operand::Qualified(name) if !name.is_type() => {
-            Err((CelProblem::UnknownVariable(excerpt(name.first)), name.at))
-        }
-        _ => Ok(()),
+        self.known == Some(3)
     }
 }
 
 /// Refuses to ask for a part of what has none.
-fn has_parts(operand: Operand<'_>, at: usize) -> Result<(), Found> {
+fn has_parts(operand: Operand, at: usize) -> Result<(), Found> {
     match operand {
-        Operand::Plain(Plain { name, kind }) => Err((CelProblem::NoFields { name, kind }, at)),
+        Operand::Plain(&Plain { name, kind }) => Err(found(CelProblem::NoFields { name, kind }, at)),
         _ => Ok(()),
     }
+}
+
+/// What was read, as far as those around it need to know.
+#[derive(Clone, Copy)]
+struct Tree {
+    operand: Operand,
+    /// How many levels cel-go descends in it.
+    height: usize,
+}
+
+impl Tree {
+    /// A level above this one and what stands beside it.
+    fn under(self, beside: usize, at: usize) -> Result<Self, Found> {
+        let height = self.height.max(beside) + 1;
+        if height > DEEPEST {
+            return Err(found(CelProblem::TooDeep, at));
+        }
+        Ok(Self { operand: Operand::Value, height })
+    }
+}
+
+/// The left side of an operator of one level with its right side, if there is a left one.
+fn joined(left: Option<Tree>, right: Tree, at: usize) -> Result<Tree, Found> {
+    left.map_or(Ok(right), |left| left.under(right.height, at))
+}
+
+/// How tightly a binary operator binds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Product,
+    Sum,
+    Comparison,
+    Logic,
 }
 
 /// Checks a whole expression.
@@ -77,10 +106,9 @@ pub(super) fn check(text: &str) -> Result<(), Found> {
     let mut tokens = Tokens::new(text);
     let (token, at) = tokens.next()?;
     if token == Token::End {
-        return Err((CelProblem::Empty, 0));
+        return Err(found(CelProblem::Empty, 0));
     }
-    let mut grammar =
-        Grammar { tokens, token, at, elements: Vec::new(), depth: 0, members: 0, relations: 0, sums: 0 };
+    let mut grammar = Grammar { tokens, token, at, elements: Vec::new(), depth: 0 };
     grammar.expression()?;
     grammar.expect_end()
 }
@@ -96,12 +124,6 @@ struct Grammar<'e> {
     elements: Vec<&'e str>,
     /// Levels of expressions around this place.
     depth: usize,
-    /// Levels of members around this place, beyond those of expressions.
-    members: usize,
-    /// The same for comparisons.
-    relations: usize,
-    /// The same for arithmetic.
-    sums: usize,
 }
 
 impl<'e> Grammar<'e> {
@@ -146,114 +168,123 @@ impl<'e> Grammar<'e> {
             Token::Int(_) | Token::Double => CelProblem::Unexpected("number".to_owned()),
             Token::Literal => CelProblem::Unexpected("literal".to_owned()),
         };
-        (problem, self.at)
+        found(problem, self.at)
     }
 
-    fn expression(&mut self) -> Result<Operand<'e>, Found> {
+    fn expression(&mut self) -> Result<Tree, Found> {
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Err((CelProblem::TooDeep, self.at));
+            return Err(found(CelProblem::TooDeep, self.at));
         }
-        let mut operand = self.chain()?;
+        let mut tree = self.chain()?;
+        let at = self.at;
         if self.take("?")? {
-            operand = Operand::Value;
-            self.chain()?;
+            let met = self.chain()?;
             self.expect(":")?;
-            self.expression()?;
+            let unmet = self.expression()?;
+            tree = tree.under(met.height.max(unmet.height), at)?;
         }
         self.depth -= 1;
-        Ok(operand)
+        Ok(tree)
     }
 
     /// Operands with operators between them.
-    fn chain(&mut self) -> Result<Operand<'e>, Found> {
-        let (relations, sums) = (self.relations, self.sums);
-        let mut products = 0;
-        let mut operand = self.unary()?;
+    fn chain(&mut self) -> Result<Tree, Found> {
+        let first = self.unary()?;
+        // What is being put together on each level of precedence; `&&` and `||` add no height.
+        let (mut comparison, mut sum, mut product) = (None, None, first);
+        let mut highest = 0;
+        let mut alone = true;
         loop {
-            match self.token {
-                Token::Sign("&&" | "||") => {
-                    (self.relations, self.sums, products) = (relations, sums, 0);
-                }
-                Token::Sign("<" | "<=" | ">=" | ">" | "==" | "!=") | Token::Name("in") => {
-                    (self.relations, self.sums, products) = (self.relations + 1, sums, 0);
-                }
-                Token::Sign("+" | "-") => (self.sums, products) = (self.sums + 1, 0),
-                Token::Sign("*" | "/" | "%") => products += 1,
+            let at = self.at;
+            let level = match self.token {
+                Token::Sign("*" | "/" | "%") => Level::Product,
+                Token::Sign("+" | "-") => Level::Sum,
+                Token::Sign("<" | "<=" | ">=" | ">" | "==" | "!=") | Token::Name("in") => Level::Comparison,
+                Token::Sign("&&" | "||") => Level::Logic,
                 _ => break,
-            }
-            if self.depth + self.relations > DEEPEST || self.depth + self.sums + products > DEEPEST {
-                return Err((CelProblem::TooDeep, self.at));
-            }
+            };
             self.advance()?;
-            self.unary()?;
-            operand = Operand::Value;
+            let next = self.unary()?;
+            alone = false;
+            if level == Level::Product {
+                product = product.under(next.height, at)?;
+                continue;
+            }
+            let whole = joined(sum.take(), product, at)?;
+            product = next;
+            if level == Level::Sum {
+                sum = Some(whole);
+                continue;
+            }
+            let whole = joined(comparison.take(), whole, at)?;
+            if level == Level::Comparison {
+                comparison = Some(whole);
+            } else {
+                highest = highest.max(whole.height);
+            }
         }
-        (self.relations, self.sums) = (relations, sums);
-        Ok(operand)
+        if alone {
+            return Ok(first);
+        }
+        let last = joined(comparison, joined(sum, product, self.at)?, self.at)?;
+        Ok(Tree { operand: Operand::Value, height: highest.max(last.height) })
     }
 
     /// A member with `!` or `-` before it, of one kind only and as many as you like.
-    fn unary(&mut self) -> Result<Operand<'e>, Found> {
+    fn unary(&mut self) -> Result<Tree, Found> {
         for sign in ["!", "-"] {
             let mut signs = 0;
             while self.take(sign)? {
                 signs += 1;
             }
             if signs > 0 {
-                self.member(sign == "-" && signs == 1)?;
-                return Ok(Operand::Value);
+                let height = self.member(sign == "-" && signs == 1)?.height;
+                return Ok(Tree { operand: Operand::Value, height });
             }
         }
         self.member(false)
     }
 
     /// Something and what is asked of it: fields, calls and elements.
-    fn member(&mut self, negated: bool) -> Result<Operand<'e>, Found> {
-        let members = self.members;
-        let mut operand = self.primary(negated)?;
+    fn member(&mut self, negated: bool) -> Result<Tree, Found> {
+        let mut tree = self.primary(negated)?;
         loop {
             let asked = self.at;
             if self.is("{")
-                && let Operand::Qualified(name) = operand
+                && let Operand::Qualified(name) = tree.operand
             {
                 if !name.is_type() {
-                    return Err((CelProblem::UnknownMessage(excerpt(name.first)), name.at));
+                    return Err(found(
+                        CelProblem::UnknownMessage(excerpt(self.tokens.word_at(name.at))),
+                        name.at,
+                    ));
                 }
-                self.message()?;
-                operand = Operand::Value;
-                continue;
-            }
-            if !self.is(".") && !self.is("[") {
+                tree = Tree { operand: Operand::Value, height: self.message()? };
+            } else if self.take("[")? {
+                self.not_optional("[?")?;
+                self.resolved(tree.operand)?;
+                has_parts(tree.operand, asked)?;
+                let index = self.expression()?;
+                self.expect("]")?;
+                tree = tree.under(index.height, asked)?;
+            } else if self.take(".")? {
+                self.not_optional(".?")?;
+                let (operand, arguments) = self.selection(tree.operand, asked)?;
+                tree = Tree { operand, ..tree.under(arguments, asked)? };
+            } else {
                 break;
             }
-            self.members += 1;
-            if self.depth + self.members > DEEPEST {
-                return Err((CelProblem::TooDeep, asked));
-            }
-            operand = if self.take("[")? {
-                self.not_optional("[?")?;
-                resolved(operand)?;
-                has_parts(operand, asked)?;
-                self.expression()?;
-                self.expect("]")?;
-                Operand::Value
-            } else {
-                self.advance()?;
-                self.not_optional(".?")?;
-                self.selection(operand, asked)?
-            };
         }
-        self.members = members;
-        resolved(operand)?;
-        Ok(operand)
+        self.resolved(tree.operand)?;
+        Ok(tree)
     }
 
-    /// What follows the dot.
-    fn selection(&mut self, operand: Operand<'e>, asked: usize) -> Result<Operand<'e>, Found> {
+    /// What follows the dot, and the height of arguments.
+    fn selection(&mut self, operand: Operand, asked: usize) -> Result<(Operand, usize), Found> {
         let Token::Name(name) = self.token else {
             return Err(match self.token {
-                Token::QuotedName => (CelProblem::Unsupported("backquotes"), self.at),
+                Token::QuotedName => found(CelProblem::Unsupported("backquotes"), self.at),
                 _ => self.unexpected(),
             });
         };
@@ -264,76 +295,85 @@ impl<'e> Grammar<'e> {
         self.advance()?;
         if !self.is("(") {
             has_parts(operand, asked)?;
-            return Ok(match operand {
+            let field = match operand {
                 Operand::Qualified(before) => Operand::Qualified(before.with(name)),
                 _ => Operand::Field,
-            });
+            };
+            return Ok((field, 0));
         }
-        resolved(operand)?;
+        self.resolved(operand)?;
         if let Some(macro_) = names::comprehension(name) {
             has_parts(operand, asked)?;
-            self.comprehension(macro_, at)?;
-            return Ok(Operand::Value);
+            return Ok((Operand::Value, self.comprehension(macro_, at)?));
         }
         self.advance()?;
-        let given = self.arguments()?;
-        let function = names::called(name).ok_or_else(|| (CelProblem::UnknownFunction(excerpt(name)), at))?;
+        let (given, height) = self.arguments()?;
+        let function =
+            names::called(name).ok_or_else(|| found(CelProblem::UnknownFunction(excerpt(name)), at))?;
         if !function.on_value.contains(&given) {
-            return Err((
-                CelProblem::WrongCall { called: format!(".{name}"), given, usage: function.usage },
-                at,
-            ));
+            let called = format!(".{name}");
+            return Err(found(CelProblem::WrongCall { called, given, usage: function.usage }, at));
         }
-        Ok(Operand::Value)
+        Ok((Operand::Value, height))
     }
 
-    /// A macro's arguments, from the opening bracket on.
-    fn comprehension(&mut self, macro_: Comprehension, at: usize) -> Result<(), Found> {
+    /// A macro's arguments, from the opening bracket on; how high they are.
+    fn comprehension(&mut self, macro_: Comprehension, at: usize) -> Result<usize, Found> {
         self.advance()?;
         if self.is(")") {
             let called = format!(".{}", macro_.name);
-            return Err((CelProblem::WrongCall { called, given: 0, usage: macro_.usage }, at));
+            return Err(found(CelProblem::WrongCall { called, given: 0, usage: macro_.usage }, at));
         }
-        let no_name = (CelProblem::NoElementName(macro_.name), self.at);
-        let Token::Name(element) = self.token else { return Err(no_name) };
+        let asked = self.at;
+        let no_name = || found(CelProblem::NoElementName(macro_.name), asked);
+        let dotted = self.take(".")?;
+        let Token::Name(element) = self.token else { return Err(no_name()) };
         if names::is_keyword(element) || self.following() != Some(Token::Sign(",")) {
-            return Err(no_name);
+            return Err(no_name());
         }
         if names::is_reserved(element) {
-            return Err((CelProblem::Reserved(element.to_owned()), self.at));
+            return Err(found(CelProblem::Reserved(element.to_owned()), self.at));
         }
         self.advance()?;
         self.advance()?;
-        self.elements.push(element);
-        let given = 1 + self.arguments()?;
+        // With a dot before it nobody can refer to it.
+        self.elements.push(if dotted { "" } else { element });
+        let (others, height) = self.arguments()?;
         self.elements.pop();
+        let given = 1 + others;
         if macro_.arguments.contains(&given) {
-            return Ok(());
+            return Ok(height);
         }
         let called = format!(".{}", macro_.name);
-        Err((CelProblem::WrongCall { called, given, usage: macro_.usage }, at))
+        Err(found(CelProblem::WrongCall { called, given, usage: macro_.usage }, at))
     }
 
-    /// Arguments up to the closing bracket; how many they are.
-    fn arguments(&mut self) -> Result<usize, Found> {
-        let mut given = 0;
+    /// Arguments up to the closing bracket: how many, and how high they are.
+    fn arguments(&mut self) -> Result<(usize, usize), Found> {
+        let (mut given, mut height) = (0, 0);
         if self.take(")")? {
-            return Ok(given);
+            return Ok((given, height));
         }
         loop {
-            self.expression()?;
+            height = self.expression()?.height.max(height);
             given += 1;
             if !self.take(",")? {
                 self.expect(")")?;
-                return Ok(given);
+                return Ok((given, height));
             }
         }
     }
 
-    fn primary(&mut self, negated: bool) -> Result<Operand<'e>, Found> {
-        match self.token {
-            Token::Name("true" | "false" | "null") | Token::Literal | Token::Double => self.advance()?,
-            Token::Int(magnitude) => self.integer(magnitude, negated)?,
+    fn primary(&mut self, negated: bool) -> Result<Tree, Found> {
+        let height = match self.token {
+            Token::Name("true" | "false" | "null") | Token::Literal | Token::Double => {
+                self.advance()?;
+                0
+            }
+            Token::Int(magnitude) => {
+                self.integer(magnitude, negated)?;
+                0
+            }
             // After `!` a sign belongs to the number.
             Token::Sign("-") if matches!(self.following(), Some(Token::Int(_) | Token::Double)) => {
                 self.advance()?;
@@ -341,28 +381,35 @@ impl<'e> Grammar<'e> {
             }
             Token::Sign("(") => {
                 self.advance()?;
-                let operand = self.expression()?;
+                let tree = self.expression()?;
                 self.expect(")")?;
-                return Ok(operand);
+                return Ok(tree);
             }
-            Token::Sign("[") => {
-                self.advance()?;
-                self.elements_of_list()?;
-            }
-            Token::Sign("{") => {
-                self.advance()?;
-                self.entries(|grammar| {
-                    grammar.not_optional("?")?;
-                    grammar.expression().map(|_| ())
-                })?;
-            }
-            Token::Sign(".") => {
-                self.advance()?;
-                return self.name();
-            }
+            Token::Sign("[") => self.list_literal()?,
+            Token::Sign("{") => self.map_literal()?,
             _ => return self.name(),
-        }
-        Ok(Operand::Value)
+        };
+        Ok(Tree { operand: Operand::Value, height })
+    }
+
+    /// From the opening bracket on; how high it is.
+    fn list_literal(&mut self) -> Result<usize, Found> {
+        self.advance()?;
+        self.list("]", |grammar| {
+            grammar.not_optional("?")?;
+            Ok(grammar.expression()?.height)
+        })
+    }
+
+    /// From the opening brace on; how high it is.
+    fn map_literal(&mut self) -> Result<usize, Found> {
+        self.advance()?;
+        self.list("}", |grammar| {
+            grammar.not_optional("?")?;
+            let key = grammar.expression()?.height;
+            grammar.expect(":")?;
+            Ok(grammar.expression()?.height.max(key))
+        })
     }
 
     fn integer(&mut self, magnitude: Magnitude, negated: bool) -> Result<(), Found> {
@@ -370,95 +417,107 @@ impl<'e> Grammar<'e> {
         self.advance()?;
         match (magnitude, negated) {
             (Magnitude::Fits, _) | (Magnitude::FitsNegated, true) => Ok(()),
-            _ => Err((CelProblem::NumberTooLarge(excerpt(self.tokens.word_at(at))), at)),
+            _ => Err(found(CelProblem::NumberTooLarge(excerpt(self.tokens.word_at(at))), at)),
         }
     }
 
-    fn elements_of_list(&mut self) -> Result<(), Found> {
-        while !self.is("]") {
-            self.not_optional("?")?;
-            self.expression()?;
-            if !self.take(",")? {
+    /// What stands between commas up to the closing bracket; how high it is.
+    fn list(&mut self, close: &str, one: fn(&mut Self) -> Result<usize, Found>) -> Result<usize, Found> {
+        let mut height = 0;
+        while !self.is(close) && !self.is(",") {
+            height = one(self)?.max(height);
+            if !self.is(",") || self.following() == Some(Token::Sign(",")) {
                 break;
             }
+            self.advance()?;
         }
-        self.expect("]")
+        // One may stand before the closing bracket, even without anything before it.
+        self.take(",")?;
+        self.expect(close)?;
+        Ok(height)
     }
 
-    /// Keys and values up to the closing brace.
-    fn entries(&mut self, key: fn(&mut Self) -> Result<(), Found>) -> Result<(), Found> {
-        while !self.is("}") {
-            key(self)?;
-            self.expect(":")?;
-            self.expression()?;
-            if !self.take(",")? {
-                break;
-            }
-        }
-        self.expect("}")
-    }
-
-    /// The fields of a message, from the opening brace on.
-    fn message(&mut self) -> Result<(), Found> {
+    /// The fields of a message, from the opening brace on; how high they are.
+    fn message(&mut self) -> Result<usize, Found> {
         self.advance()?;
-        self.entries(|grammar| {
+        self.list("}", |grammar| {
             grammar.not_optional("?")?;
             match grammar.token {
-                Token::Name(name) if !names::is_keyword(name) => grammar.advance(),
-                _ => Err(grammar.unexpected()),
+                Token::Name(name) if !names::is_keyword(name) => grammar.advance()?,
+                _ => return Err(grammar.unexpected()),
             }
+            grammar.expect(":")?;
+            Ok(grammar.expression()?.height)
         })
     }
 
-    /// A variable, or a call of a function.
-    fn name(&mut self) -> Result<Operand<'e>, Found> {
+    /// A variable, or a call of a function; perhaps with a dot before it.
+    fn name(&mut self) -> Result<Tree, Found> {
+        let dotted = self.take(".")?;
         let at = self.at;
         let name = match self.token {
             Token::Name(name) if !names::is_keyword(name) => name,
-            Token::QuotedName => return Err((CelProblem::Unsupported("backquotes"), at)),
+            Token::QuotedName => return Err(found(CelProblem::Unsupported("backquotes"), at)),
             _ => return Err(self.unexpected()),
         };
         self.advance()?;
         if names::is_reserved(name) {
-            return Err((CelProblem::Reserved(name.to_owned()), at));
+            return Err(found(CelProblem::Reserved(name.to_owned()), at));
         }
         if self.take("(")? {
-            return self.call(name, at);
+            let height = self.call(name, at, dotted)?;
+            return Ok(Tree { operand: Operand::Value, height });
         }
-        if self.elements.contains(&name) {
-            return Ok(Operand::Value);
+        let operand = match names::variable(name) {
+            _ if !dotted && self.elements.contains(&name) => Operand::Value,
+            Some(Meaning::Plain(plain)) => Operand::Plain(plain),
+            Some(Meaning::Open) => Operand::Value,
+            None => Operand::Qualified(Qualified::new(name, at)),
+        };
+        Ok(Tree { operand, height: 0 })
+    }
+
+    /// A call on nothing, after the opening bracket; how high the arguments are.
+    fn call(&mut self, name: &str, at: usize, dotted: bool) -> Result<usize, Found> {
+        if name != "has" {
+            let (given, height) = self.arguments()?;
+            return match names::called(name) {
+                Some(function) if function.alone.contains(&given) => Ok(height),
+                _ => Err(found(wrong_call(name, given), at)),
+            };
         }
-        match names::variable(name) {
-            Some(Meaning::Plain(plain)) => Ok(Operand::Plain(plain)),
-            Some(Meaning::Open) => Ok(Operand::Value),
-            None => Ok(Operand::Qualified(Qualified::new(name, at))),
+        // A macro, and macros have no dot.
+        if dotted {
+            return Err(found(CelProblem::UnknownFunction(".has".to_owned()), at));
+        }
+        let asked = self.at;
+        if self.take(")")? {
+            return Err(found(wrong_call(name, 0), at));
+        }
+        let field = self.expression()?;
+        if self.take(",")? {
+            let (others, _) = self.arguments()?;
+            return Err(found(wrong_call(name, 1 + others), at));
+        }
+        self.expect(")")?;
+        match field.operand {
+            Operand::Field => Ok(field.height),
+            _ => Err(found(CelProblem::HasOfNoField, asked)),
         }
     }
 
-    /// A call on nothing, after the opening bracket.
-    fn call(&mut self, name: &'e str, at: usize) -> Result<Operand<'e>, Found> {
-        if name == "has" && !self.is(")") {
-            let asked = self.at;
-            let operand = self.expression()?;
-            if self.take(")")? {
-                return match operand {
-                    Operand::Field => Ok(Operand::Value),
-                    _ => Err((CelProblem::HasOfNoField, asked)),
-                };
+    /// Refuses a name that stands for nothing.
+    fn resolved(&self, operand: Operand) -> Result<(), Found> {
+        match operand {
+            Operand::Qualified(name) if !name.is_type() => {
+                Err(found(CelProblem::UnknownVariable(excerpt(self.tokens.word_at(name.at))), name.at))
             }
-            self.expect(",")?;
-            let given = 1 + self.arguments()?;
-            return Err((wrong_call(name, given), at));
-        }
-        let given = self.arguments()?;
-        match names::called(name) {
-            Some(function) if function.alone.contains(&given) => Ok(Operand::Value),
-            _ => Err((wrong_call(name, given), at)),
+            _ => Ok(()),
         }
     }
 
     fn not_optional(&self, syntax: &'static str) -> Result<(), Found> {
-        if self.is("?") { Err((CelProblem::Unsupported(syntax), self.at)) } else { Ok(()) }
+        if self.is("?") { Err(found(CelProblem::Unsupported(syntax), self.at)) } else { Ok(()) }
     }
 }
 

@@ -146,7 +146,7 @@ pub fn check_cel(expression: &str) -> Result<(), CelError> {
     if expression.len() > LONGEST && expression.chars().count() > LONGEST {
         return Err(CelError::new(expression, (CelProblem::TooLong, 0)));
     }
-    grammar::check(expression).map_err(|found| CelError::new(expression, found))
+    grammar::check(expression).map_err(|found| CelError::new(expression, *found))
 }
 
 /// The first characters of `text`, so that a message stays readable.

@@ -2,7 +2,6 @@
 //! declare, and those of CEL itself.
 
 /// A declared variable that has neither fields nor elements.
-#[derive(Clone, Copy)]
 pub(super) struct Plain {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
@@ -13,21 +12,44 @@ pub(super) enum Meaning {
     /// A map of unknown values, or a type.
     Open,
     /// Something whose fields nobody can ask for.
-    Plain(Plain),
+    Plain(&'static Plain),
 }
 
 /// The declared variables and the names of types.
 pub(super) fn variable(name: &str) -> Option<Meaning> {
     Some(match name {
         "subject" | "request" | "environment" => Meaning::Open,
-        "resource" => Meaning::Plain(Plain { name: "resource", kind: "string" }),
-        "action" => Meaning::Plain(Plain { name: "action", kind: "string" }),
-        "now" => Meaning::Plain(Plain { name: "now", kind: "timestamp" }),
+        "resource" => Meaning::Plain(&Plain { name: "resource", kind: "string" }),
+        "action" => Meaning::Plain(&Plain { name: "action", kind: "string" }),
+        "now" => Meaning::Plain(&Plain { name: "now", kind: "timestamp" }),
         "bool" | "bytes" | "double" | "int" | "list" | "map" | "null_type" | "string" | "type" | "uint" => {
             Meaning::Open
         }
         _ => return None,
     })
+}
+
+/// The types of `google.protobuf` that cel-go knows by themselves.
+pub(super) fn is_well_known(name: &str) -> bool {
+    matches!(
+        name,
+        "Any"
+            | "BoolValue"
+            | "BytesValue"
+            | "DoubleValue"
+            | "Duration"
+            | "Empty"
+            | "FloatValue"
+            | "Int32Value"
+            | "Int64Value"
+            | "ListValue"
+            | "StringValue"
+            | "Struct"
+            | "Timestamp"
+            | "UInt32Value"
+            | "UInt64Value"
+            | "Value"
+    )
 }
 
 /// How a function can be called.
@@ -91,11 +113,10 @@ pub(super) struct Comprehension {
 
 /// The macros that are called on a value.
 pub(super) fn comprehension(name: &str) -> Option<Comprehension> {
-    const ALL: [Comprehension; 6] = [
+    const ALL: [Comprehension; 5] = [
         Comprehension { name: "all", arguments: &[2], usage: "list.all(x, condition)" },
         Comprehension { name: "exists", arguments: &[2], usage: "list.exists(x, condition)" },
         Comprehension { name: "exists_one", arguments: &[2], usage: "list.exists_one(x, condition)" },
-        Comprehension { name: "existsOne", arguments: &[2], usage: "list.existsOne(x, condition)" },
         Comprehension { name: "filter", arguments: &[2], usage: "list.filter(x, condition)" },
         Comprehension {
             name: "map",

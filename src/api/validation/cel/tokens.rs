@@ -53,17 +53,17 @@ impl<'e> Tokens<'e> {
     }
 
     /// The next word and where it starts.
-    pub(super) fn next(&mut self) -> Result<(Token<'e>, usize), (CelProblem, usize)> {
+    pub(super) fn next(&mut self) -> Result<(Token<'e>, usize), Box<(CelProblem, usize)>> {
         self.skip_space();
         let start = self.at;
-        let token = self.token().map_err(|problem| (problem, start))?;
+        let token = self.token().map_err(|problem| Box::new((problem, start)))?;
         Ok((token, start))
     }
 
     /// The word of letters and digits at a place, for messages.
     pub(super) fn word_at(&self, at: usize) -> &'e str {
         let rest = &self.text[at..];
-        &rest[..length(rest, |b| b.is_ascii_alphanumeric())]
+        &rest[..length(rest, |b| b.is_ascii_alphanumeric() || b == b'_')]
     }
 
     fn rest(&self) -> &'e str {
@@ -105,7 +105,7 @@ impl<'e> Tokens<'e> {
             }
         }
         let sign = SIGNS.into_iter().find(|sign| rest.starts_with(sign));
-        let sign = sign.ok_or_else(|| CelProblem::Unexpected(first.to_string()))?;
+        let sign = sign.ok_or_else(|| CelProblem::Unexpected(first.escape_debug().to_string()))?;
         self.at += sign.len();
         Ok(Token::Sign(sign))
     }
@@ -230,8 +230,10 @@ fn escape(text: &str, bytes: bool) -> Option<usize> {
     Some(2 + digits)
 }
 
+/// The backslash and what follows it, on one line.
 fn shown_escape(text: &str) -> String {
-    text.chars().take(2).collect()
+    let escaped = text.chars().nth(1).map(|c| c.escape_debug().to_string());
+    format!("\\{}", escaped.unwrap_or_default())
 }
 
 /// How many bytes at the start of `text` are such.
