@@ -220,6 +220,10 @@ mod tests {
         let invalid = compile(Kind::ApiRoute, spec, &[]).outcome.unwrap_err();
         assert_eq!(invalid.field, "spec.match[0].uri.regex");
         assert!(!invalid.problem.is_empty() && !invalid.remedy.is_empty());
+        let spec = r#"{"authorization":{"enabled":true,"abac":{"enabled":true,"policies":[{"name":"a",
+            "expression":"user.admin"}]}},"route":[{"destination":{"host":"x","port":1}}]}"#;
+        let invalid = compile(Kind::ApiRoute, spec, &[]).outcome.unwrap_err();
+        assert_eq!(invalid.field, "spec.authorization.abac.policies[0].expression");
     }
 
     #[test]

@@ -139,6 +139,49 @@ fn matches_compare_in_one_way() {
     }
 }
 
+/// An authorization with one good policy and one with this expression.
+fn abac(authorization: bool, abac: bool, expression: &str) -> Value {
+    let policies = json!([{ "name": "a", "expression": "true" }, { "name": "b", "expression": expression }]);
+    route(json!({ "authorization": {
+        "enabled": authorization,
+        "abac": { "enabled": abac, "policies": policies },
+    } }))
+}
+
+#[test]
+fn abac_expressions_are_those_that_gateways_compile() {
+    let at = "spec.authorization.abac.policies[1].expression";
+    for kind in [Kind::ApiRoute, Kind::GrpcRoute] {
+        accept(kind, abac(true, true, r#"ip_in_range(request.client_ip, "10.0.0.0/8")"#));
+        for (expression, problem) in [
+            ("subject.role = 'admin'", "has an unexpected `=`, at line 1, column 14"),
+            ("user.role == 'admin'", "refers to `user`, which does not exist"),
+            ("has_any(subject.roles)", "calls `has_any`, which does not exist"),
+            ("has_role()", "calls `has_role` with 0 argument(s)"),
+            ("", "is empty"),
+        ] {
+            refuse(kind, abac(true, true, expression), at, problem);
+        }
+        let missing = json!({ "enabled": true, "abac": { "enabled": true, "policies": [{ "name": "a" }] } });
+        let field = "spec.authorization.abac.policies[0].expression";
+        refuse(kind, route(json!({ "authorization": missing })), field, "is empty");
+    }
+}
+
+/// Gateways compile nothing of what is switched off, so it harms nobody.
+#[test]
+fn abac_expressions_that_are_switched_off_are_left_alone() {
+    for (authorization, switched) in [(false, true), (true, false), (false, false)] {
+        accept(Kind::ApiRoute, abac(authorization, switched, "user.role = 'admin'"));
+    }
+    for none in [json!(null), json!({}), json!({ "enabled": null, "policies": null })] {
+        accept(Kind::ApiRoute, route(json!({ "authorization": { "enabled": true, "abac": none } })));
+    }
+    let open = json!({ "enabled": true, "abac": { "enabled": true, "policies": null } });
+    accept(Kind::GrpcRoute, route(json!({ "authorization": open })));
+    accept(Kind::GrpcRoute, route(json!({ "authorization": null })));
+}
+
 #[test]
 fn expressions_are_those_that_gateways_compile() {
     let broken = "^/users/(";

@@ -14,6 +14,8 @@
 //! arguments; types are followed only as far as the declared variables
 //! themselves have neither fields nor elements.
 
+use std::borrow::Cow;
+
 mod grammar;
 mod names;
 mod tokens;
@@ -81,7 +83,7 @@ pub enum CelProblem {
     #[error("calls `{0}`, which does not exist")]
     UnknownFunction(String),
     /// A function that is called in another way than it is declared.
-    #[error("calls `{called}` with {given} argument(s); it is called as {usage}")]
+    #[error("calls `{called}` with {given} argument(s)")]
     WrongCall {
         /// The name, with a dot before it for a call on a value.
         called: String,
@@ -113,18 +115,18 @@ impl CelError {
     }
 
     /// What to do about it.
-    pub fn remedy(&self) -> &'static str {
-        match self.problem {
+    pub fn remedy(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self.problem {
+            CelProblem::WrongCall { usage, .. } => return Cow::Owned(format!("call it as {usage}")),
             CelProblem::UnknownVariable(_) => {
-                "use subject, request, resource, action, environment and now; texts need quotes"
+                "use subject, request, resource, action, environment and now, and put texts into quotes"
             }
             CelProblem::NoFields { .. } => {
-                "only subject, request and environment have fields; compare the others as they are"
+                "of the variables only subject, request and environment have fields; compare the others as they are"
             }
             CelProblem::UnknownFunction(_) => {
                 "use the functions and macros of the CEL standard, ip_in_range(ip, cidr) and has_role(role)"
             }
-            CelProblem::WrongCall { .. } => "call it so",
             CelProblem::HasOfNoField => "ask for a field of something, for example has(subject.email)",
             CelProblem::NoElementName(_) => {
                 "name the elements first, for example subject.roles.exists(r, r == \"admin\")"
@@ -132,7 +134,7 @@ impl CelError {
             CelProblem::UnknownMessage(_) => "build a map instead, for example {\"key\": value}",
             CelProblem::TooLong | CelProblem::TooDeep => "shorten it, or make several policies of it",
             _ => "write it in the Common Expression Language (CEL), as cel-go reads it",
-        }
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use super::*;
 enum Verdict {
     Compiles,
     Refused,
-    /// Refused for the types alone, which are not followed here.
+    /// Refused for types that are not followed here.
     RefusedForTypes,
 }
 
@@ -44,7 +44,7 @@ fn verdicts_are_those_of_cel_go() {
 fn refused(expression: &str) -> String {
     let error = check_cel(expression).expect_err(expression);
     assert!(!error.remedy().is_empty());
-    error.to_string()
+    format!("{error}; {}", error.remedy())
 }
 
 #[test]
@@ -72,13 +72,19 @@ fn a_refusal_says_what_and_where() {
         ("subject.roles.hasAny(['a'])", "calls `hasAny`, which does not exist, at line 1, column 15"),
         (
             "ip_in_range(request.ip)",
-            "calls `ip_in_range` with 1 argument(s); it is called as ip_in_range(ip, cidr)",
+            "calls `ip_in_range` with 1 argument(s), at line 1, column 1; call it as ip_in_range(ip, cidr)",
         ),
-        ("subject.has_role('a')", "calls `.has_role` with 1 argument(s); it is called as has_role(role)"),
+        (
+            "subject.has_role('a')",
+            "calls `.has_role` with 1 argument(s), at line 1, column 9; call it as has_role(role)",
+        ),
         ("has(subject)", "asks has() for something that is no field, at line 1, column 5"),
         ("[1].all(1, true)", "gives `all` no name for the elements as its first argument"),
         ("[1].all(x)", "gives `all` no name"),
-        ("[1].all(x, true, true)", "calls `.all` with 3 argument(s); it is called as list.all(x, condition)"),
+        (
+            "[1].all(x, true, true)",
+            "calls `.all` with 3 argument(s), at line 1, column 5; call it as list.all(x, condition)",
+        ),
         ("if == 1", "uses the reserved word `if` as a name"),
         ("subject.?role == 'a'", "uses `.?`, which gateways do not have"),
         ("Role{name: 'a'}", "builds a message of type `Role`, which does not exist"),
@@ -94,7 +100,7 @@ fn messages_stay_short_and_on_one_line() {
         ["x".repeat(90_000), "9".repeat(90_000), format!("{}()", "f".repeat(90_000)), "\u{7}".into()]
     {
         let said = refused(&expression);
-        assert!(said.len() < 200 && !said.contains(char::is_control), "{said}");
+        assert!(said.len() < 300 && !said.contains(char::is_control), "{said}");
     }
 }
 
@@ -139,9 +145,10 @@ fn length_counts_characters() {
     assert!(refused(&"(".repeat(1 << 20)).contains("longer"));
 }
 
-/// What nests, chains or repeats as much as the length allows, on a small stack.
+/// What nests, chains or repeats as much as the length allows, on three quarters
+/// of the stack that threads have.
 #[test]
-fn hostile_expressions_end_soon_on_a_small_stack() {
+fn hostile_expressions_end_soon() {
     let pieces = [
         "(",
         "[",

@@ -69,6 +69,9 @@ fn rules_of_admission_name_their_fields() {
     api(json!({"timeout": "24h"}), &[]);
     api(json!({"timeout": "999ms"}), &["spec.timeout"]);
     api(json!({"timeout": "24h1s"}), &["spec.timeout"]);
+    let abac = |expression| json!({"authorization": {"enabled": true, "abac": {"enabled": true, "policies": [{"name": "a", "expression": expression}]}}});
+    api(abac("now.getHours() >= 8"), &[]);
+    api(abac("now.hour >= 8"), &["spec.authorization.abac.policies[0].expression"]);
     api(json!({"authentication": {"enabled": true}}), &["spec.authentication"]);
     api(json!({"authentication": {"enabled": false, "jwt": {"enabled": true}}}), &[]);
     let jwt =
