@@ -1,7 +1,7 @@
 //! The grammar of CEL, walked once: what stands where, and what every name means.
 //!
-//! Binary operators are not told apart by precedence, as any of them may follow
-//! any operand; only the depths that cel-go counts depend on it.
+//! Any binary operator may follow any operand, so their precedence matters only
+//! for the depths that cel-go counts.
 
 use super::names::{self, Comprehension, Meaning, Plain};
 use super::tokens::{Magnitude, Token, Tokens};
@@ -108,7 +108,7 @@ pub(super) fn check(text: &str) -> Result<(), Found> {
     if token == Token::End {
         return Err(found(CelProblem::Empty, 0));
     }
-    let mut grammar = Grammar { tokens, token, at, elements: Vec::new(), depth: 0 };
+    let mut grammar = Grammar { tokens, token, at, elements: Vec::new(), depth: 0, sums: 0, comparisons: 0 };
     grammar.expression()?;
     grammar.expect_end()
 }
@@ -124,6 +124,10 @@ struct Grammar<'e> {
     elements: Vec<&'e str>,
     /// Levels of expressions around this place.
     depth: usize,
+    /// Operators of arithmetic on whose right side this place is.
+    sums: usize,
+    /// Comparisons on whose right side this place is.
+    comparisons: usize,
 }
 
 impl<'e> Grammar<'e> {
@@ -173,9 +177,7 @@ impl<'e> Grammar<'e> {
 
     fn expression(&mut self) -> Result<Tree, Found> {
         self.depth += 1;
-        if self.depth > DEEPEST {
-            return Err(found(CelProblem::TooDeep, self.at));
-        }
+        self.check_depth()?;
         let mut tree = self.chain()?;
         let at = self.at;
         if self.take("?")? {
@@ -186,6 +188,15 @@ impl<'e> Grammar<'e> {
         }
         self.depth -= 1;
         Ok(tree)
+    }
+
+    /// cel-go counts the levels of each of its rules by themselves, and enters
+    /// one more of a rule on the right side of its operators.
+    fn check_depth(&self) -> Result<(), Found> {
+        if self.depth + self.sums.max(self.comparisons) > DEEPEST {
+            return Err(found(CelProblem::TooDeep, self.at));
+        }
+        Ok(())
     }
 
     /// Operands with operators between them.
@@ -205,7 +216,13 @@ impl<'e> Grammar<'e> {
                 _ => break,
             };
             self.advance()?;
-            let next = self.unary()?;
+            let (sums, comparisons) = match level {
+                Level::Product => (1 + usize::from(sum.is_some()), usize::from(comparison.is_some())),
+                Level::Sum => (1, usize::from(comparison.is_some())),
+                Level::Comparison => (0, 1),
+                Level::Logic => (0, 0),
+            };
+            let next = self.right_side(sums, comparisons)?;
             alone = false;
             if level == Level::Product {
                 product = product.under(next.height, at)?;
@@ -229,6 +246,15 @@ impl<'e> Grammar<'e> {
         }
         let last = joined(comparison, joined(sum, product, self.at)?, self.at)?;
         Ok(Tree { operand: Operand::Value, height: highest.max(last.height) })
+    }
+
+    /// An operand on the right side of so many operators of this chain.
+    fn right_side(&mut self, sums: usize, comparisons: usize) -> Result<Tree, Found> {
+        (self.sums, self.comparisons) = (self.sums + sums, self.comparisons + comparisons);
+        self.check_depth()?;
+        let operand = self.unary()?;
+        (self.sums, self.comparisons) = (self.sums - sums, self.comparisons - comparisons);
+        Ok(operand)
     }
 
     /// A member with `!` or `-` before it, of one kind only and as many as you like.

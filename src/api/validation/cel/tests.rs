@@ -110,7 +110,7 @@ fn depth_ends_where_cel_go_ends_it() {
     let nested = |open: &str, inside: &str, close: &str, times: usize| {
         format!("{}{inside}{}", open.repeat(times), close.repeat(times))
     };
-    let shapes: [(&dyn Fn(usize) -> String, usize); 9] = [
+    let shapes: [(&dyn Fn(usize) -> String, usize); 14] = [
         (&|n| nested("(", "1", ")", n), 249),
         (&|n| nested("[", "1", "]", n), 249),
         (&|n| nested("{1:", "1", "}", n), 249),
@@ -120,6 +120,11 @@ fn depth_ends_where_cel_go_ends_it() {
         (&|n| nested("", "1", "*1", n), 250),
         (&|n| nested("", "dyn(1)", "==dyn(1)", n), 250),
         (&|n| nested("true?true:", "true", "", n), 249),
+        (&|n| nested("true==(", "true", ")", n), 124),
+        (&|n| nested("true&&(", "true", ")", n), 249),
+        (&|n| nested("1+(", "1", ")", n), 124),
+        (&|n| nested("1*(", "1", ")", n), 124),
+        (&|n| nested("1+1*(", "1", ")", n), 83),
     ];
     for (shape, most) in shapes {
         assert_eq!(check_cel(&shape(most)), Ok(()), "{}", shape(1));
