@@ -15,7 +15,7 @@ use flotilla_core::applied::Reach;
 use flotilla_core::compile::{Fault, Invalid};
 use flotilla_core::ids::Epoch;
 use flotilla_core::object::RawObject;
-use flotilla_core::report::{Finality, PlannedStatus, StatusPlanner, Validity};
+use flotilla_core::report::{Finality, PlannedStatus, Standing, StatusPlanner, Turn, Validity};
 use serde::{Deserialize, Serialize};
 
 /// Rejections that one message quotes; more are counted.
@@ -80,7 +80,7 @@ impl StatusPlanner for AvapigwStatus {
         let known: Known = serde_json::from_slice(&object.status).unwrap_or_default();
         let epoch = i64::try_from(epoch.0).unwrap_or(i64::MAX);
         if known.epoch.is_some_and(|written| written > epoch) {
-            return PlannedStatus { patch: None, finality: Finality::Fenced, stands: false };
+            return PlannedStatus { patch: None, finality: Finality::Fenced, stands: false, turn: None };
         }
         let stands = validity == Validity::Valid && known.is_last_word(object);
         let (ready, finality) = ready(object, validity, reach);
@@ -103,8 +103,13 @@ impl StatusPlanner for AvapigwStatus {
             changed |= known.total_hosts != hosts;
         }
         if !changed {
-            return PlannedStatus { patch: None, finality, stands };
+            return PlannedStatus { patch: None, finality, stands, turn: None };
         }
+        let turn = Some(Turn {
+            from: standing(&known.conditions),
+            to: standing(&conditions),
+            message: ready.message.into_owned(),
+        });
         conditions.retain(|one| ConditionType::ALL.iter().any(|ours| ours.as_str() == one.type_));
         let status = Status {
             applied_gateways: gateways,
@@ -113,7 +118,7 @@ impl StatusPlanner for AvapigwStatus {
             observed_generation: object.generation,
             total_hosts: hosts,
         };
-        PlannedStatus { patch: patch(object, status), finality, stands }
+        PlannedStatus { patch: patch(object, status), finality, stands, turn }
     }
 }
 
@@ -133,6 +138,24 @@ pub(crate) fn withheld(status: &[u8], generation: i64) -> Option<bool> {
                 valid.is_some_and(|one| one.reason == Reason::Conflict.as_str())
             }),
     )
+}
+
+/// How an object stands by its conditions.
+fn standing(conditions: &[Condition]) -> Standing {
+    let Some(ready) = conditions.iter().find(|one| one.type_ == ConditionType::Ready.as_str()) else {
+        return Standing::Unsaid;
+    };
+    if ready.status == ConditionStatus::True.as_str() {
+        return Standing::Well;
+    }
+    if ready.status != ConditionStatus::False.as_str() {
+        return Standing::Alone;
+    }
+    match Reason::ALL.iter().find(|reason| reason.as_str() == ready.reason) {
+        Some(Reason::Applying) => Standing::Underway,
+        // Words of others are as good as none.
+        reason => Standing::Bad(reason.map_or("", |reason| reason.as_str())),
+    }
 }
 
 /// Why something that is invalid is so, for programs.

@@ -25,12 +25,14 @@
 
 mod objects;
 mod refresh;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
 use self::refresh::RefreshQueue;
+pub use self::turn::{News, Standing, Turn, turned};
 use crate::applied::{AppliedView, Census, Reach};
 use crate::breakage::{Breakage, Breakages};
 use crate::compile::Invalid;
@@ -69,6 +71,8 @@ pub struct PlannedStatus {
     /// Whether the status that is there is the last word about the object's
     /// present generation, so that only gateways can have made it untrue.
     pub stands: bool,
+    /// How the object stands before and after the patch; `None` without one.
+    pub turn: Option<Turn>,
 }
 
 /// The family's part: what a status says. Pure.
@@ -129,6 +133,8 @@ pub struct StatusPatch {
     pub epoch: Epoch,
     /// The fields that are ours for server-side apply, with the precondition.
     pub body: Vec<u8>,
+    /// What people are to be told when it is written.
+    pub news: Option<News>,
 }
 
 /// What became of a patch.
@@ -213,6 +219,8 @@ struct Pending {
     /// From this revision of the object, in this epoch, progress was planned
     /// and not written, because it was too early and for no other reason.
     early: Option<(Revision, Epoch)>,
+    /// How it stood before its progress was written.
+    stood: Option<Standing>,
 }
 
 impl Pending {
@@ -226,6 +234,7 @@ impl Pending {
             looked: None,
             due: None,
             early: None,
+            stood: None,
         }
     }
 
@@ -432,7 +441,8 @@ impl<P: StatusPlanner> Reporter<P> {
                 let unseen = before.get(key.0) == Revision::default();
                 // What is being written about the content before is not its last word.
                 self.in_flight.entry(key.clone()).and_modify(|finality| *finality = Finality::Progress);
-                self.pending.insert(key, if unseen { inherited } else { fresh });
+                let stood = self.pending.get(&key).and_then(|pending| pending.stood);
+                self.pending.insert(key, Pending { stood, ..if unseen { inherited } else { fresh } });
             }
         }
         let gained = self.acting != Some(round.acting);
@@ -535,18 +545,23 @@ impl<P: StatusPlanner> Reporter<P> {
                 self.pending.remove(&key);
                 self.refresh.push(key);
             }
-            PlannedStatus { patch: Some(body), finality, .. } => {
+            PlannedStatus { patch: Some(body), finality, turn, .. } => {
                 if finality == Finality::Progress && due > round.now {
                     self.wake_at(due);
                     let (looked, early) = (Some(tables), early.filter(|_| !said));
                     self.pending.insert(key, Pending { looked, due: Some(due), early, ..pending });
                     return;
                 }
-                if let (Finality::Progress, Some(pending)) = (finality, self.pending.get_mut(&key)) {
-                    pending.since = round.now + self.config.progress_every;
+                let (stood, news) = news(&view, pending.stood, turn);
+                if let Some(pending) = self.pending.get_mut(&key) {
+                    pending.stood = stood;
+                    if finality == Finality::Progress {
+                        pending.since = round.now + self.config.progress_every;
+                    }
                 }
                 self.in_flight.insert(key.clone(), finality);
-                patches.push(StatusPatch { kind: key.0, key: key.1, generation, epoch: round.epoch, body });
+                let (kind, key) = key;
+                patches.push(StatusPatch { kind, key, generation, epoch: round.epoch, body, news });
             }
         }
     }
@@ -588,16 +603,18 @@ impl<P: StatusPlanner> Reporter<P> {
             }
             let Some(view) = objects.get(key.0, &key.1) else { continue };
             let (generation, planned) = (view.object.generation, self.plan(round, &view));
+            let (stood, news) = news(&view, None, planned.turn);
             if planned.finality != Finality::Final {
                 // A gateway that just joined lacks it: it is pending again. Whatever
                 // waits here has had its last word before.
                 let since = round.now + self.config.progress_every;
-                self.pending.insert(key.clone(), Pending { said: true, ..Pending::new(since) });
+                self.pending.insert(key.clone(), Pending { said: true, stood, ..Pending::new(since) });
             }
             if let Some(body) = planned.patch {
                 self.take_refresh(round);
                 self.in_flight.insert(key.clone(), planned.finality);
-                patches.push(StatusPatch { kind: key.0, key: key.1, generation, epoch: round.epoch, body });
+                let (kind, key) = key;
+                patches.push(StatusPatch { kind, key, generation, epoch: round.epoch, body, news });
             }
         }
     }
@@ -617,6 +634,19 @@ impl<P: StatusPlanner> Reporter<P> {
     fn wake_at(&mut self, at: Mono) {
         self.wake = Some(self.wake.map_or(at, |known| known.min(at)));
     }
+}
+
+/// How an object stood before it was on its way, and whether it turned since: what stands
+/// there may be our own word that it is on its way.
+fn news(
+    view: &ObjectView<'_>,
+    stood: Option<Standing>,
+    turn: Option<Turn>,
+) -> (Option<Standing>, Option<News>) {
+    let Some(Turn { from, to, message }) = turn else { return (stood, None) };
+    let from = if from == Standing::Underway { stood.unwrap_or(from) } else { from };
+    let told = turned(from, to).map(|well| News { uid: view.object.uid.clone(), well, message });
+    (Some(from), told)
 }
 
 /// Takes the preconditions out of a patch.

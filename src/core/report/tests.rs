@@ -24,7 +24,20 @@ impl StatusPlanner for Counting {
         let finality = if reach.applied == reach.gateways { Finality::Final } else { Finality::Progress };
         let stands = std::str::from_utf8(&object.status).unwrap().split_once('/');
         let stands = stands.is_some_and(|(applied, gateways)| applied == gateways && applied != "0");
-        PlannedStatus { patch: (object.status != text).then_some(text), finality, stands }
+        let patch = (object.status != text).then_some(text);
+        let message = format!("{}/{}", reach.applied, reach.gateways);
+        let turn = Turn { from: standing(&object.status), to: standing(message.as_bytes()), message };
+        PlannedStatus { finality, stands, turn: patch.is_some().then_some(turn), patch }
+    }
+}
+
+fn standing(status: &[u8]) -> Standing {
+    match std::str::from_utf8(status).unwrap().split_once('/') {
+        None if status.is_empty() => Standing::Unsaid,
+        None => Standing::Bad("foreign"),
+        Some((applied, gateways)) if applied != gateways => Standing::Underway,
+        Some(("0", _)) => Standing::Alone,
+        Some(_) => Standing::Well,
     }
 }
 
@@ -53,6 +66,13 @@ impl Fleet {
         };
         self.objects.insert((Kind::Backend, key), object);
         self.frontier.advance(Kind::Backend, Revision(revision));
+    }
+
+    /// As before, with another content; what its status says stays.
+    fn put_again(&mut self, name: &str, revision: u64) {
+        let status = self.objects.values().next().map(|object| object.status.clone());
+        self.put(name, revision);
+        self.objects.values_mut().next().unwrap().status = status.unwrap_or_default();
     }
 
     /// Somebody else writes a status.
@@ -95,6 +115,8 @@ struct World {
     now: Mono,
     epoch: u64,
     acting: bool,
+    /// Whether something is well now, of all that was told.
+    told: Vec<bool>,
 }
 
 impl World {
@@ -110,6 +132,7 @@ impl World {
             now: Mono(1_000_000_000_000),
             epoch: 1,
             acting: true,
+            told: Vec::new(),
         };
         world.gateways(&[(0, 2)]);
         world.poll();
@@ -174,6 +197,7 @@ impl World {
         };
         let patches = self.reporter.poll(&self.fleet, &round);
         for patch in &patches {
+            self.told.extend(patch.news.as_ref().map(|news| news.well));
             let object = self.fleet.objects.get_mut(&(patch.kind, patch.key.clone())).unwrap();
             object.status = Bytes::from(patch.body.clone());
             self.reporter.written(self.now, patch.kind, &patch.key, PatchOutcome::Written);
@@ -213,6 +237,48 @@ fn a_slow_change_says_how_far_it_is_and_then_that_it_is_done() {
     assert!(world.after(600).is_empty());
     world.gateways(&[(5, 2)]);
     assert_eq!(world.after(10), ["2/2"]);
+}
+
+#[test]
+fn people_are_told_once_that_it_turned_and_nothing_of_changes_that_go_well() {
+    for slow in [false, true] {
+        let mut world = World::new();
+        for revision in 5..25 {
+            world.fleet.put_again("x", revision);
+            world.gateways(&[(revision, 1), (revision - 1, 1)]);
+            world.poll();
+            assert_eq!(world.after(if slow { 800 } else { 100 }).len(), usize::from(slow));
+            world.gateways(&[(revision, 2)]);
+            world.after(600);
+            // One of them comes as soon as the one before is written.
+            world.after(if revision % 2 == 0 { 0 } else { 700 });
+        }
+        assert_eq!(world.told, [true], "slow: {slow}");
+        world.fleet.state("x", 30, "wrong");
+        world.after(700);
+        assert_eq!(world.told, [true, true], "slow: {slow}");
+    }
+}
+
+#[test]
+fn who_takes_over_tells_nothing_of_what_is_under_way_or_well() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    world.gateways(&[(5, 1), (0, 1)]);
+    world.poll();
+    assert_eq!(world.after(800), ["1/2"]);
+    world.reporter = Reporter::new(ReportConfig::default(), Counting::default());
+    world.gateways(&[(5, 2)]);
+    assert!(world.during(2000).contains(&"2/2".to_owned()));
+    world.reporter = Reporter::new(ReportConfig::default(), Counting::default());
+    world.gateways(&[(5, 3)]);
+    assert!(world.during(20_000).contains(&"3/3".to_owned()));
+    // All gateways go away and come back.
+    world.gateways(&[]);
+    assert!(world.during(20_000).contains(&"0/0".to_owned()));
+    world.gateways(&[(5, 3)]);
+    assert!(world.during(20_000).contains(&"3/3".to_owned()));
+    assert!(world.told.is_empty(), "{:?}", world.told);
 }
 
 #[test]

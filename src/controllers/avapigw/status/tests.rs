@@ -239,3 +239,42 @@ fn a_gateways_time_moves_only_with_the_generation() {
         (&json!("2026-01-01T00:00:00Z"), &json!(WALL))
     );
 }
+
+#[test]
+fn a_patch_says_how_the_object_stood_and_how_it_stands() {
+    let rejected = Reach { rejections: vec![(gateway("a"), "bad".to_owned())], ..reach(1, 2) };
+    let wrong = Invalid {
+        fault: Fault::Spec,
+        field: "f".to_owned(),
+        problem: "p".to_owned(),
+        remedy: "r".to_owned(),
+    };
+    let mut status = Value::Null;
+    let mut stood = Standing::Unsaid;
+    for (validity, reach, stands) in [
+        (Validity::Valid, reach(1, 2), Standing::Underway),
+        (Validity::Valid, rejected, Standing::Bad("ApplyFailed")),
+        (Validity::Invalid(&wrong), reach(0, 2), Standing::Bad("ValidationFailed")),
+        (Validity::Valid, reach(0, 0), Standing::Alone),
+        (Validity::Valid, reach(2, 2), Standing::Well),
+    ] {
+        let planned = AvapigwStatus.plan(WALL, EPOCH, &object(Kind::ApiRoute, &status), validity, &reach);
+        let turn = planned.turn.unwrap();
+        assert_eq!((turn.from, turn.to), (stood, stands));
+        stood = stands;
+        let patch: Value = serde_json::from_slice(&planned.patch.unwrap()).unwrap();
+        assert_eq!(turn.message, condition(&patch, "Ready")["message"].as_str().unwrap());
+        status = patch["status"].clone();
+    }
+    // As others write it.
+    let theirs = json!({"conditions": [{"type": "Ready", "status": "False", "reason": "Odd", "message": "m",
+        "lastTransitionTime": "t"}]});
+    let planned =
+        AvapigwStatus.plan(WALL, EPOCH, &object(Kind::ApiRoute, &theirs), Validity::Valid, &reach(2, 2));
+    assert_eq!(planned.turn.map(|turn| turn.from), Some(Standing::Bad("")));
+    assert_eq!(
+        AvapigwStatus.plan(WALL, EPOCH, &object(Kind::ApiRoute, &status), Validity::Valid, &reach(2, 2)).turn,
+        None,
+        "nothing is written"
+    );
+}
