@@ -37,6 +37,12 @@ pub struct Metrics {
     /// `flotilla_delivery_lag_seconds`: from reading a write of the API server
     /// until every gateway of this replica has acknowledged it.
     pub delivery_lag: Histogram,
+    /// `avapigw_operator_grpc_config_applied_total`: updates that gateways have
+    /// acknowledged.
+    pub config_applied: IntCounter,
+    /// `avapigw_operator_grpc_reaped_gateways_total`: gateways that were taken for
+    /// gone because their heartbeats stayed out.
+    pub reaped: IntCounter,
     /// `flotilla_batches_total{kind}` with `full`, `increments`, `version`.
     pub batches: IntCounterVec,
     /// `flotilla_batch_bytes_total`: encoded bytes handed to streams.
@@ -152,6 +158,14 @@ impl Metrics {
                 "flotilla_delivery_lag_seconds",
                 "From reading a write of the API server until every gateway of this replica has acknowledged it.",
             ))?,
+            config_applied: IntCounter::new(
+                "avapigw_operator_grpc_config_applied_total",
+                "Updates of configuration that gateways have acknowledged.",
+            )?,
+            reaped: IntCounter::new(
+                "avapigw_operator_grpc_reaped_gateways_total",
+                "Gateways whose streams were ended because their heartbeats stayed out.",
+            )?,
             batches: IntCounterVec::new(
                 Opts::new("flotilla_batches_total", "Batches handed to streams, by kind."),
                 &["kind"],
@@ -201,6 +215,8 @@ impl Metrics {
         registry.register(Box::new(metrics.request_duration.clone()))?;
         registry.register(Box::new(metrics.delivery_seconds.clone()))?;
         registry.register(Box::new(metrics.delivery_lag.clone()))?;
+        registry.register(Box::new(metrics.config_applied.clone()))?;
+        registry.register(Box::new(metrics.reaped.clone()))?;
         registry.register(Box::new(metrics.batches.clone()))?;
         registry.register(Box::new(metrics.bytes.clone()))?;
         registry.register(Box::new(metrics.encoded.clone()))?;

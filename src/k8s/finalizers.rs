@@ -17,22 +17,24 @@ pub fn of(kind: Kind) -> String {
 }
 
 /// Takes the published operator's finalizer out of an object that is being deleted, if
-/// it has it. One that is not there, or is not being deleted, is left alone.
+/// it has it; whether it had. One that is not there, or is not being deleted, is left
+/// alone.
 ///
 /// # Errors
 /// `Conflict` when the object changed meanwhile.
-pub async fn release(client: &Client, kind: Kind, key: &ObjectKey) -> Result<(), Error> {
+pub async fn release(client: &Client, kind: Kind, key: &ObjectKey) -> Result<bool, Error> {
     let what = format!("read {kind} {key}");
     let api = objects(client, kind, &key.namespace);
-    let Some(object) = within(&what, api.get_opt(&key.name)).await? else { return Ok(()) };
+    let Some(object) = within(&what, api.get_opt(&key.name)).await? else { return Ok(false) };
     let finalizer = of(kind);
     let place = object.finalizers().iter().position(|one| *one == finalizer);
     let revision = object.resource_version().unwrap_or_default();
     match place.filter(|_| object.metadata.deletion_timestamp.is_some()) {
         Some(place) => {
-            take_out(&api, &format!("{kind} {key}"), &key.name, &revision, place, &finalizer).await
+            take_out(&api, &format!("{kind} {key}"), &key.name, &revision, place, &finalizer).await?;
+            Ok(true)
         }
-        None => Ok(()),
+        None => Ok(false),
     }
 }
 

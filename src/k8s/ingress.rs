@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::finalizers::take_out;
 pub use crate::mirror::Seen;
 use crate::mirror::mirror;
 use crate::objects::{json_patch, objects, of_json, resource, within};
 use crate::services::KnownService;
 use crate::status::FIELD_MANAGER;
-use crate::{Error, event};
 
 /// Says of an object that it was made of an Ingress, and of which: its uid.
 pub const OWNER_LABEL: &str = "flotilla.dev/ingress";
@@ -194,24 +194,14 @@ pub async fn release(client: &Client, owner: &Owner, revision: &str, place: usiz
     take_out(&api, &object, &owner.key.name, revision, place, FINALIZER).await
 }
 
-/// Tells the author of an Ingress something, by an event.
-///
-/// # Errors
-/// Whatever the API server answers.
-pub async fn tell(
-    client: &Client,
-    owner: &Owner,
-    reason: &str,
-    message: &str,
-    warning: bool,
-) -> Result<(), Error> {
-    let about = ObjectReference {
+/// An Ingress, for an event about it.
+pub fn reference(owner: &Owner) -> ObjectReference {
+    ObjectReference {
         api_version: Some("networking.k8s.io/v1".to_owned()),
         kind: Some("Ingress".to_owned()),
         name: Some(owner.key.name.to_string()),
         namespace: Some(owner.key.namespace.to_string()),
         uid: Some(owner.uid.clone()),
         ..ObjectReference::default()
-    };
-    event::post(client, about, "Convert", reason, message, warning).await
+    }
 }

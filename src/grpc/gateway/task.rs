@@ -400,8 +400,10 @@ impl<C: Compiler> DeliveryTask<C> {
                 // it may not read what we write. Either way the connection is
                 // of no more use. A newer stream may share it, though.
                 let close = !matches!(reason, EndReason::Superseded);
-                if matches!(reason, EndReason::AckTimeout) {
-                    self.metrics.push_errors.inc();
+                match reason {
+                    EndReason::AckTimeout => self.metrics.push_errors.inc(),
+                    EndReason::Stale => self.metrics.reaped.inc(),
+                    EndReason::Superseded | EndReason::Drain | EndReason::Balance => {}
                 }
                 self.end_stream(stream, label, words, close);
                 self.count_streams();
@@ -491,6 +493,7 @@ impl<C: Compiler> DeliveryTask<C> {
             }
             Notice::Applied { gateway, took, updates, full } => {
                 self.metrics.delivery_seconds.observe(took.as_secs_f64());
+                self.metrics.config_applied.inc_by(*updates as u64);
                 debug!(%gateway, ?took, updates, full, "a batch is applied");
             }
             Notice::Zombie { gateway } => {

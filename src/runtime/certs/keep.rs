@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use flotilla_k8s::event::{self, Telling};
 use k8s_openapi::api::core::v1::ObjectReference;
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use rand::Rng as _;
@@ -262,7 +263,7 @@ impl Keeping {
     }
 
     /// Tells people, by an event about this replica's pod.
-    async fn tell(&self, reason: &str, message: &str, warning: bool) {
+    async fn tell(&self, reason: &'static str, message: &str, warning: bool) {
         let pod = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
@@ -270,9 +271,9 @@ impl Keeping {
             namespace: Some(self.source.namespace.clone()),
             ..ObjectReference::default()
         };
-        let posted =
-            flotilla_k8s::event::post(&self.source.client, pod, "Renew", reason, message, warning).await;
-        if let Err(error) = posted {
+        let message = message.to_owned();
+        let telling = Telling { about: pod, action: "Renew", reason, message, warning, again: true };
+        if let Err(error) = event::post(&self.source.client, &telling).await {
             tracing::debug!(error = %error, "an event could not be written");
         }
     }

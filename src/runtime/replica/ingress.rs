@@ -14,6 +14,7 @@ use flotilla_avapigw::{Child, Class, Ingress, Next, Seen, SeenIngress, Step, Tol
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_k8s::Error;
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
+use flotilla_k8s::event::Telling;
 use flotilla_k8s::ingress::{self as api, MARK_LABEL, Observed, Owner};
 use flotilla_k8s::services::KnownService;
 use k8s_openapi::api::networking::v1::Ingress as ApiIngress;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::events::Events;
 use super::reconciles::{Outcome, Reconciles};
 
 /// Writes under way at a time, and so the jobs.
@@ -105,6 +107,8 @@ pub struct Ingresses {
     pub writes: Arc<Semaphore>,
     /// What the watches show.
     pub observed: mpsc::Receiver<Observed>,
+    /// What people are told.
+    pub events: Events,
     /// Metrics.
     pub metrics: Metrics,
 }
@@ -120,13 +124,24 @@ struct Done {
     key: ObjectKey,
     written: Vec<Written>,
     outcome: Result<(), Error>,
+    so_far: SoFar,
+}
+
+/// What is known of an Ingress from one try to the next.
+#[derive(Clone, Copy, Default)]
+struct SoFar {
+    /// How often it was tried in vain.
+    tries: u32,
+    /// Whether the first of them was the first look at it: see [`Work::first`].
+    first: bool,
+    /// Whether something is to be told when it is done.
+    turned: bool,
 }
 
 /// An Ingress that is to be tried again.
 struct Again {
     at: Instant,
-    /// How often it was tried.
-    tries: u32,
+    so_far: SoFar,
 }
 
 impl Ingresses {
@@ -155,7 +170,7 @@ impl Ingresses {
                             Written::Removed(kind, key) => world.children(kind, Seen::Gone(key)),
                         }
                     }
-                    self.tried(&mut again, &done.key, done.outcome);
+                    self.tried(&mut again, &done.key, done.outcome, done.so_far);
                     // What came meanwhile was put off.
                     world.look_again(&done.key);
                 }
@@ -191,14 +206,23 @@ impl Ingresses {
                     }
                 };
                 at_work.insert(key.clone());
-                let tries = again.get(&key).map_or(0, |again| again.tries);
-                self.start(&mut jobs, key, *work, tries);
+                let so_far = match again.get(&key).map(|again| again.so_far) {
+                    Some(so_far) => SoFar { turned: so_far.turned || work.turned, ..so_far },
+                    None => SoFar { tries: 0, first: work.first, turned: work.turned },
+                };
+                self.start(&mut jobs, key, *work, so_far);
             }
         }
         jobs.shutdown().await;
     }
 
-    fn tried(&self, again: &mut BTreeMap<ObjectKey, Again>, key: &ObjectKey, outcome: Result<(), Error>) {
+    fn tried(
+        &self,
+        again: &mut BTreeMap<ObjectKey, Again>,
+        key: &ObjectKey,
+        outcome: Result<(), Error>,
+        so_far: SoFar,
+    ) {
         let error = match outcome {
             Ok(()) => {
                 again.remove(key);
@@ -215,31 +239,32 @@ impl Ingresses {
             tracing::warn!(controller = CONTROLLER, %namespace, %name, error = %error,
                 "what an Ingress becomes was not written, trying again");
         }
-        let tries = again.get(key).map_or(0, |again| again.tries);
-        let pause = PAUSE.0.saturating_mul(1 << tries.min(10)).min(PAUSE.1);
-        again.insert(key.clone(), Again { at: Instant::now() + pause, tries: tries + 1 });
+        let pause = PAUSE.0.saturating_mul(1 << so_far.tries.min(10)).min(PAUSE.1);
+        let so_far = SoFar { tries: so_far.tries + 1, ..so_far };
+        again.insert(key.clone(), Again { at: Instant::now() + pause, so_far });
     }
 
-    fn start(&self, jobs: &mut JoinSet<Done>, key: ObjectKey, work: Work, tries: u32) {
+    fn start(&self, jobs: &mut JoinSet<Done>, key: ObjectKey, work: Work, so_far: SoFar) {
         let job = Job {
             client: self.client.clone(),
             permit: self.permit.clone(),
             writes: self.writes.clone(),
             metrics: self.metrics.clone(),
             owner: Owner { key: key.clone(), uid: work.uid.to_string() },
-            tries,
+            events: self.events.clone(),
+            so_far,
         };
         jobs.spawn(async move {
             let (mut written, started) = (Vec::new(), Instant::now());
             let reconciles = job.metrics.reconciles.clone();
-            let outcome = job.carry_out(work, &mut written).await;
+            let (outcome, so_far) = job.carry_out(work, &mut written).await;
             let became = match outcome {
                 // A kind that is not installed, or a namespace that is gone.
                 Err(Error::NotFound { .. }) => Outcome::Failed,
                 _ => Outcome::of(&outcome),
             };
             reconciles.observe(CONTROLLER, started.elapsed(), became);
-            Done { key, written, outcome }
+            Done { key, written, outcome, so_far }
         });
     }
 }
@@ -251,18 +276,23 @@ struct Job {
     writes: Arc<Semaphore>,
     metrics: Metrics,
     owner: Owner,
-    /// How often it was tried in vain.
-    tries: u32,
+    events: Events,
+    so_far: SoFar,
 }
 
 impl Job {
-    async fn carry_out(self, work: Work, written: &mut Vec<Written>) -> Result<(), Error> {
+    async fn carry_out(mut self, work: Work, written: &mut Vec<Written>) -> (Result<(), Error>, SoFar) {
+        let outcome = self.work(work, written).await;
+        (outcome, self.so_far)
+    }
+
+    async fn work(&mut self, work: Work, written: &mut Vec<Written>) -> Result<(), Error> {
         let wrote = !work.steps.is_empty();
         if let Some(told) = &work.told {
             if told.reason == "IngressConversionFailed" {
                 self.metrics.faulty.inc();
             }
-            self.tell(told).await;
+            self.tell(told);
         }
         let mut failed = None;
         for step in work.steps {
@@ -278,15 +308,7 @@ impl Job {
                     tracing::debug!(error = %error, "one more object of an Ingress was not written");
                 }
                 Err(error) => {
-                    // Told once in a row of failures, and not of one that ends by itself:
-                    // somebody else was faster, or a webhook does not know a backend yet. What
-                    // is not shown for so long was not made of this Ingress.
-                    let conflict = matches!(error, Error::Conflict { .. });
-                    if self.tries == if conflict { CONFLICTS } else { 1 } {
-                        let words = "there is another object of that name; delete it";
-                        let message = if conflict { format!("{error}: {words}") } else { error.to_string() };
-                        self.tell(&Told { reason: "IngressReconcileFailed", message, warning: true }).await;
-                    }
+                    self.failed(&error, work.failing);
                     failed = Some(error);
                 }
             }
@@ -301,17 +323,37 @@ impl Job {
         }
         if let Some(place) = work.release {
             let release = api::release(&self.client, &self.owner, &work.revision, place);
-            if self.write(release).await?.is_none() {
-                return Ok(());
+            match self.write(release).await {
+                Ok(Some(())) => {}
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    self.failed(&error, work.failing);
+                    return Err(error);
+                }
             }
         }
         if wrote {
             self.metrics.processed.with_label_values(&[Outcome::Done.name()]).inc();
             let ObjectKey { namespace, name } = &self.owner.key;
-            tracing::info!(controller = CONTROLLER, %namespace, %name, outcome = work.done.message, "Ingress reconciled");
-            self.tell(&work.done).await;
+            tracing::info!(controller = CONTROLLER, %namespace, %name, outcome = work.sum, "Ingress reconciled");
+        }
+        if let Some(reason) = work.done.filter(|_| self.so_far.turned) {
+            self.tell(&Told { reason, message: work.sum, warning: false });
         }
         Ok(())
+    }
+
+    /// Told once in a row of failures, and not of one that ends by itself: somebody else was
+    /// faster, or a webhook does not know a backend yet. What is not shown for so long was
+    /// not made of this Ingress.
+    fn failed(&mut self, error: &Error, reason: &'static str) {
+        let conflict = matches!(error, Error::Conflict { .. });
+        if self.so_far.tries == if conflict { CONFLICTS } else { 1 } {
+            let words = "there is another object of that name; delete it";
+            let message = if conflict { format!("{error}: {words}") } else { error.to_string() };
+            self.tell(&Told { reason, message, warning: true });
+            self.so_far.turned = true;
+        }
     }
 
     /// Carries out a write if this replica still acts here; `None` when it does not.
@@ -343,13 +385,16 @@ impl Job {
         Ok(Written::Is(Observed::Made(kind, api::Seen::Is(Box::new(object)))))
     }
 
-    /// Events are for people; nothing waits for them.
-    async fn tell(&self, told: &Told) {
-        let Told { reason, message, warning } = told;
-        let told = api::tell(&self.client, &self.owner, reason, message, *warning);
-        if let Err(error) = self.write(told).await {
-            tracing::debug!(error = %error, "an event was not written");
-        }
+    fn tell(&self, told: &Told) {
+        let Told { reason, message, warning } = told.clone();
+        self.events.tell(Telling {
+            about: api::reference(&self.owner),
+            action: "Convert",
+            reason,
+            message,
+            warning,
+            again: !self.so_far.first,
+        });
     }
 }
 

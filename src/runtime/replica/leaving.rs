@@ -2,27 +2,43 @@
 //! published operator held them with is taken out by the owner of their namespace; they
 //! are gone from gateways without it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
-use flotilla_k8s::finalizers;
+use flotilla_k8s::event::Telling;
 use flotilla_k8s::watch::ObjectEvent;
+use flotilla_k8s::{Error, finalizers};
 use kube::Client;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::events::{Events, about};
+
 /// Pause until something is tried again that failed.
 const PAUSE: Duration = Duration::from_secs(10);
+
+/// Failures in a row that people are told of: one may be a conflict, and ends by itself.
+const LASTING: u32 = 2;
+
+type Id = (Kind, ObjectKey);
+
+/// One that failed.
+#[derive(Debug)]
+struct Again {
+    at: Instant,
+    /// How often it was tried.
+    tries: u32,
+}
 
 /// Those that are to be looked at, of whatever namespace; clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Leaving {
-    /// No more than there are objects.
-    objects: Arc<Mutex<BTreeSet<(Kind, ObjectKey)>>>,
+    /// With their uids; no more than there are objects.
+    objects: Arc<Mutex<BTreeMap<Id, Arc<str>>>>,
     news: Arc<Notify>,
 }
 
@@ -33,13 +49,13 @@ impl Leaving {
         let before = known.len();
         let news = match event {
             ObjectEvent::Listed { kind, objects, .. } => {
-                known.retain(|(known, _)| known != kind);
+                known.retain(|(known, _), _| known != kind);
                 let leaving = objects.iter().filter(|object| object.deleting);
-                known.extend(leaving.map(|object| (*kind, object.key.clone())));
+                known.extend(leaving.map(|object| ((*kind, object.key.clone()), object.uid.clone())));
                 !known.is_empty()
             }
             ObjectEvent::Changed(object) if object.deleting => {
-                known.insert((object.kind, object.key.clone()))
+                known.insert((object.kind, object.key.clone()), object.uid.clone()).is_none()
             }
             ObjectEvent::Changed(object) if before > 0 => {
                 known.remove(&(object.kind, object.key.clone()));
@@ -56,11 +72,11 @@ impl Leaving {
         }
     }
 
-    fn known(&self) -> BTreeSet<(Kind, ObjectKey)> {
+    fn known(&self) -> BTreeMap<Id, Arc<str>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn done(&self, object: &(Kind, ObjectKey)) {
+    fn done(&self, object: &Id) {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
     }
 
@@ -71,12 +87,12 @@ impl Leaving {
         permit: ActingPermit,
         mut ownership: watch::Receiver<Arc<OwnershipView>>,
         writes: Arc<Semaphore>,
+        events: Events,
         cancel: CancellationToken,
     ) {
-        // Those that failed, and when they are tried again.
-        let mut again: BTreeMap<(Kind, ObjectKey), Instant> = BTreeMap::new();
+        let mut again: BTreeMap<Id, Again> = BTreeMap::new();
         loop {
-            let next = again.values().min().copied();
+            let next = again.values().map(|again| again.at).min();
             tokio::select! {
                 biased; // ending comes first; the rest leads to the same
                 () = cancel.cancelled() => return,
@@ -86,9 +102,9 @@ impl Leaving {
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
             let known = self.known();
-            again.retain(|object, _| known.contains(object));
-            for object in known {
-                if again.get(&object).is_some_and(|at| *at > Instant::now()) {
+            again.retain(|object, _| known.contains_key(object));
+            for (object, uid) in known {
+                if again.get(&object).is_some_and(|again| again.at > Instant::now()) {
                     continue;
                 }
                 let (kind, key) = &object;
@@ -105,17 +121,54 @@ impl Leaving {
                 };
                 match released {
                     // Whatever else holds it is others' business.
-                    Ok(()) => {
+                    Ok(taken) => {
+                        if taken {
+                            events.tell(gone(*kind, key, &uid));
+                        }
                         again.remove(&object);
                         self.done(&object);
                     }
                     Err(error) => {
                         tracing::warn!(kind = kind.name(), namespace = %key.namespace, name = %key.name,
                             error = %error, "an object cannot go yet, trying again");
-                        again.insert(object, Instant::now() + PAUSE);
+                        let tries = again.get(&object).map_or(0, |again| again.tries) + 1;
+                        if tries == LASTING {
+                            events.tell(stays(*kind, key, &uid, &error));
+                        }
+                        again.insert(object, Again { at: Instant::now() + PAUSE, tries });
                     }
                 }
             }
         }
+    }
+}
+
+/// Gateways had it taken away when its deletion was seen: it is not held back for them.
+fn gone(kind: Kind, key: &ObjectKey, uid: &Arc<str>) -> Telling {
+    Telling {
+        about: about(kind, key, uid),
+        action: "Release",
+        reason: "Deleted",
+        message: format!(
+            "it is not delivered any more, and its finalizer {} is taken out",
+            finalizers::of(kind)
+        ),
+        warning: false,
+        again: true,
+    }
+}
+
+fn stays(kind: Kind, key: &ObjectKey, uid: &Arc<str>, error: &Error) -> Telling {
+    Telling {
+        about: about(kind, key, uid),
+        action: "Release",
+        reason: "CleanupFailed",
+        message: format!(
+            "it is not delivered any more, and its finalizer {} could not be taken out, trying again: {error}",
+            finalizers::of(kind)
+        ),
+        warning: true,
+        // Whoever comes next fails with the same words.
+        again: false,
     }
 }

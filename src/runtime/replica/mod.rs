@@ -8,6 +8,7 @@
 //! ```
 //! Nothing here decides; it connects what decides with what talks.
 
+mod events;
 mod feed;
 mod gaps;
 mod history;
@@ -411,8 +412,16 @@ async fn assemble(
     let writes = Arc::new(Semaphore::new(ingress::WRITES as usize));
     let leaving = leaving::Leaving::default();
     let (permit, ownership) = (handles.permit.clone(), handles.ownership.clone());
-    let letting_go =
-        leaving.clone().run(clients.objects.clone(), permit, ownership, writes.clone(), delivering.clone());
+    let (events, writing) = events::Events::new(&registry)?;
+    supervisor.spawn("events", writing.run(clients.objects.clone(), permit.clone(), delivering.clone()));
+    let letting_go = leaving.clone().run(
+        clients.objects.clone(),
+        permit,
+        ownership,
+        writes.clone(),
+        events.clone(),
+        delivering.clone(),
+    );
     supervisor.spawn("leaving", letting_go);
     supervisor.spawn(
         "feed",
@@ -447,6 +456,7 @@ async fn assemble(
             ownership: handles.ownership.clone(),
             writes: writes.clone(),
             observed,
+            events: events.clone(),
             metrics: ingress::Metrics::new(&registry, reconciles.clone())?,
         };
         supervisor.spawn("Ingresses", ingresses.run(delivering.clone()));
@@ -497,6 +507,7 @@ async fn assemble(
         },
         rate: args.status_rate,
         origin,
+        events,
         metrics: reporting::Metrics::new(&registry, reconciles)?,
     };
     supervisor.spawn("reporting", reporting.run(delivering.clone()));

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
+use flotilla_api::conditions::Reason;
 use flotilla_avapigw::AvapigwStatus;
 use flotilla_core::applied::AppliedView;
 use flotilla_core::balance::{self, Balancer, Step};
 use flotilla_core::delivery::AppliedTable;
 use flotilla_core::ids::{Kind, MemberName, ObjectKey};
-use flotilla_core::report::{PatchOutcome, ReportConfig, Reporter, Round, StatusPatch};
+use flotilla_core::report::{News, PatchOutcome, ReportConfig, Reporter, Round, StatusPatch};
 use flotilla_core::time::Mono;
 use flotilla_grpc::gateway::DeliveryView;
 use flotilla_k8s::coordination::{ActingPermit, Drain, OwnershipView};
+use flotilla_k8s::event::Telling;
 use flotilla_k8s::{Error, status};
 use kube::Client;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
@@ -24,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::events::{Events, about};
 use super::reconciles::{Outcome, Reconciles};
 use super::{Delivery, ingress};
 
@@ -166,6 +169,8 @@ pub struct Reporting {
     pub rate: NonZeroU32,
     /// The origin of the monotonic clock.
     pub origin: Instant,
+    /// What people are told.
+    pub events: Events,
     /// Metrics.
     pub metrics: Metrics,
 }
@@ -322,9 +327,10 @@ impl Reporting {
         let client = self.client.clone();
         let permit = self.permit.clone();
         let metrics = self.metrics.clone();
+        let events = self.events.clone();
         patches.spawn(async move {
             sleep_until(at).await;
-            let StatusPatch { kind, key, generation, epoch, body } = patch;
+            let StatusPatch { kind, key, generation, epoch, body, news } = patch;
             // Ownership may have moved since the plan was made.
             if !permit.may_act(&key.namespace) {
                 return (kind, key, PatchOutcome::Conflict);
@@ -342,6 +348,9 @@ impl Reporting {
                     let revision = written.map_or(0, |revision| revision.0);
                     tracing::info!(controller, namespace = %key.namespace, name = %key.name, generation,
                         epoch = epoch.0, revision, "status written");
+                    if let Some(news) = news {
+                        events.tell(telling(kind, &key, news));
+                    }
                     PatchOutcome::Written
                 }
                 Err(Error::Conflict { .. } | Error::NotFound { .. }) => PatchOutcome::Conflict,
@@ -378,6 +387,20 @@ impl Reporting {
         };
         self.metrics.patches.with_label_values(&[result]).inc();
         reporter.written(self.now(), kind, &key, outcome);
+    }
+}
+
+/// That it is applied by all gateways is what makes an object well, so this is told once,
+/// and not as `ConfigApplied` besides.
+fn telling(kind: Kind, key: &ObjectKey, news: News) -> Telling {
+    let reason = if news.well { Reason::Reconciled } else { Reason::ReconcileFailed };
+    Telling {
+        about: about(kind, key, &news.uid),
+        action: "Report",
+        reason: reason.as_str(),
+        message: news.message,
+        warning: !news.well,
+        again: true,
     }
 }
 

@@ -70,8 +70,18 @@ pub struct Work {
     pub release: Option<usize>,
     /// What is to be told, once: not again while it is the same.
     pub told: Option<Told>,
-    /// What is to be told when everything is written.
-    pub done: Told,
+    /// What everything that is written comes to.
+    pub sum: String,
+    /// As what that is to be told, if it turned; `None` while something is missing.
+    pub done: Option<&'static str>,
+    /// Whether it did: it became something, or nothing any more, or what was told of it
+    /// before is true no more.
+    pub turned: bool,
+    /// Whether it is looked at for the first time since it may be acted on: who acted
+    /// before may have told the same.
+    pub first: bool,
+    /// The reason to be told when it cannot be written.
+    pub failing: &'static str,
 }
 
 /// What comes of looking for something to do.
@@ -102,8 +112,8 @@ pub struct World {
     children: BTreeMap<(Kind, ObjectKey), Child>,
     /// Children by their Ingress; the same as in `children`.
     by_owner: BTreeMap<OwnerId, BTreeSet<(Kind, ObjectKey)>>,
-    /// What was told last, as long as it is true.
-    told: BTreeMap<ObjectKey, Told>,
+    /// What was told last, of those that were looked at; `None` when that is true no more.
+    told: BTreeMap<ObjectKey, Option<Told>>,
     dirty: BTreeSet<ObjectKey>,
     /// Those that had to be looked at and could not be acted on.
     left: BTreeSet<ObjectKey>,
@@ -272,6 +282,8 @@ impl World {
         for _ in 0..LOOKS {
             let Some(key) = self.dirty.pop_first() else { return Next::Nothing };
             if !may_act(&key) {
+                // It may be another's, who tells what becomes of it.
+                self.told.remove(&key);
                 self.left.insert(key);
                 continue;
             }
@@ -287,7 +299,9 @@ impl World {
         let owner = (key.namespace.clone(), seen.uid.clone());
         let owned = self.by_owner.get(&owner).into_iter().flatten();
         let children = owned.filter_map(|id| self.children.get(id));
-        let ours = !seen.deleting && self.class.has(&seen.ingress);
+        let of_class = self.class.has(&seen.ingress);
+        let ours = !seen.deleting && of_class;
+        let (made_nothing, told) = (!self.by_owner.contains_key(&owner), self.told.get(key));
         let mut work = Work {
             uid: seen.uid.clone(),
             revision: seen.revision.clone(),
@@ -295,16 +309,24 @@ impl World {
             addresses: None,
             release: None,
             told: None,
-            done: Told { reason: "IngressReconciled", message: String::new(), warning: false },
+            sum: String::new(),
+            done: None,
+            turned: false,
+            first: told.is_none(),
+            failing: "IngressReconcileFailed",
         };
         let mut says = None;
         if !ours {
             work.steps = plan(&[], children);
-            work.done.message = "nothing is served for it any more".to_owned();
-            let made_nothing = !self.by_owner.contains_key(&owner);
-            if seen.deleting && made_nothing && self.class.has(&seen.ingress) {
-                work.release = seen.finalizer;
+            work.sum = "nothing is served for it any more".to_owned();
+            work.done = Some(if seen.deleting { "IngressDeleted" } else { "IngressClassMismatch" });
+            work.failing = "IngressCleanupFailed";
+            let held = seen.finalizer.filter(|_| seen.deleting && of_class);
+            if made_nothing {
+                work.release = held;
             }
+            // Of one that is held it is told when it is let go.
+            work.turned = if held.is_some() { made_nothing } else { !work.steps.is_empty() };
         } else {
             let port = |service: &str, port: &str| {
                 let service = ObjectKey::new(key.namespace.clone(), service);
@@ -320,7 +342,7 @@ impl World {
                 Ok(converted) => {
                     let routes = converted.resources.iter().filter(|one| one.kind.is_route()).count();
                     let backends = converted.resources.len() - routes;
-                    work.done.message = format!("it became {routes} routes and {backends} backends");
+                    work.sum = format!("it became {routes} routes and {backends} backends");
                     // A Service that is away for a moment takes nothing from anybody.
                     let waits = !converted.unresolved.is_empty();
                     work.steps = plan(&converted.resources, children);
@@ -336,23 +358,24 @@ impl World {
                         let message = format!("{}; create it, or give a number", missing.join("; "));
                         says = Some(Told { reason: "IngressReconcileFailed", message, warning: true });
                     }
+                    work.done = (!waits).then_some("IngressReconciled");
+                    let mended = told.is_some_and(Option::is_some);
+                    work.turned = !waits && (mended || made_nothing && !work.steps.is_empty());
                     if !self.addresses.is_null() && seen.addresses != self.addresses {
                         work.addresses = Some(self.addresses.clone());
                     }
                 }
             }
         }
-        if self.told.get(key) != says.as_ref() {
-            work.told = says.clone();
-            match says {
-                Some(told) => self.told.insert(key.clone(), told),
-                None => self.told.remove(key),
-            };
+        if self.told.get(key).and_then(Option::as_ref) != says.as_ref() {
+            work.told.clone_from(&says);
         }
+        self.told.insert(key.clone(), says);
         let nothing = work.steps.is_empty()
             && work.addresses.is_none()
             && work.release.is_none()
-            && work.told.is_none();
+            && work.told.is_none()
+            && !work.turned;
         (!nothing).then_some(work)
     }
 }

@@ -238,10 +238,8 @@ fn faults_take_nothing_away_and_are_told_once() {
     fixture.show(ingress(&[], &spec(&[to("/a", "web")])));
     let work = fixture.next().unwrap();
     assert_eq!(work.addresses, Some(json!([{"ip": "10.0.0.1"}])));
-    assert_eq!(
-        (work.done.reason, &*work.done.message),
-        ("IngressReconciled", "it became 1 routes and 1 backends")
-    );
+    assert_eq!(turned(&work), Some("IngressReconciled"));
+    assert_eq!(work.sum, "it became 1 routes and 1 backends");
     fixture.show(ingress(&[("avapigw.io/timeout", "soon")], &spec(&[])));
     let told = fixture.next().unwrap();
     assert!(told.steps.is_empty() && told.addresses.is_none());
@@ -255,6 +253,78 @@ fn faults_take_nothing_away_and_are_told_once() {
     assert_eq!(fixture.next(), None, "once");
     fixture.show(ingress(&[("avapigw.io/timeout", "late")], &spec(&[])));
     assert!(fixture.next().unwrap().told.unwrap().message.contains("late"));
+}
+
+/// What is told when this is done.
+fn turned(work: &Work) -> Option<&'static str> {
+    work.done.filter(|_| work.turned)
+}
+
+/// Does what there is to do; what was told of it.
+fn tells(fixture: &mut Fixture) -> Vec<&'static str> {
+    let Some(work) = fixture.next() else { return Vec::new() };
+    work.steps.iter().for_each(|step| drop(fixture.carry_out(step)));
+    let told = work.told.iter().map(|told| told.reason).chain(turned(&work)).collect();
+    assert_eq!(fixture.next(), None, "what was done is enough");
+    told
+}
+
+#[test]
+fn only_what_turns_is_told() {
+    let mut fixture = Fixture::new(Value::Null);
+    let paths = [to("/a", "web"), to("/b", "rest")];
+    let wrong = [("avapigw.io/timeout", "soon")];
+    fixture.show(ingress(&[], &spec(&paths)));
+    assert_eq!(tells(&mut fixture), ["IngressReconciled"]);
+    for paths in [&paths[..1], &paths[..], &paths[1..]] {
+        fixture.show(ingress(&[], &spec(paths)));
+        assert_eq!(tells(&mut fixture), [""; 0], "it is served as before");
+    }
+    for paths in [&paths[1..], &paths[..]] {
+        fixture.show(ingress(&wrong, &spec(paths)));
+        assert_eq!(tells(&mut fixture), ["IngressConversionFailed"]);
+        fixture.show(ingress(&wrong, &spec(paths)));
+        assert_eq!(tells(&mut fixture), [""; 0], "it is as wrong as before");
+        // The first time there is nothing else to do.
+        fixture.show(ingress(&[], &spec(paths)));
+        assert_eq!(tells(&mut fixture), ["IngressReconciled"]);
+    }
+    let mut others = spec(&paths);
+    others["ingressClassName"] = json!("nginx");
+    for told in [&["IngressClassMismatch"][..], &[]] {
+        fixture.show(ingress(&[], &others));
+        assert_eq!(tells(&mut fixture), told);
+    }
+    fixture.show(ingress(&wrong, &others));
+    assert_eq!(tells(&mut fixture), [""; 0], "it is nothing of ours");
+    fixture.show(ingress(&[], &spec(&paths)));
+    assert_eq!(tells(&mut fixture), ["IngressReconciled"]);
+}
+
+#[test]
+fn who_begins_to_act_knows_that_it_may_have_been_told() {
+    let mut fixture = Fixture::new(Value::Null);
+    let wrong = ingress(&[("avapigw.io/timeout", "soon")], &spec(&[]));
+    fixture.show(wrong.clone());
+    let work = fixture.next().unwrap();
+    assert!(work.first && work.told.is_some());
+    fixture.show(ingress(&[], &spec(&[])));
+    assert!(!fixture.next().unwrap().first);
+    // Another acts meanwhile.
+    fixture.show(wrong);
+    assert_eq!(fixture.world.next(|_| false), Next::Nothing);
+    fixture.world.look_at_left();
+    let work = fixture.next().unwrap();
+    assert!(work.first && work.told.is_some());
+    // What is served and was told by nobody here is no news.
+    let mut fixture = Fixture::new(Value::Null);
+    fixture.show(ingress(&[], &spec(&[to("/a", "web")])));
+    fixture.work();
+    let children: Vec<Child> = fixture.there.values().cloned().collect();
+    let mut next = Fixture::new(Value::Null);
+    children.into_iter().for_each(|child| drop(next.tell(child)));
+    next.show(ingress(&[], &spec(&[to("/a", "web")])));
+    assert_eq!(next.next(), None);
 }
 
 #[test]
@@ -301,7 +371,9 @@ fn an_ingress_that_the_published_operator_holds_may_go_when_nothing_is_left_of_i
     let work = fixture.next().unwrap();
     assert_eq!(work.release, None, "there is something of it yet");
     work.steps.iter().for_each(|step| drop(fixture.carry_out(step)));
+    assert_eq!(turned(&work), None, "it is not gone");
     let work = fixture.next().unwrap();
+    assert_eq!((turned(&work), work.failing), (Some("IngressDeleted"), "IngressCleanupFailed"));
     assert_eq!((work.steps, work.release), (Vec::new(), Some(1)));
     held(&mut fixture, true, "another");
     assert_eq!(fixture.next(), None);
