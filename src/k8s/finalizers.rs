@@ -31,15 +31,14 @@ pub async fn release(client: &Client, kind: Kind, key: &ObjectKey) -> Result<boo
     let revision = object.resource_version().unwrap_or_default();
     match place.filter(|_| object.metadata.deletion_timestamp.is_some()) {
         Some(place) => {
-            take_out(&api, &format!("{kind} {key}"), &key.name, &revision, place, &finalizer).await?;
-            Ok(true)
+            take_out(&api, &format!("{kind} {key}"), &key.name, &revision, place, &finalizer).await
         }
         None => Ok(false),
     }
 }
 
-/// Takes a finalizer out of an object, if it is still as it was seen. One that is gone
-/// needs nothing.
+/// Takes a finalizer out of an object, if it is still as it was seen; whether it was
+/// there. One that is gone needs nothing.
 pub(crate) async fn take_out<K>(
     api: &Api<K>,
     object: &str,
@@ -47,7 +46,7 @@ pub(crate) async fn take_out<K>(
     revision: &str,
     place: usize,
     finalizer: &str,
-) -> Result<(), Error>
+) -> Result<bool, Error>
 where
     K: Clone + std::fmt::Debug + DeserializeOwned,
 {
@@ -60,7 +59,8 @@ where
     ]);
     let patch = json_patch(&what, operations)?;
     match within(&what, api.patch(name, &PatchParams::default(), &patch)).await {
-        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(Error::NotFound { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -184,11 +184,11 @@ pub async fn set_addresses(
     within(&what, api.patch_status(&owner.key.name, &parameters, &Patch::Apply(&status))).await
 }
 
-/// Takes a finalizer out of an Ingress, if it is still as it was seen.
+/// Takes a finalizer out of an Ingress, if it is still as it was seen; whether it was there.
 ///
 /// # Errors
 /// `Conflict` when it is not.
-pub async fn release(client: &Client, owner: &Owner, revision: &str, place: usize) -> Result<(), Error> {
+pub async fn release(client: &Client, owner: &Owner, revision: &str, place: usize) -> Result<bool, Error> {
     let api = Api::<Ingress>::namespaced(client.clone(), &owner.key.namespace);
     let object = format!("Ingress {}", owner.key);
     take_out(&api, &object, &owner.key.name, revision, place, FINALIZER).await

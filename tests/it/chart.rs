@@ -227,6 +227,8 @@ fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
         &["get", "leases.coordination.k8s.io", "-n", "kube-system"],
         &["get", "namespaces/default"],
         &["create", "pods", "-n", NAMESPACE],
+        &["list", "events", "-n", "default"],
+        &["patch", "events", "-n", "default"],
         &["patch", "validatingwebhookconfigurations/another"],
         &["create", "validatingwebhookconfigurations"],
         &["patch", "clusterroles.rbac.authorization.k8s.io"],
@@ -240,6 +242,8 @@ fn rights_are_no_more_than_needed(kubectl: &Kubectl) {
         &["get", "secrets/flotilla-ca", "-n", NAMESPACE][..],
         &["update", "secrets/flotilla-ca", "-n", NAMESPACE],
         &["create", "events", "-n", NAMESPACE],
+        // What people are told of their objects.
+        &["create", "events", "-n", "default"],
         // What the webhooks look names up among.
         &["list", "services", "-n", "default"],
         &["watch", "services", "-n", "default"],
@@ -267,7 +271,6 @@ fn ingresses_take_more_rights(helm: &str, kubectl: &Kubectl) {
     let wanted = [
         &["watch", "ingresses.networking.k8s.io", "-n", "default"][..],
         &["patch", "ingresses.networking.k8s.io", "--subresource=status", "-n", "default"],
-        &["create", "events", "-n", "default"],
         &["create", "apiroutes.avapigw.io", "-n", "default"],
         &["delete", "grpcbackends.avapigw.io", "-n", "default"],
     ];

@@ -12,6 +12,7 @@ mod cold_start;
 mod conflict;
 mod dashboards;
 mod demo;
+mod events;
 mod fencing;
 mod fleet;
 mod half_known;

@@ -324,8 +324,9 @@ impl Job {
         if let Some(place) = work.release {
             let release = api::release(&self.client, &self.owner, &work.revision, place);
             match self.write(release).await {
-                Ok(Some(())) => {}
-                Ok(None) => return Ok(()),
+                Ok(Some(true)) => {}
+                // Another's, or gone since it was seen: that is told.
+                Ok(None | Some(false)) => return Ok(()),
                 Err(error) => {
                     self.failed(&error, work.failing);
                     return Err(error);
