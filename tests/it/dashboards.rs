@@ -8,7 +8,7 @@ use crate::fleet::waiting::{SOON, within};
 use crate::fleet::{Against, Fleet};
 
 /// How lines of `/metrics` begin after a route was delivered.
-const PROMISED: [&str; 43] = [
+const PROMISED: [&str; 46] = [
     "# TYPE controller_runtime_reconcile_total counter",
     "controller_runtime_reconcile_total{controller=\"apiroute\"} ",
     "controller_runtime_reconcile_total{controller=\"ingress\"} ",
