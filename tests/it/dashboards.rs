@@ -75,6 +75,7 @@ async fn metrics_that_dashboards_know_are_measured() {
     for (counted, label) in [
         ("controller_runtime_reconcile_total", "apiroute"),
         ("avapigw_operator_config_push_total", ""),
+        ("avapigw_operator_grpc_config_applied_total", ""),
         ("avapigw_operator_status_update_total", "result=\"success\""),
         ("avapigw_operator_reconcile_total", "result=\"success\""),
         ("process_resident_memory_bytes", ""),
