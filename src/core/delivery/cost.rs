@@ -62,9 +62,9 @@ impl CostModel {
         observe(&mut self.full, millis(took) / table(present).1);
     }
 
-    /// Whether a full synchronisation of `full_bytes` is cheaper; `back`: for a gateway
-    /// that has just come back.
-    pub fn full_is_cheaper(&self, load: Load, present: usize, full_bytes: u64, back: bool) -> bool {
+    /// What a full synchronisation of `full_bytes` saves, if it is cheaper; `back`: for a
+    /// gateway that has just come back.
+    pub fn full_saves(&self, load: Load, present: usize, full_bytes: u64, back: bool) -> Option<Duration> {
         let rate = if back { BYTES_PER_MS_COMING_BACK } else { BYTES_PER_MS };
         let (increment, full) = table(present);
         // What is not known of one way is taken from the other.
@@ -74,7 +74,9 @@ impl CostModel {
         let increments = updates * (increment * increment_scale + MESSAGE_MS)
             + load.backends as f64 * RESTART_MS
             + load.bytes as f64 / rate;
-        full * full_scale + MESSAGE_MS + RESTART_MS + (full_bytes as f64 / rate) < increments
+        let full = full * full_scale + MESSAGE_MS + RESTART_MS + full_bytes as f64 / rate;
+        let saved = Duration::try_from_secs_f64((increments - full) / 1_000.0).ok();
+        saved.filter(|saved| !saved.is_zero())
     }
 }
 
@@ -114,17 +116,17 @@ mod tests {
         ] {
             for (present, few, many) in sizes {
                 let bytes = 600 * present as u64;
-                assert!(!model.full_is_cheaper(routes(few), present, bytes, back), "{present} {back}");
-                assert!(model.full_is_cheaper(routes(many), present, bytes, back), "{present} {back}");
+                assert!(model.full_saves(routes(few), present, bytes, back).is_none(), "{present} {back}");
+                assert!(model.full_saves(routes(many), present, bytes, back).is_some(), "{present} {back}");
             }
         }
-        assert!(!model.full_is_cheaper(routes(2), 20, 12_000, false));
+        assert!(model.full_saves(routes(2), 20, 12_000, false).is_none());
     }
 
     #[test]
     fn every_backend_counts_as_a_restart_of_all() {
         let model = CostModel::default();
-        assert!(model.full_is_cheaper(Load { backends: 30, ..routes(20) }, 1_000, 600_000, true));
+        assert!(model.full_saves(Load { backends: 30, ..routes(20) }, 1_000, 600_000, true).is_some());
     }
 
     #[test]
@@ -132,7 +134,7 @@ mod tests {
         let mut model = CostModel::default();
         model.increments_took(1, 1_000, Duration::from_millis(7));
         model.full_took(1_000, Duration::from_millis(900));
-        assert!(!model.full_is_cheaper(routes(100), 1_000, 600_000, true));
+        assert!(model.full_saves(routes(100), 1_000, 600_000, true).is_none());
     }
 
     #[test]
@@ -142,6 +144,6 @@ mod tests {
         for _ in 0..40 {
             model.increments_took(1, 1_000, Duration::from_micros(70));
         }
-        assert!(!model.full_is_cheaper(routes(10), 1_000, 600_000, true));
+        assert!(model.full_saves(routes(10), 1_000, 600_000, true).is_none());
     }
 }

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::edge::{Builder, Edge};
 use super::plan::Difference;
 use super::position::{Position, Positions};
-use super::session::Session;
+use super::session::{Session, Turn};
 use super::{Action, Batch, DeliveryConfig, EndReason, Notice};
 use crate::ids::{GatewayId, Kind, Revision, SessionId};
 use crate::store::Store;
@@ -90,9 +90,9 @@ pub(super) struct Engine {
     pub watching: BTreeSet<Slot>,
     /// Sessions to look at in the next poll.
     pub touched: BTreeSet<Slot>,
-    /// Sessions that wait for one of the concurrent full synchronisations, in the order
-    /// in which they came; equal to the sessions' `awaits_full`.
-    pub waiting_full: BTreeSet<(Mono, Slot)>,
+    /// Sessions that wait for one of the concurrent full synchronisations; equal to the
+    /// sessions' `turn`, but for those that the limits hold back at theirs.
+    pub waiting_full: BTreeSet<(Turn, Slot)>,
     /// How many full synchronisations are in flight, and when one ended last.
     pub fulls: usize,
     pub full_ended: Mono,
@@ -207,8 +207,8 @@ impl Engine {
         }
         self.watching.remove(&slot);
         self.touched.remove(&slot);
-        if let Some(since) = session.awaits_full {
-            self.waiting_full.remove(&(since, slot));
+        if let Some(turn) = session.turn {
+            self.waiting_full.remove(&(turn, slot));
         }
         self.untidy = true;
         self.applied_changes += 1;

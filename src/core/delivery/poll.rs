@@ -13,7 +13,7 @@ use super::edge::{Edge, snapshot_bytes, snapshot_order};
 use super::engine::{Engine, Plan, Slot};
 use super::plan::{Difference, difference};
 use super::position::{Base, Position};
-use super::session::{Flight, Origin, Purpose, Session};
+use super::session::{Flight, Origin, Purpose, Session, Turn};
 use super::{Action, EndReason, Limits, Notice};
 use crate::breakage::Breakage;
 use crate::ids::{Frontier, Kind, ObjectKey};
@@ -66,17 +66,24 @@ impl Engine {
             due.append(&mut self.watching);
         }
         let looked = !due.is_empty();
+        // Those that wait come before those that have just had theirs.
+        self.give_turns(now, limits);
         for slot in due {
             self.look(now, slot, limits);
         }
-        while self.fulls < self.config.concurrent_full_syncs {
-            let Some((_, slot)) = self.waiting_full.pop_first() else { break };
-            self.look(now, slot, limits);
-        }
+        self.give_turns(now, limits);
         if looked || self.untidy {
             self.tidy(now);
         }
         std::mem::take(&mut self.queued)
+    }
+
+    /// Looks at those that wait for a full synchronisation, while one may begin.
+    fn give_turns(&mut self, now: Mono, limits: &mut dyn Limits) {
+        while self.fulls < self.config.concurrent_full_syncs {
+            let Some((_, slot)) = self.waiting_full.pop_first() else { break };
+            self.look(now, slot, limits);
+        }
     }
 
     /// Looks at one session and files it under what it waits for.
@@ -84,12 +91,10 @@ impl Engine {
         // Taken out meanwhile, so that it and the engine can both be changed.
         let Some(mut session) = self.sessions.remove(&slot) else { return };
         self.watching.remove(&slot);
-        self.waiting_full.remove(&(session.awaits_full.unwrap_or_default(), slot));
+        if let Some(turn) = session.turn {
+            self.waiting_full.remove(&(turn, slot));
+        }
         let verdict = self.decide(now, &mut session, limits);
-        session.awaits_full = match verdict {
-            Verdict::AwaitFull(_) => Some(session.awaits_full.unwrap_or(now)),
-            _ => None,
-        };
         let stale_at = session.heard + self.config.heartbeat_interval * 3;
         let wake = match verdict {
             Verdict::End(reason) => {
@@ -99,11 +104,15 @@ impl Engine {
             }
             Verdict::Watch(at) => {
                 self.watching.insert(slot);
+                session.turn = None;
                 at.unwrap_or(stale_at)
             }
             Verdict::Sleep(at) => at,
             Verdict::AwaitFull(until) => {
-                self.waiting_full.insert((session.awaits_full.unwrap_or(now), slot));
+                let since = session.turn.map_or(now, |turn| turn.since);
+                let turn = Turn { has_choice: until.is_some(), since };
+                session.turn = Some(turn);
+                self.waiting_full.insert((turn, slot));
                 until.unwrap_or(stale_at)
             }
         };
@@ -256,13 +265,15 @@ impl Engine {
             let refresh = self.refresh(now, session);
             return Verdict::Watch(earlier(wake, refresh));
         }
-        if let Some(padding) = self.cheaper_full(now, session, &difference, covered) {
+        if let Some((padding, saved)) = self.cheaper_full(now, session, &difference, covered) {
             if self.fulls < self.config.concurrent_full_syncs {
                 let edge = self.full_edge(&position, &difference, padding, &[], reset);
                 return self.send(now, session, edge, Purpose::Deliver, limits);
             }
-            // What comes meanwhile is in the same message.
-            let until = session.awaits_full.unwrap_or(now).max(self.full_ended) + FULL_PATIENCE;
+            // What comes meanwhile is in the same message. However the turns go, it
+            // waits for hardly longer than it saves.
+            let since = session.turn.map_or(now, |turn| turn.since);
+            let until = (since + saved).min(since.max(self.full_ended)) + FULL_PATIENCE;
             if now < until {
                 return Verdict::AwaitFull(Some(until));
             }
@@ -348,14 +359,14 @@ impl Engine {
     }
 
     /// Whether a full synchronisation is allowed and cheaper for a gateway
-    /// that has a configuration, and with which padding.
+    /// that has a configuration: with which padding, and what that saves.
     fn cheaper_full(
         &self,
         now: Mono,
         session: &Session,
         difference: &Difference,
         covered: bool,
-    ) -> Option<Vec<(Kind, ObjectKey)>> {
+    ) -> Option<(Vec<(Kind, ObjectKey)>, Duration)> {
         let held = matches!(session.position.base, Base::Log) && covered && !session.no_full;
         let precise = difference.excluded.is_empty() && session.rejected.is_empty();
         if !held || !precise || difference.items.len() < 2 {
@@ -380,7 +391,7 @@ impl Engine {
             bytes: difference.items.iter().map(|item| item.bytes).sum(),
         };
         let back = session.sequence == 0;
-        session.cost.full_is_cheaper(load, count, full_bytes, back).then_some(padding)
+        Some((padding, session.cost.full_saves(load, count, full_bytes, back)?))
     }
 
     /// What a gateway of this scope is to hold, all kinds together.
@@ -453,6 +464,7 @@ impl Engine {
             session.ask_after = later;
             return Verdict::Sleep(later);
         }
+        session.turn = None;
         if batch.full {
             self.fulls += 1;
         }

@@ -95,6 +95,15 @@ pub(crate) struct Rejected {
     pub message: String,
 }
 
+/// A place among those that wait for a full synchronisation: first those that nothing
+/// else helps, each in the order of their coming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn {
+    /// Whether increments would do, too.
+    pub has_choice: bool,
+    pub since: Mono,
+}
+
 /// See the module's description.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
@@ -118,8 +127,8 @@ pub(crate) struct Session {
     pub pause_until: Mono,
     /// When the limits asked to be asked again.
     pub ask_after: Mono,
-    /// Since when it waits for a full synchronisation to end elsewhere.
-    pub awaits_full: Option<Mono>,
+    /// Its place among those that wait for a full synchronisation to end elsewhere.
+    pub turn: Option<Turn>,
     pub cost: CostModel,
     /// By object; those whose content is in the position's exclusions are in
     /// force, others wait for their object's new content to be acknowledged.
@@ -178,7 +187,7 @@ impl Session {
             flight: None,
             pause_until: Mono::default(),
             ask_after: Mono::default(),
-            awaits_full: None,
+            turn: None,
             cost: CostModel::default(),
             rejected: BTreeMap::new(),
             unheard: BTreeMap::new(),

@@ -98,20 +98,22 @@ fn burst(gateways: usize) -> (Bench, Vec<(String, Arc<Batch>, i64)>) {
 fn a_burst_is_one_snapshot_for_each_with_all_that_came_while_it_waited() {
     let (mut bench, mut under_way) = burst(12);
     // What each got first.
-    let mut first_of = BTreeMap::new();
+    let (mut first_of, mut served) = (BTreeMap::new(), Vec::new());
     while !under_way.is_empty() {
         assert!(under_way.iter().filter(|(_, batch, _)| batch.full).count() <= AT_ONCE);
         let (name, batch, first) = under_way.remove(0);
         bench.answer(&name, &batch, first);
         let known = first_of.len();
-        first_of.entry(name).or_insert(batch.full);
+        first_of.entry(name.clone()).or_insert(batch.full);
         if first_of.len() > known {
+            served.push(name);
             // Meanwhile the tenants go on.
             bench.route(&format!("a/{:03}", 150 + first_of.len()), "new");
         }
         under_way.extend(bench.poll());
     }
     assert!(first_of.len() == 12 && first_of.values().all(|full| *full), "{first_of:?}");
+    assert!(served.is_sorted(), "in the order of their coming: {served:?}");
     bench.assert_equal("g00");
     bench.assert_equal("g11");
 }
@@ -125,4 +127,31 @@ fn gateways_that_are_stuck_hold_up_a_burst_for_a_moment_only() {
     let sent = bench.poll();
     assert_eq!(sent.len(), 12 - AT_ONCE);
     assert!(sent.iter().all(|(name, batch, _)| !batch.full && !stuck.contains(name)));
+}
+
+#[test]
+fn nobody_waits_for_a_turn_much_longer_than_it_saves() {
+    let (mut bench, mut under_way) = burst(12);
+    let mut waiting = 12 - under_way.len();
+    // Turns end all the time, but slowly.
+    let mut turns = 0;
+    while waiting > 0 {
+        assert!(turns < 4, "{waiting} still wait");
+        bench.pass(Duration::from_millis(400));
+        let (name, batch, first) = under_way.remove(0);
+        bench.answer(&name, &batch, first);
+        turns += 1;
+        waiting -= bench.poll().len();
+    }
+}
+
+#[test]
+fn who_has_nothing_comes_before_those_that_increments_would_help() {
+    let (mut bench, under_way) = burst(12);
+    bench.connect("empty");
+    assert!(bench.poll().is_empty());
+    let (name, batch, first) = &under_way[0];
+    bench.answer(name, batch, *first);
+    let next: Vec<_> = bench.poll().into_iter().filter(|(_, batch, _)| batch.full).collect();
+    assert_eq!(next.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>(), ["empty"]);
 }
