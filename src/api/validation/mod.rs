@@ -23,7 +23,6 @@ mod matching;
 mod route;
 mod shape;
 
-pub use cel::{CelError, CelProblem, check_cel};
 pub use destinations::DestinationHost;
 pub use duration::{DurationError, parse_go_duration};
 pub use field::FieldError;

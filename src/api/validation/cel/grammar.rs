@@ -176,12 +176,23 @@ impl<'e> Grammar<'e> {
     }
 
     fn expression(&mut self) -> Result<Tree, Found> {
+        let tree = self.nested()?;
+        self.resolved(tree.operand)?;
+        Ok(tree)
+    }
+
+    /// An expression that may still be the beginning of a type's name: brackets leave no
+    /// trace in what cel-go builds, so `(google.protobuf).Any` is the name of a type.
+    fn nested(&mut self) -> Result<Tree, Found> {
         self.depth += 1;
         self.check_depth()?;
         let mut tree = self.chain()?;
         let at = self.at;
-        if self.take("?")? {
+        if self.is("?") {
+            self.resolved(tree.operand)?;
+            self.advance()?;
             let met = self.chain()?;
+            self.resolved(met.operand)?;
             self.expect(":")?;
             let unmet = self.expression()?;
             tree = tree.under(met.height.max(unmet.height), at)?;
@@ -215,6 +226,10 @@ impl<'e> Grammar<'e> {
                 Token::Sign("&&" | "||") => Level::Logic,
                 _ => break,
             };
+            if alone {
+                self.resolved(first.operand)?;
+                alone = false;
+            }
             self.advance()?;
             let (sums, comparisons) = match level {
                 Level::Product => (1 + usize::from(sum.is_some()), usize::from(comparison.is_some())),
@@ -223,7 +238,6 @@ impl<'e> Grammar<'e> {
                 Level::Logic => (0, 0),
             };
             let next = self.right_side(sums, comparisons)?;
-            alone = false;
             if level == Level::Product {
                 product = product.under(next.height, at)?;
                 continue;
@@ -253,6 +267,7 @@ impl<'e> Grammar<'e> {
         (self.sums, self.comparisons) = (self.sums + sums, self.comparisons + comparisons);
         self.check_depth()?;
         let operand = self.unary()?;
+        self.resolved(operand.operand)?;
         (self.sums, self.comparisons) = (self.sums - sums, self.comparisons - comparisons);
         Ok(operand)
     }
@@ -265,8 +280,9 @@ impl<'e> Grammar<'e> {
                 signs += 1;
             }
             if signs > 0 {
-                let height = self.member(sign == "-" && signs == 1)?.height;
-                return Ok(Tree { operand: Operand::Value, height });
+                let tree = self.member(sign == "-" && signs == 1)?;
+                self.resolved(tree.operand)?;
+                return Ok(Tree { operand: Operand::Value, ..tree });
             }
         }
         self.member(false)
@@ -277,17 +293,7 @@ impl<'e> Grammar<'e> {
         let mut tree = self.primary(negated)?;
         loop {
             let asked = self.at;
-            if self.is("{")
-                && let Operand::Qualified(name) = tree.operand
-            {
-                if !name.is_type() {
-                    return Err(found(
-                        CelProblem::UnknownMessage(excerpt(self.tokens.word_at(name.at))),
-                        name.at,
-                    ));
-                }
-                tree = Tree { operand: Operand::Value, height: self.message()? };
-            } else if self.take("[")? {
+            if self.take("[")? {
                 self.not_optional("[?")?;
                 self.resolved(tree.operand)?;
                 has_parts(tree.operand, asked)?;
@@ -299,11 +305,9 @@ impl<'e> Grammar<'e> {
                 let (operand, arguments) = self.selection(tree.operand, asked)?;
                 tree = Tree { operand, ..tree.under(arguments, asked)? };
             } else {
-                break;
+                return Ok(tree);
             }
         }
-        self.resolved(tree.operand)?;
-        Ok(tree)
     }
 
     /// What follows the dot, and the height of arguments.
@@ -350,20 +354,8 @@ impl<'e> Grammar<'e> {
             let called = format!(".{}", macro_.name);
             return Err(found(CelProblem::WrongCall { called, given: 0, usage: macro_.usage }, at));
         }
-        let asked = self.at;
-        let no_name = || found(CelProblem::NoElementName(macro_.name), asked);
-        let dotted = self.take(".")?;
-        let Token::Name(element) = self.token else { return Err(no_name()) };
-        if names::is_keyword(element) || self.following() != Some(Token::Sign(",")) {
-            return Err(no_name());
-        }
-        if names::is_reserved(element) {
-            return Err(found(CelProblem::Reserved(element.to_owned()), self.at));
-        }
-        self.advance()?;
-        self.advance()?;
-        // With a dot before it nobody can refer to it.
-        self.elements.push(if dotted { "" } else { element });
+        let element = self.element(macro_.name)?;
+        self.elements.push(element);
         let (others, height) = self.arguments()?;
         self.elements.pop();
         let given = 1 + others;
@@ -372,6 +364,44 @@ impl<'e> Grammar<'e> {
         }
         let called = format!(".{}", macro_.name);
         Err(found(CelProblem::WrongCall { called, given, usage: macro_.usage }, at))
+    }
+
+    /// The name for a macro's elements with the comma after it; brackets around it are allowed.
+    fn element(&mut self, called: &'static str) -> Result<&'e str, Found> {
+        let asked = self.at;
+        let no_name = || found(CelProblem::NoElementName(called), asked);
+        let depth = self.depth;
+        self.depth += 1;
+        while self.take("(")? {
+            self.depth += 1;
+            self.check_depth()?;
+        }
+        let dotted = self.take(".")?;
+        let at = self.at;
+        let name = match self.token {
+            Token::Name(name) if !names::is_keyword(name) => name,
+            _ => return Err(no_name()),
+        };
+        self.advance()?;
+        while self.depth > depth + 1 {
+            if !self.take(")")? {
+                return Err(no_name());
+            }
+            self.depth -= 1;
+        }
+        self.depth = depth;
+        if !self.take(",")? {
+            return Err(no_name());
+        }
+        if names::is_reserved(name) || (!dotted && name == names::ACCUMULATOR) {
+            return Err(found(CelProblem::Reserved(name.to_owned()), at));
+        }
+        // cel-go puts the name into the list that it builds, and with a dot it is no element's.
+        if dotted && called == "filter" && names::variable(name).is_none() {
+            return Err(found(CelProblem::UnknownVariable(excerpt(name)), at));
+        }
+        // With a dot before it nobody can refer to it.
+        Ok(if dotted { "" } else { name })
     }
 
     /// Arguments up to the closing bracket: how many, and how high they are.
@@ -407,7 +437,7 @@ impl<'e> Grammar<'e> {
             }
             Token::Sign("(") => {
                 self.advance()?;
-                let tree = self.expression()?;
+                let tree = self.nested()?;
                 self.expect(")")?;
                 return Ok(tree);
             }
@@ -463,8 +493,44 @@ impl<'e> Grammar<'e> {
         Ok(height)
     }
 
-    /// The fields of a message, from the opening brace on; how high they are.
+    /// Whether the names from here on, with dots between, end at the opening brace of a message.
+    /// The grammar knows messages by that alone: no brackets, and whatever the first name means.
+    fn names_message(&self) -> bool {
+        let (mut ahead, mut token) = (self.tokens, self.token);
+        let mut after_name = false;
+        loop {
+            after_name = match token {
+                Token::Sign("{") => return after_name,
+                Token::Sign(".") if after_name => false,
+                Token::Name(name) if !after_name && !names::is_keyword(name) => true,
+                _ => return false,
+            };
+            let Ok((next, _)) = ahead.next() else { return false };
+            token = next;
+        }
+    }
+
+    /// A message from the first part of its type's name on; how high it is.
     fn message(&mut self) -> Result<usize, Found> {
+        let mut name = Qualified::new("", self.at);
+        if let Token::Name(first) = self.token {
+            name = Qualified::new(first, self.at);
+        }
+        self.advance()?;
+        while self.take(".")? {
+            if let Token::Name(part) = self.token {
+                name = name.with(part);
+            }
+            self.advance()?;
+        }
+        if !name.is_type() {
+            return Err(found(CelProblem::UnknownMessage(excerpt(self.tokens.word_at(name.at))), name.at));
+        }
+        self.fields()
+    }
+
+    /// The fields of a message, from the opening brace on; how high they are.
+    fn fields(&mut self) -> Result<usize, Found> {
         self.advance()?;
         self.list("}", |grammar| {
             grammar.not_optional("?")?;
@@ -477,9 +543,12 @@ impl<'e> Grammar<'e> {
         })
     }
 
-    /// A variable, or a call of a function; perhaps with a dot before it.
+    /// A variable, a message, or a call of a function; perhaps with a dot before it.
     fn name(&mut self) -> Result<Tree, Found> {
         let dotted = self.take(".")?;
+        if self.names_message() {
+            return Ok(Tree { operand: Operand::Value, height: self.message()? });
+        }
         let at = self.at;
         let name = match self.token {
             Token::Name(name) if !names::is_keyword(name) => name,
@@ -492,7 +561,9 @@ impl<'e> Grammar<'e> {
         }
         if self.take("(")? {
             let height = self.call(name, at, dotted)?;
-            return Ok(Tree { operand: Operand::Value, height });
+            // cel-go puts the field in the place of `has`, which can be asked about again.
+            let operand = if name == "has" { Operand::Field } else { Operand::Value };
+            return Ok(Tree { operand, height });
         }
         let operand = match names::variable(name) {
             _ if !dotted && self.elements.contains(&name) => Operand::Value,

@@ -26,18 +26,18 @@ const LONGEST: usize = 100_000;
 /// Why gateways do not compile an expression, and where that shows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}, at line {line}, column {column}")]
-pub struct CelError {
+pub(super) struct CelError {
     /// What is wrong.
-    pub problem: CelProblem,
+    problem: CelProblem,
     /// The line, counted from 1.
-    pub line: usize,
+    line: usize,
     /// The character in the line, counted from 1.
-    pub column: usize,
+    column: usize,
 }
 
 /// What keeps an expression from being compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CelProblem {
+pub(super) enum CelProblem {
     /// There is nothing to compile.
     #[error("is empty")]
     Empty,
@@ -115,7 +115,7 @@ impl CelError {
     }
 
     /// What to do about it.
-    pub fn remedy(&self) -> Cow<'static, str> {
+    pub(super) fn remedy(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self.problem {
             CelProblem::WrongCall { usage, .. } => return Cow::Owned(format!("call it as {usage}")),
             CelProblem::UnknownVariable(_) => {
@@ -143,7 +143,7 @@ impl CelError {
 /// # Errors
 /// [`CelError`] for what cel-go refuses with the variables and functions that
 /// gateways declare.
-pub fn check_cel(expression: &str) -> Result<(), CelError> {
+pub(super) fn check_cel(expression: &str) -> Result<(), CelError> {
     // Counting characters waits until there can be too many.
     if expression.len() > LONGEST && expression.chars().count() > LONGEST {
         return Err(CelError::new(expression, (CelProblem::TooLong, 0)));

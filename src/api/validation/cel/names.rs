@@ -150,6 +150,9 @@ pub(super) fn is_reserved(name: &str) -> bool {
     )
 }
 
+/// What comprehensions call their result, which their elements must not be called.
+pub(super) const ACCUMULATOR: &str = "__result__";
+
 /// Words of the grammar, which are not even names of fields.
 pub(super) fn is_keyword(name: &str) -> bool {
     matches!(name, "in" | "true" | "false" | "null")

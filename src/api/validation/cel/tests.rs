@@ -284,6 +284,71 @@ fn mutated() -> impl Strategy<Value = String> {
     })
 }
 
+/// Expressions without and with brackets around some of their operands.
+fn bracketed() -> impl Strategy<Value = (String, String)> {
+    let name = prop::sample::select(vec![
+        "subject",
+        "resource",
+        "user",
+        "google",
+        "google.protobuf",
+        "google.protobuf.Any",
+        "google.protobuf.Any{}",
+        "x",
+        "int",
+        "'a'",
+        "1",
+    ]);
+    // What `#` and `@` stand for are operands.
+    let shape = prop::sample::select(vec![
+        "#.x",
+        "#.protobuf",
+        "#.Any",
+        "#['a']",
+        "#.size()",
+        "has(#.x)",
+        "has(#)",
+        "size(#)",
+        "[#, @]",
+        "{#: @}",
+        "google.protobuf.Any{x: #}",
+        "#.exists(x, @)",
+        "#.map(google, @, true)",
+        "(# + @)",
+        "(# && @)",
+        "(! #)",
+        "(- #)",
+        "(# ? @ : 1)",
+    ]);
+    let brackets = || prop::sample::select(vec![("", ""), ("(", ")"), ("( (", "))")]);
+    let leaf = (name, brackets())
+        .prop_map(|(name, (open, close))| (name.to_owned(), format!("{open}{name}{close}")));
+    leaf.prop_recursive(5, 24, 2, move |inner| {
+        (shape.clone(), inner.clone(), inner, brackets()).prop_map(|(shape, first, second, (open, close))| {
+            let filled = |first: &str, second: &str| -> String {
+                let part = |c: char| match c {
+                    '#' => first.to_owned(),
+                    '@' => second.to_owned(),
+                    c => c.to_string(),
+                };
+                shape.chars().map(part).collect()
+            };
+            (filled(&first.0, &second.0), format!("{open}{}{close}", filled(&first.1, &second.1)))
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    /// cel-go builds the same of an operand with brackets around it and without.
+    #[test]
+    fn brackets_around_operands_change_no_verdict((without, with) in bracketed()) {
+        let problem = |expression: &str| check_cel(expression).map_err(|error| error.problem).err();
+        prop_assert_eq!(problem(&without), problem(&with), "{} and {}", without, with);
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_is_given_is_judged(expression in prop_oneof![any::<String>(), words(), mutated()]) {
