@@ -110,7 +110,7 @@ fn depth_ends_where_cel_go_ends_it() {
     let nested = |open: &str, inside: &str, close: &str, times: usize| {
         format!("{}{inside}{}", open.repeat(times), close.repeat(times))
     };
-    let shapes: [(&dyn Fn(usize) -> String, usize); 14] = [
+    let shapes: [(&dyn Fn(usize) -> String, usize); 17] = [
         (&|n| nested("(", "1", ")", n), 249),
         (&|n| nested("[", "1", "]", n), 249),
         (&|n| nested("{1:", "1", "}", n), 249),
@@ -125,6 +125,9 @@ fn depth_ends_where_cel_go_ends_it() {
         (&|n| nested("1+(", "1", ")", n), 124),
         (&|n| nested("1*(", "1", ")", n), 124),
         (&|n| nested("1+1*(", "1", ")", n), 83),
+        (&|n| format!("[1].all({}, true)", nested("(", "x", ")", n)), 248),
+        (&|n| format!("1 + [1].map({}, 1)[0]", nested("(", "x", ")", n)), 247),
+        (&|n| format!("{}.protobuf.Any", nested("(", "google", ")", n)), 249),
     ];
     for (shape, most) in shapes {
         assert_eq!(check_cel(&shape(most)), Ok(()), "{}", shape(1));
