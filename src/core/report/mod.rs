@@ -32,6 +32,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use self::refresh::RefreshQueue;
+use self::turn::Before;
 pub use self::turn::{News, Standing, Turn, turned};
 use crate::applied::{AppliedView, Census, Reach};
 use crate::breakage::{Breakage, Breakages};
@@ -219,8 +220,6 @@ struct Pending {
     /// From this revision of the object, in this epoch, progress was planned
     /// and not written, because it was too early and for no other reason.
     early: Option<(Revision, Epoch)>,
-    /// How it stood before its progress was written.
-    stood: Option<Standing>,
 }
 
 impl Pending {
@@ -234,7 +233,6 @@ impl Pending {
             looked: None,
             due: None,
             early: None,
-            stood: None,
         }
     }
 
@@ -261,6 +259,8 @@ pub struct Reporter<P> {
     /// Objects whose counts may have moved only because gateways came or went.
     refresh: RefreshQueue,
     refresh_at: Mono,
+    /// How objects stood that are on their way, or that there is nobody for.
+    before: Before,
     /// What is being written, and how final it is.
     in_flight: BTreeMap<(Kind, ObjectKey), Finality>,
     /// Objects that were found to be fenced and not yet told.
@@ -305,6 +305,7 @@ impl<P: StatusPlanner> Reporter<P> {
             pending: BTreeMap::new(),
             refresh: RefreshQueue::default(),
             refresh_at: Mono::default(),
+            before: Before::default(),
             in_flight: BTreeMap::new(),
             fenced: Vec::new(),
             turn: None,
@@ -370,6 +371,9 @@ impl<P: StatusPlanner> Reporter<P> {
     pub fn written(&mut self, now: Mono, kind: Kind, key: &ObjectKey, outcome: PatchOutcome) {
         let key = (kind, key.clone());
         let finality = self.in_flight.remove(&key);
+        if outcome == PatchOutcome::Written {
+            self.before.written(&key);
+        }
         // Written or in conflict: the watch brings the object as it now is, and
         // the next poll finds nothing left to say or plans again. A short pause
         // gives the watch time, so that one change is one patch.
@@ -441,8 +445,7 @@ impl<P: StatusPlanner> Reporter<P> {
                 let unseen = before.get(key.0) == Revision::default();
                 // What is being written about the content before is not its last word.
                 self.in_flight.entry(key.clone()).and_modify(|finality| *finality = Finality::Progress);
-                let stood = self.pending.get(&key).and_then(|pending| pending.stood);
-                self.pending.insert(key, Pending { stood, ..if unseen { inherited } else { fresh } });
+                self.pending.insert(key, if unseen { inherited } else { fresh });
             }
         }
         let gained = self.acting != Some(round.acting);
@@ -451,6 +454,8 @@ impl<P: StatusPlanner> Reporter<P> {
             // is no longer ours to write.
             self.acting = Some(round.acting);
             self.pending.retain(|(_, key), _| (round.may_act)(&key.namespace));
+            // Who acts there next knows more of it than we will.
+            self.before.retain(|(_, key)| (round.may_act)(&key.namespace));
             self.refresh.clear();
             for key in objects.all() {
                 if (round.may_act)(&key.1.namespace) {
@@ -458,6 +463,7 @@ impl<P: StatusPlanner> Reporter<P> {
                 }
             }
         }
+        self.before.bound(|(kind, key)| objects.get(*kind, key).is_some());
         self.follow_census(objects, round, gained);
     }
 
@@ -505,6 +511,7 @@ impl<P: StatusPlanner> Reporter<P> {
         let view = (round.may_act)(&key.1.namespace).then(|| objects.get(key.0, &key.1)).flatten();
         let Some(view) = view else {
             self.pending.remove(&key);
+            self.before.forget(&key);
             return;
         };
         let due = pending.since + self.config.progress_after;
@@ -552,12 +559,11 @@ impl<P: StatusPlanner> Reporter<P> {
                     self.pending.insert(key, Pending { looked, due: Some(due), early, ..pending });
                     return;
                 }
-                let (stood, news) = news(&view, pending.stood, turn);
-                if let Some(pending) = self.pending.get_mut(&key) {
-                    pending.stood = stood;
-                    if finality == Finality::Progress {
-                        pending.since = round.now + self.config.progress_every;
-                    }
+                let news = self.before.news(&key, &view.object.uid, turn);
+                if finality == Finality::Progress
+                    && let Some(pending) = self.pending.get_mut(&key)
+                {
+                    pending.since = round.now + self.config.progress_every;
                 }
                 self.in_flight.insert(key.clone(), finality);
                 let (kind, key) = key;
@@ -603,12 +609,12 @@ impl<P: StatusPlanner> Reporter<P> {
             }
             let Some(view) = objects.get(key.0, &key.1) else { continue };
             let (generation, planned) = (view.object.generation, self.plan(round, &view));
-            let (stood, news) = news(&view, None, planned.turn);
+            let news = self.before.news(&key, &view.object.uid, planned.turn);
             if planned.finality != Finality::Final {
                 // A gateway that just joined lacks it: it is pending again. Whatever
                 // waits here has had its last word before.
                 let since = round.now + self.config.progress_every;
-                self.pending.insert(key.clone(), Pending { said: true, stood, ..Pending::new(since) });
+                self.pending.insert(key.clone(), Pending { said: true, ..Pending::new(since) });
             }
             if let Some(body) = planned.patch {
                 self.take_refresh(round);
@@ -634,19 +640,6 @@ impl<P: StatusPlanner> Reporter<P> {
     fn wake_at(&mut self, at: Mono) {
         self.wake = Some(self.wake.map_or(at, |known| known.min(at)));
     }
-}
-
-/// How an object stood before it was on its way, and whether it turned since: what stands
-/// there may be our own word that it is on its way.
-fn news(
-    view: &ObjectView<'_>,
-    stood: Option<Standing>,
-    turn: Option<Turn>,
-) -> (Option<Standing>, Option<News>) {
-    let Some(Turn { from, to, message }) = turn else { return (stood, None) };
-    let from = if from == Standing::Underway { stood.unwrap_or(from) } else { from };
-    let told = turned(from, to).map(|well| News { uid: view.object.uid.clone(), well, message });
-    (Some(from), told)
 }
 
 /// Takes the preconditions out of a patch.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::delivery::{AppliedRow, AppliedTable, Scope};
-use crate::ids::Revision;
+use crate::delivery::{AppliedRow, AppliedTable, Rejection, Scope};
+use crate::ids::{GatewayId, Revision};
 
 /// Says how many gateways have it, and nothing when the object says so already.
 #[derive(Default)]
@@ -20,13 +20,14 @@ struct Counting {
 impl StatusPlanner for Counting {
     fn plan(&self, _: &str, _: Epoch, object: &RawObject, _: Validity<'_>, reach: &Reach) -> PlannedStatus {
         self.plans.set(self.plans.get() + 1);
-        let text = format!("{}/{}", reach.applied, reach.gateways).into_bytes();
-        let finality = if reach.applied == reach.gateways { Finality::Final } else { Finality::Progress };
+        let rejected = reach.rejections.first().map(|(_, words)| words.clone());
+        let text = rejected.unwrap_or_else(|| format!("{}/{}", reach.applied, reach.gateways)).into_bytes();
+        let finality = if reach.is_under_way() { Finality::Progress } else { Finality::Final };
         let stands = std::str::from_utf8(&object.status).unwrap().split_once('/');
         let stands = stands.is_some_and(|(applied, gateways)| applied == gateways && applied != "0");
+        let message = String::from_utf8(text.clone()).unwrap();
+        let turn = Turn { from: standing(&object.status), to: standing(&text), message };
         let patch = (object.status != text).then_some(text);
-        let message = format!("{}/{}", reach.applied, reach.gateways);
-        let turn = Turn { from: standing(&object.status), to: standing(message.as_bytes()), message };
         PlannedStatus { finality, stands, turn: patch.is_some().then_some(turn), patch }
     }
 }
@@ -117,6 +118,8 @@ struct World {
     acting: bool,
     /// Whether something is well now, of all that was told.
     told: Vec<bool>,
+    /// Of each of these, whether it was otherwise before.
+    again: Vec<bool>,
 }
 
 impl World {
@@ -133,6 +136,7 @@ impl World {
             epoch: 1,
             acting: true,
             told: Vec::new(),
+            again: Vec::new(),
         };
         world.gateways(&[(0, 2)]);
         world.poll();
@@ -184,6 +188,19 @@ impl World {
         self.applied.set(&"a".into(), table);
     }
 
+    /// One gateway rejects an object and has all others.
+    fn rejects(&mut self, name: &str, low: u64) {
+        let row = AppliedRow { excluded: vec![(Kind::Backend, 1)], ..World::row(low, 1) };
+        let rejection = Rejection {
+            kind: Kind::Backend,
+            key: ObjectKey::new("n", name),
+            content: 1,
+            gateway: GatewayId { namespace: Arc::from("n"), name: Arc::from("g") },
+            message: "bad".to_owned(),
+        };
+        self.applied.set(&"a".into(), AppliedTable { rows: vec![row], rejections: vec![rejection] });
+    }
+
     /// Polls, writes what is to be written, and says how many patches it were.
     fn poll(&mut self) -> Vec<String> {
         let acting = self.acting;
@@ -198,6 +215,7 @@ impl World {
         let patches = self.reporter.poll(&self.fleet, &round);
         for patch in &patches {
             self.told.extend(patch.news.as_ref().map(|news| news.well));
+            self.again.extend(patch.news.as_ref().map(|news| news.again));
             let object = self.fleet.objects.get_mut(&(patch.kind, patch.key.clone())).unwrap();
             object.status = Bytes::from(patch.body.clone());
             self.reporter.written(self.now, patch.kind, &patch.key, PatchOutcome::Written);
@@ -279,6 +297,83 @@ fn who_takes_over_tells_nothing_of_what_is_under_way_or_well() {
     world.gateways(&[(5, 3)]);
     assert!(world.during(20_000).contains(&"3/3".to_owned()));
     assert!(world.told.is_empty(), "{:?}", world.told);
+}
+
+#[test]
+fn what_was_before_gateways_went_away_decides_what_is_told_when_they_are_back() {
+    for (away, slow, mended) in [
+        (true, false, false),
+        (true, false, true),
+        (true, true, false),
+        (true, true, true),
+        (false, true, false),
+        (false, true, true),
+    ] {
+        let mut world = World::new();
+        world.fleet.put("x", 5);
+        world.rejects("x", 5);
+        assert_eq!(world.during(1000), ["bad"]);
+        let mut written = Vec::new();
+        for _ in 0..3 {
+            if away {
+                world.gateways(&[]);
+                written.extend(world.during(20_000));
+            }
+            if slow {
+                world.gateways(&[(0, 1)]);
+                written.extend(world.during(20_000));
+            }
+            world.rejects("x", 5);
+            written.extend(world.during(20_000));
+        }
+        let one: Vec<&str> =
+            [(away, "0/0"), (slow, "0/1"), (true, "bad")].iter().filter(|w| w.0).map(|w| w.1).collect();
+        assert_eq!(written, one.repeat(3));
+        assert_eq!(world.told, [false], "away: {away}, slow: {slow}");
+        if away {
+            world.gateways(&[]);
+            world.during(20_000);
+        }
+        if slow {
+            world.gateways(&[(0, 1)]);
+            world.during(20_000);
+        }
+        if mended {
+            world.gateways(&[(5, 1)]);
+            assert_eq!(world.during(20_000), ["1/1"]);
+            assert_eq!(world.told, [false, true], "away: {away}, slow: {slow}");
+            assert!(world.reporter.before.is_empty());
+        }
+    }
+}
+
+#[test]
+fn who_takes_over_what_is_under_way_does_not_know_that_it_was_not_told() {
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    world.fleet.state("x", 5, "0/1");
+    world.rejects("x", 5);
+    assert_eq!(world.during(20_000), ["bad"]);
+    assert_eq!((world.told, world.again), (vec![false], vec![false]));
+    // Who was there knows.
+    let mut world = World::new();
+    world.fleet.put("x", 5);
+    world.gateways(&[(0, 1)]);
+    assert_eq!(world.during(1000), ["0/1"]);
+    world.rejects("x", 5);
+    assert_eq!(world.during(20_000), ["bad"]);
+    assert_eq!((&world.told, &world.again), (&vec![false], &vec![true]));
+    // What it knew is for as long as it acts there.
+    world.gateways(&[]);
+    assert_eq!(world.during(20_000), ["0/0"]);
+    for acting in [false, true] {
+        world.acting = acting;
+        world.epoch += 1;
+        world.poll();
+    }
+    world.rejects("x", 5);
+    assert_eq!(world.during(20_000), ["bad"]);
+    assert_eq!(world.again, [true, false]);
 }
 
 #[test]

@@ -400,7 +400,7 @@ fn telling(kind: Kind, key: &ObjectKey, news: News) -> Telling {
         reason: reason.as_str(),
         message: news.message,
         warning: !news.well,
-        again: true,
+        again: news.again,
     }
 }
 
