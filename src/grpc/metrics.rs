@@ -37,8 +37,8 @@ pub struct Metrics {
     /// `flotilla_delivery_lag_seconds`: from reading a write of the API server
     /// until every gateway of this replica has acknowledged it.
     pub delivery_lag: Histogram,
-    /// `avapigw_operator_grpc_config_applied_total`: updates that gateways have
-    /// acknowledged.
+    /// `avapigw_operator_grpc_config_applied_total`: updates that gateways
+    /// said they took, of those that change what they hold.
     pub config_applied: IntCounter,
     /// `avapigw_operator_grpc_reaped_gateways_total`: gateways that were taken for
     /// gone because their heartbeats stayed out.
@@ -160,7 +160,7 @@ impl Metrics {
             ))?,
             config_applied: IntCounter::new(
                 "avapigw_operator_grpc_config_applied_total",
-                "Updates of configuration that gateways have acknowledged.",
+                "Updates of configuration that gateways have applied, once for each gateway.",
             )?,
             reaped: IntCounter::new(
                 "avapigw_operator_grpc_reaped_gateways_total",

@@ -137,7 +137,7 @@ impl Engine {
         self.queued.push(super::Action::Notice(Notice::Applied {
             gateway: session.gateway.clone(),
             took: now.since(flight.sent),
-            updates: edge.batch.updates.len(),
+            updates: flight.changes_taken(),
             full: edge.batch.full,
         }));
         session.remember_unheard(&flight);
@@ -290,6 +290,14 @@ impl Flight {
     /// Whether the gateway said that it took an update.
     pub(super) fn took(&self, index: usize) -> bool {
         !self.rejected.contains_key(&index) && !self.misses(index)
+    }
+
+    /// Updates that the gateway said it took, of those that change what it holds.
+    fn changes_taken(&self) -> usize {
+        let updates = self.edge.batch.updates.iter().enumerate();
+        let changes =
+            updates.filter(|(_, update)| !matches!(update.change, Change::Reset | Change::Heartbeat));
+        changes.filter(|(index, _)| self.took(*index)).count()
     }
 
     /// Whether what a kind's last increment came to is not known.

@@ -178,7 +178,7 @@ pub enum Notice {
         gateway: GatewayId,
         /// From handing the batch to the transport to its last acknowledgement.
         took: Duration,
-        /// Number of updates.
+        /// Number of updates that it took, of those that change what it holds.
         updates: usize,
         /// Whether it was a full synchronisation.
         full: bool,

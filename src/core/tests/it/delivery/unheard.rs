@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use flotilla_core::delivery::Notice;
 use flotilla_core::ids::Kind;
 
 use super::bench::{Bench, words};
@@ -204,4 +205,24 @@ fn what_is_named_and_is_invalid_by_now_is_removed_and_nothing_else() {
     assert_eq!(bench.holds("g", Kind::ApiRoute, "a/1").unwrap(), "name=a/1 v2");
     let removed: Vec<_> = bench.gateways["g"].removed.iter().map(|(gone, _)| gone.key.to_string()).collect();
     assert_eq!(removed, ["a/3", "a/z"]);
+}
+
+#[test]
+fn only_what_a_gateway_said_it_took_counts_as_applied() {
+    let mut bench = with_routes(4);
+    bench.ballast();
+    bench.settle();
+    for (name, spec) in [("a/0", "v2"), ("a/1", "v2"), ("a/2", "v2"), ("a/3", "v2 poison")] {
+        bench.route(name, spec);
+    }
+    bench.notices.clear();
+    let sent = answer_some(&mut bench, &[0, 1, 3, 4]);
+    assert_eq!(sent, ["heartbeat", "~a/0", "~a/1", "~a/2", "~a/3"]);
+    bench.poll();
+    let counted = bench.notices.iter().find_map(|notice| match notice {
+        Notice::Applied { updates, .. } => Some(*updates),
+        _ => None,
+    });
+    // Neither what only sets the version, nor what was not answered, nor what was rejected.
+    assert_eq!(counted, Some(2));
 }
