@@ -19,7 +19,7 @@ pub use admission::{
 pub use compile::AvapigwCompiler;
 pub use conflicts::{Conflict, Conflicts, Scope};
 pub use ingress::{
-    Child, Class, Converted, Fault, Faults, Ingress, Next, Produced, Seen, SeenIngress, Step, Told,
+    Child, Class, Converted, Fault, Faults, Ingress, MayAct, Next, Produced, Seen, SeenIngress, Step, Told,
     Unresolved, Work, World, convert, covers, is_part_of,
 };
 pub use status::AvapigwStatus;

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_api::ingress::FINALIZER;
-use flotilla_avapigw::{Child, Class, Ingress, Next, Seen, SeenIngress, Step, Told, Work, World, covers};
+use flotilla_avapigw::{
+    Child, Class, Ingress, MayAct, Next, Seen, SeenIngress, Step, Told, Work, World, covers,
+};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_k8s::Error;
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
@@ -196,7 +198,11 @@ impl Ingresses {
                 let now = Instant::now();
                 let may_act = |key: &ObjectKey| {
                     let waits = again.get(key).is_some_and(|again| again.at > now);
-                    permit.may_act(&key.namespace) && !at_work.contains(key) && !waits
+                    match permit.may_act(&key.namespace) {
+                        false => MayAct::Others,
+                        true if waits || at_work.contains(key) => MayAct::Later,
+                        true => MayAct::Now,
+                    }
                 };
                 let (key, work) = match world.next(may_act) {
                     Next::Work(key, work) => (key, work),

@@ -30,7 +30,7 @@ use flotilla_core::object::RawObject;
 pub use class::Class;
 pub use convert::{convert, is_part_of};
 pub use plan::{Child, Step, covers};
-pub use world::{Next, Seen, SeenIngress, Told, Work, World};
+pub use world::{MayAct, Next, Seen, SeenIngress, Told, Work, World};
 
 /// An Ingress, as far as it matters here.
 #[derive(Debug, Clone, PartialEq)]

@@ -84,6 +84,17 @@ pub struct Work {
     pub failing: &'static str,
 }
 
+/// Whether an Ingress may be acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MayAct {
+    /// It may.
+    Now,
+    /// Not yet: it is worked on, or waits to be tried again.
+    Later,
+    /// Somebody else does, who tells what becomes of it.
+    Others,
+}
+
 /// What comes of looking for something to do.
 #[derive(Debug, PartialEq)]
 pub enum Next {
@@ -275,15 +286,17 @@ impl World {
 
     /// The next one about which there is something to do, of those that may be acted on.
     /// The others are left for [`World::look_at_left`].
-    pub fn next(&mut self, may_act: impl Fn(&ObjectKey) -> bool) -> Next {
+    pub fn next(&mut self, may_act: impl Fn(&ObjectKey) -> MayAct) -> Next {
         if !self.is_complete() {
             return Next::Nothing;
         }
         for _ in 0..LOOKS {
             let Some(key) = self.dirty.pop_first() else { return Next::Nothing };
-            if !may_act(&key) {
-                // It may be another's, who tells what becomes of it.
+            let may = may_act(&key);
+            if may == MayAct::Others {
                 self.told.remove(&key);
+            }
+            if may != MayAct::Now {
                 self.left.insert(key);
                 continue;
             }

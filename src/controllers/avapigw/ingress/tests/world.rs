@@ -7,7 +7,7 @@ use flotilla_core::ids::{Kind, ObjectKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::{Child, Class, Ingress, Next, Seen, SeenIngress, Step, Work, World};
+use super::super::{Child, Class, Ingress, MayAct, Next, Seen, SeenIngress, Step, Work, World};
 use super::{ingress, path, rule, service};
 
 /// The world, and the objects that there are.
@@ -46,7 +46,7 @@ impl Fixture {
     }
 
     fn next(&mut self) -> Option<Work> {
-        work_of(self.world.next(|_| true))
+        work_of(self.world.next(|_| MayAct::Now))
     }
 
     /// Does what there is to do; in words.
@@ -140,17 +140,21 @@ fn nothing_is_done_before_everything_is_listed_and_where_others_act() {
     world.ingresses(Seen::All(vec![seen.clone()]));
     world.services(Seen::All(Vec::new()));
     for kind in Kind::ALL {
-        assert_eq!(world.next(|_| true), Next::Nothing);
+        assert_eq!(world.next(|_| MayAct::Now), Next::Nothing);
         world.children(kind, Seen::All(Vec::new()));
     }
-    assert_eq!(world.next(|_| false), Next::Nothing);
-    assert_eq!(world.next(|_| true), Next::Nothing, "it is looked at again when that may have changed");
+    assert_eq!(world.next(|_| MayAct::Others), Next::Nothing);
+    assert_eq!(
+        world.next(|_| MayAct::Now),
+        Next::Nothing,
+        "it is looked at again when that may have changed"
+    );
     world.look_at_left();
-    assert!(work_of(world.next(|_| true)).is_some());
+    assert!(work_of(world.next(|_| MayAct::Now)).is_some());
     // What is gone takes with it what was made of it.
     world.look_again(&seen.ingress.key);
     world.ingresses(Seen::Gone(seen.ingress.key.clone()));
-    assert_eq!(world.next(|_| true), Next::Nothing);
+    assert_eq!(world.next(|_| MayAct::Now), Next::Nothing);
     // Of very many some are looked at at a time.
     let named = |number: usize| {
         let mut seen = seen.clone();
@@ -159,8 +163,8 @@ fn nothing_is_done_before_everything_is_listed_and_where_others_act() {
         SeenIngress { uid: number.to_string().into(), ..seen }
     };
     world.ingresses(Seen::All((0..100).map(named).collect()));
-    assert_eq!(world.next(|_| true), Next::More);
-    assert_eq!(world.next(|_| true), Next::Nothing);
+    assert_eq!(world.next(|_| MayAct::Now), Next::More);
+    assert_eq!(world.next(|_| MayAct::Now), Next::Nothing);
 }
 
 #[test]
@@ -312,7 +316,7 @@ fn who_begins_to_act_knows_that_it_may_have_been_told() {
     assert!(!fixture.next().unwrap().first);
     // Another acts meanwhile.
     fixture.show(wrong);
-    assert_eq!(fixture.world.next(|_| false), Next::Nothing);
+    assert_eq!(fixture.world.next(|_| MayAct::Others), Next::Nothing);
     fixture.world.look_at_left();
     let work = fixture.next().unwrap();
     assert!(work.first && work.told.is_some());
@@ -325,6 +329,27 @@ fn who_begins_to_act_knows_that_it_may_have_been_told() {
     children.into_iter().for_each(|child| drop(next.tell(child)));
     next.show(ingress(&[], &spec(&[to("/a", "web")])));
     assert_eq!(next.next(), None);
+}
+
+#[test]
+fn what_was_told_is_known_although_it_is_worked_on() {
+    let mut fixture = Fixture::new(Value::Null);
+    let named =
+        json!({"path": "/n", "pathType": "Prefix", "backend": service("web", &json!({"name": "http"}))});
+    fixture.show(ingress(&[], &spec(&[named, path("/a", "Prefix")])));
+    let work = fixture.next().unwrap();
+    assert!(work.told.is_some());
+    // What the job writes shows up before it is done.
+    work.steps.iter().for_each(|step| drop(fixture.carry_out(step)));
+    assert_eq!(fixture.world.next(|_| MayAct::Later), Next::Nothing);
+    fixture.world.look_at_left();
+    assert_eq!(fixture.next(), None, "nothing is told again");
+    // So does the Service, at last.
+    let web = ObjectKey::new("shop", "web");
+    fixture.world.services(Seen::Is((web, BTreeMap::from([("http".to_owned(), 8081)]))));
+    assert_eq!(fixture.world.next(|_| MayAct::Later), Next::Nothing);
+    fixture.world.look_at_left();
+    assert_eq!(tells(&mut fixture), ["IngressReconciled"]);
 }
 
 #[test]
