@@ -10,6 +10,8 @@
 //! act. The two belong together: the write takes effect only on what was read,
 //! and what was read shows whether somebody has written in a later epoch.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use flotilla_api::conditions::{Condition, ConditionStatus, ConditionType, Reason, Statement, set_condition};
 use flotilla_core::applied::Reach;
 use flotilla_core::compile::{Fault, Invalid};
@@ -153,8 +155,14 @@ fn standing(conditions: &[Condition]) -> Standing {
     }
     match Reason::ALL.iter().find(|reason| reason.as_str() == ready.reason) {
         Some(Reason::Applying) => Standing::Underway,
+        // Of a spec that was mended in one place and is still wrong in another.
+        Some(Reason::ValidationFailed) => {
+            let mut words = DefaultHasher::new();
+            ready.message.hash(&mut words);
+            Standing::Bad(Reason::ValidationFailed.as_str(), words.finish())
+        }
         // Words of others are as good as none.
-        reason => Standing::Bad(reason.map_or("", |reason| reason.as_str())),
+        reason => Standing::Bad(reason.map_or("", |reason| reason.as_str()), 0),
     }
 }
 

@@ -35,7 +35,7 @@ impl StatusPlanner for Counting {
 fn standing(status: &[u8]) -> Standing {
     match std::str::from_utf8(status).unwrap().split_once('/') {
         None if status.is_empty() => Standing::Unsaid,
-        None => Standing::Bad("foreign"),
+        None => Standing::Bad("foreign", 0),
         Some((applied, gateways)) if applied != gateways => Standing::Underway,
         Some(("0", _)) => Standing::Alone,
         Some(_) => Standing::Well,

@@ -22,8 +22,10 @@ pub enum Standing {
     Alone,
     /// Everybody has it.
     Well,
-    /// Not everybody has it, or nobody may, for this reason.
-    Bad(&'static str),
+    /// Not everybody has it, or nobody may, for this reason, with what stands for the words
+    /// where these are about the object alone: as long as they have counts of gateways
+    /// in them that is 0.
+    Bad(&'static str, u64),
 }
 
 /// How an object stands by the status that is there and by the one that is to be
@@ -56,9 +58,9 @@ pub struct News {
 /// `Some(false)` when something is wrong with it that was not before.
 pub fn turned(from: Standing, to: Standing) -> Option<bool> {
     match (from, to) {
-        (Standing::Unsaid | Standing::Bad(_), Standing::Well) => Some(true),
-        (Standing::Bad(before), Standing::Bad(now)) if before == now => None,
-        (_, Standing::Bad(_)) => Some(false),
+        (Standing::Unsaid | Standing::Bad(..), Standing::Well) => Some(true),
+        (Standing::Bad(..), Standing::Bad(..)) if from == to => None,
+        (_, Standing::Bad(..)) => Some(false),
         _ => None,
     }
 }
@@ -150,17 +152,18 @@ mod tests {
     fn only_what_turns_is_told() {
         for (from, to, told) in [
             (Unsaid, Well, Some(true)),
-            (Bad("a"), Well, Some(true)),
-            (Unsaid, Bad("a"), Some(false)),
-            (Well, Bad("a"), Some(false)),
-            (Underway, Bad("a"), Some(false)),
-            (Alone, Bad("a"), Some(false)),
-            (Bad("a"), Bad("b"), Some(false)),
-            (Bad("a"), Bad("a"), None),
+            (Bad("a", 0), Well, Some(true)),
+            (Unsaid, Bad("a", 0), Some(false)),
+            (Well, Bad("a", 0), Some(false)),
+            (Underway, Bad("a", 0), Some(false)),
+            (Alone, Bad("a", 0), Some(false)),
+            (Bad("a", 0), Bad("b", 0), Some(false)),
+            (Bad("a", 0), Bad("a", 0), None),
+            (Bad("a", 1), Bad("a", 2), Some(false)),
             // A change on its way, whatever it was before and whoever acts now.
             (Unsaid, Underway, None),
             (Well, Underway, None),
-            (Bad("a"), Underway, None),
+            (Bad("a", 0), Underway, None),
             (Underway, Well, None),
             // Gateways that come and go.
             (Well, Alone, None),
@@ -192,16 +195,16 @@ mod tests {
             let turn = Turn { from, to, message: String::new() };
             before.news(&key, &Arc::from("u"), Some(turn)).map(|news| (news.well, news.again))
         };
-        assert_eq!(told(&mut before, Bad("a"), Alone), None);
+        assert_eq!(told(&mut before, Bad("a", 0), Alone), None);
         assert_eq!(told(&mut before, Alone, Well), Some((true, true)));
         assert_eq!(told(&mut before, Alone, Well), Some((true, true)), "it was not written");
         before.written(&(Kind::Backend, ObjectKey::new("n", "x")));
         assert!(before.stood.is_empty());
         // Who knows nothing of what was before does not know that it was not told.
-        assert_eq!(told(&mut before, Underway, Bad("a")), Some((false, false)));
-        assert_eq!(told(&mut before, Alone, Bad("a")), Some((false, false)));
+        assert_eq!(told(&mut before, Underway, Bad("a", 0)), Some((false, false)));
+        assert_eq!(told(&mut before, Alone, Bad("a", 0)), Some((false, false)));
         // Another object of the name, of which nothing was said.
-        assert_eq!(told(&mut before, Bad("a"), Alone), None);
+        assert_eq!(told(&mut before, Bad("a", 0), Alone), None);
         assert_eq!(told(&mut before, Unsaid, Alone), None);
         assert_eq!(told(&mut before, Alone, Well), None);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_core::compile::{Fault, Invalid};
 use flotilla_core::ids::{GatewayId, Kind, ObjectKey, Revision};
+use flotilla_core::report::turned;
 
 use serde_json::{Value, json};
 
@@ -241,6 +242,31 @@ fn a_gateways_time_moves_only_with_the_generation() {
 }
 
 #[test]
+fn another_fault_of_a_spec_is_another_turn_and_another_count_is_none() {
+    let told = |before: (Validity<'_>, Reach), now: (Validity<'_>, Reach)| {
+        let plan = |status: &Value, (validity, reach): &(Validity<'_>, Reach)| {
+            AvapigwStatus.plan(WALL, EPOCH, &object(Kind::ApiRoute, status), *validity, reach)
+        };
+        let patch: Value = serde_json::from_slice(&plan(&Value::Null, &before).patch.unwrap()).unwrap();
+        plan(&patch["status"], &now).turn.and_then(|turn| turned(turn.from, turn.to))
+    };
+    let [a, b] = ["a", "b"].map(|field| Invalid {
+        fault: Fault::Spec,
+        field: field.to_owned(),
+        problem: "p".to_owned(),
+        remedy: "r".to_owned(),
+    });
+    let wrong = |invalid| (Validity::Invalid(invalid), reach(0, 2));
+    assert_eq!(told(wrong(&a), wrong(&b)), Some(false));
+    assert_eq!(told(wrong(&a), (Validity::Invalid(&a), reach(0, 3))), None);
+    let rejected = |of| {
+        let rejections = vec![(gateway("a"), "bad".to_owned())];
+        (Validity::Valid, Reach { rejections, ..reach(of - 1, of) })
+    };
+    assert_eq!(told(rejected(2), rejected(3)), None);
+}
+
+#[test]
 fn a_patch_says_how_the_object_stood_and_how_it_stands() {
     let rejected = Reach { rejections: vec![(gateway("a"), "bad".to_owned())], ..reach(1, 2) };
     let wrong = Invalid {
@@ -253,15 +279,20 @@ fn a_patch_says_how_the_object_stood_and_how_it_stands() {
     let mut stood = Standing::Unsaid;
     for (validity, reach, stands) in [
         (Validity::Valid, reach(1, 2), Standing::Underway),
-        (Validity::Valid, rejected, Standing::Bad("ApplyFailed")),
-        (Validity::Invalid(&wrong), reach(0, 2), Standing::Bad("ValidationFailed")),
+        (Validity::Valid, rejected, Standing::Bad("ApplyFailed", 0)),
+        (Validity::Invalid(&wrong), reach(0, 2), Standing::Bad("ValidationFailed", 0)),
         (Validity::Valid, reach(0, 0), Standing::Alone),
         (Validity::Valid, reach(2, 2), Standing::Well),
     ] {
         let planned = AvapigwStatus.plan(WALL, EPOCH, &object(Kind::ApiRoute, &status), validity, &reach);
         let turn = planned.turn.unwrap();
-        assert_eq!((turn.from, turn.to), (stood, stands));
-        stood = stands;
+        assert_eq!(turn.from, stood);
+        let reason = |standing| match standing {
+            Standing::Bad(reason, _) => Standing::Bad(reason, 0),
+            standing => standing,
+        };
+        assert_eq!(reason(turn.to), stands);
+        stood = turn.to;
         let patch: Value = serde_json::from_slice(&planned.patch.unwrap()).unwrap();
         assert_eq!(turn.message, condition(&patch, "Ready")["message"].as_str().unwrap());
         status = patch["status"].clone();
@@ -271,7 +302,7 @@ fn a_patch_says_how_the_object_stood_and_how_it_stands() {
         "lastTransitionTime": "t"}]});
     let planned =
         AvapigwStatus.plan(WALL, EPOCH, &object(Kind::ApiRoute, &theirs), Validity::Valid, &reach(2, 2));
-    assert_eq!(planned.turn.map(|turn| turn.from), Some(Standing::Bad("")));
+    assert_eq!(planned.turn.map(|turn| turn.from), Some(Standing::Bad("", 0)));
     assert_eq!(
         AvapigwStatus.plan(WALL, EPOCH, &object(Kind::ApiRoute, &status), Validity::Valid, &reach(2, 2)).turn,
         None,
