@@ -4,6 +4,7 @@
 //! told twice by who cannot know whether it was told before: after a restart, or by the
 //! next owner of a namespace. It holds for as long as the API server keeps events.
 
+use flotilla_core::ids::ObjectKey;
 use k8s_openapi::api::core::v1::{Event, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -34,6 +35,18 @@ pub struct Telling {
     /// Whether it is told although the same was told before: it is known that it was
     /// otherwise in between.
     pub again: bool,
+}
+
+/// A namespaced object, for an event about it.
+pub fn about(api_version: &str, kind: &str, key: &ObjectKey, uid: Option<&str>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(api_version.to_owned()),
+        kind: Some(kind.to_owned()),
+        name: Some(key.name.to_string()),
+        namespace: Some(key.namespace.to_string()),
+        uid: uid.map(str::to_owned),
+        ..ObjectReference::default()
+    }
 }
 
 /// Creates an event; whether it was not there before.
@@ -102,13 +115,7 @@ mod tests {
     use super::*;
 
     fn telling(name: &str, message: &str) -> Telling {
-        let about = ObjectReference {
-            kind: Some("Backend".to_owned()),
-            name: Some(name.to_owned()),
-            namespace: Some("n".to_owned()),
-            uid: Some("u".to_owned()),
-            ..ObjectReference::default()
-        };
+        let about = about("avapigw.io/v1alpha1", "Backend", &ObjectKey::new("n", name), Some("u"));
         let message = message.to_owned();
         Telling { about, action: "Report", reason: "Reconciled", message, warning: false, again: false }
     }

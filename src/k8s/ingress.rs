@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::event;
 use crate::finalizers::take_out;
 pub use crate::mirror::Seen;
 use crate::mirror::mirror;
@@ -196,12 +197,5 @@ pub async fn release(client: &Client, owner: &Owner, revision: &str, place: usiz
 
 /// An Ingress, for an event about it.
 pub fn reference(owner: &Owner) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("networking.k8s.io/v1".to_owned()),
-        kind: Some("Ingress".to_owned()),
-        name: Some(owner.key.name.to_string()),
-        namespace: Some(owner.key.namespace.to_string()),
-        uid: Some(owner.uid.clone()),
-        ..ObjectReference::default()
-    }
+    event::about("networking.k8s.io/v1", "Ingress", &owner.key, Some(&owner.uid))
 }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use flotilla_core::ids::ObjectKey;
 use flotilla_k8s::event::{self, Telling};
-use k8s_openapi::api::core::v1::ObjectReference;
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
@@ -264,13 +264,8 @@ impl Keeping {
 
     /// Tells people, by an event about this replica's pod.
     async fn tell(&self, reason: &'static str, message: &str, warning: bool) {
-        let pod = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            name: Some(self.source.member.clone()),
-            namespace: Some(self.source.namespace.clone()),
-            ..ObjectReference::default()
-        };
+        let key = ObjectKey::new(self.source.namespace.as_str(), self.source.member.as_str());
+        let pod = event::about("v1", "Pod", &key, None);
         let message = message.to_owned();
         let telling = Telling { about: pod, action: "Renew", reason, message, warning, again: true };
         if let Err(error) = event::post(&self.source.client, &telling).await {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::ids::{Kind, ObjectKey};
+use flotilla_k8s::Error;
 use flotilla_k8s::coordination::ActingPermit;
 use flotilla_k8s::event::{self, Telling};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -72,35 +73,57 @@ impl Events {
 
 impl Writing {
     /// Writes events about what this replica acts on, until cancelled.
-    pub async fn run(mut self, client: Client, permit: ActingPermit, cancel: CancellationToken) {
+    pub async fn run(self, client: Client, permit: ActingPermit, cancel: CancellationToken) {
+        let post = |telling: Telling| {
+            let client = client.clone();
+            async move { event::post(&client, &telling).await }
+        };
+        self.write(&cancel, |namespace| permit.may_act(namespace), post).await;
+    }
+
+    /// As [`Writing::run`]. What waits when it is cancelled, and what is told from then on,
+    /// is given up.
+    async fn write<Posted: Future<Output = Result<bool, Error>>>(
+        mut self,
+        cancel: &CancellationToken,
+        may_act: impl Fn(&str) -> bool,
+        post: impl Fn(Telling) -> Posted,
+    ) {
         let mut bucket = Bucket::new(Instant::now());
+        let dropped = self.counted.with_label_values(&["dropped"]);
         loop {
             let telling = tokio::select! {
-                biased; // what waits then is given up
-                () = cancel.cancelled() => return,
+                biased; // as said above
+                () = cancel.cancelled() => break,
                 telling = self.queue.recv() => telling,
             };
             let Some(telling) = telling else { return cancel.cancelled().await };
             let namespace = telling.about.namespace.as_deref().unwrap_or_default();
             // The next owner sees what became of it, and what turned under it.
-            let may_write = permit.may_act(namespace) && bucket.take(Instant::now(), telling.warning);
-            let result = if may_write {
-                tokio::select! {
-                    biased; // as above
-                    () = cancel.cancelled() => return,
-                    posted = event::post(&client, &telling) => match posted {
-                        Ok(true) => "written",
-                        Ok(false) => "known",
-                        Err(error) => {
-                            tracing::debug!(error = %error, "an event was not written");
-                            "failed"
-                        }
-                    },
+            if !may_act(namespace) || !bucket.take(Instant::now(), telling.warning) {
+                dropped.inc();
+                continue;
+            }
+            let result = tokio::select! {
+                biased; // as said above
+                () = cancel.cancelled() => {
+                    dropped.inc();
+                    break;
                 }
-            } else {
-                "dropped"
+                posted = post(telling) => match posted {
+                    Ok(true) => "written",
+                    Ok(false) => "known",
+                    Err(error) => {
+                        tracing::debug!(error = %error, "an event was not written");
+                        "failed"
+                    }
+                },
             };
             self.counted.with_label_values(&[result]).inc();
+        }
+        self.queue.close();
+        while self.queue.try_recv().is_ok() {
+            dropped.inc();
         }
     }
 }
@@ -131,19 +154,25 @@ impl Bucket {
 
 /// An object of a delivered kind, for an event about it.
 pub fn about(kind: Kind, key: &ObjectKey, uid: &Arc<str>) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("avapigw.io/v1alpha1".to_owned()),
-        kind: Some(kind.name().to_owned()),
-        name: Some(key.name.to_string()),
-        namespace: Some(key.namespace.to_string()),
-        uid: Some(uid.to_string()),
-        ..ObjectReference::default()
-    }
+    event::about("avapigw.io/v1alpha1", kind.name(), key, Some(uid))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    fn telling() -> Telling {
+        Telling {
+            about: about(Kind::Backend, &ObjectKey::new("n", "x"), &Arc::from("u")),
+            action: "Report",
+            reason: "Reconciled",
+            message: String::new(),
+            warning: false,
+            again: true,
+        }
+    }
 
     fn taken(bucket: &mut Bucket, now: Instant, warning: bool) -> u32 {
         (0..1000).map(|_| u32::from(bucket.take(now, warning))).sum()
@@ -168,17 +197,30 @@ mod tests {
     fn what_finds_no_room_is_counted_and_nobody_waits() {
         let registry = Registry::new();
         let (events, _writing) = Events::new(&registry).unwrap();
-        let telling = Telling {
-            about: about(Kind::Backend, &ObjectKey::new("n", "x"), &Arc::from("u")),
-            action: "Report",
-            reason: "Reconciled",
-            message: String::new(),
-            warning: false,
-            again: true,
-        };
         for _ in 0..QUEUE + 3 {
-            events.tell(telling.clone());
+            events.tell(telling());
         }
         assert_eq!(events.counted.with_label_values(&["dropped"]).get(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_written_at_the_end_is_counted() {
+        let (events, writing) = Events::new(&Registry::new()).unwrap();
+        for _ in 0..4 {
+            events.tell(telling());
+        }
+        let (cancel, posts) = (CancellationToken::new(), AtomicUsize::new(0));
+        let post = async |_| {
+            if posts.fetch_add(1, Ordering::Relaxed) == 1 {
+                cancel.cancel();
+                std::future::pending::<()>().await;
+            }
+            Ok(true)
+        };
+        writing.write(&cancel, |_| true, post).await;
+        events.tell(telling());
+        let [written, known, dropped, failed] =
+            RESULTS.map(|result| events.counted.with_label_values(&[result]).get());
+        assert_eq!((written, known, dropped, failed), (1, 0, 4, 0));
     }
 }
