@@ -238,6 +238,7 @@ mod tests {
             generation: 1,
             created: "".into(),
             deleting: false,
+            held: false,
             spec: universe.spec(place, content, spec),
             status: Bytes::new(),
         };

@@ -183,6 +183,7 @@ impl World {
                 generation: 1,
                 created: "2026-01-01T00:00:00Z".into(),
                 deleting: false,
+                held: false,
                 status: Bytes::new(),
             }
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::delivery::{AppliedRow, AppliedTable, NAMED, Rejection};
-use crate::ids::{Frontier, GatewayId, Kind, MemberName, ObjectKey};
+use crate::ids::{Frontier, GatewayId, Kind, MemberName, ObjectKey, Revision};
 use crate::time::Mono;
 
 /// How far one object has come.
@@ -227,9 +227,20 @@ impl AppliedView {
     /// Whether the object is under way: what [`Reach::is_under_way`] says of the
     /// same question, without anybody's name.
     pub fn is_under_way(&self, kind: Kind, key: &ObjectKey, needs: &Frontier, content: u32) -> bool {
-        let lacks = |row: &&AppliedRow| row.scope.includes(kind, key) && !applied(row, kind, needs, content);
-        let lacking: u32 = self.rows().filter(lacks).map(|row| row.gateways).sum();
+        let lacking = self.lacking(kind, key, |row| applied(row, kind, needs, content));
         lacking > 0 && self.rejections(kind, key, content).count() < lacking as usize
+    }
+
+    /// Connected gateways of which it is not known that they have let go an object whose
+    /// deletion was seen at this revision.
+    pub fn holding(&self, kind: Kind, key: &ObjectKey, deleted: Revision) -> u32 {
+        self.lacking(kind, key, |row| !row.unknown && row.low.get(kind) >= deleted)
+    }
+
+    /// Gateways whose scope includes an object and whose row is not as it has to be.
+    fn lacking(&self, kind: Kind, key: &ObjectKey, has: impl Fn(&AppliedRow) -> bool) -> u32 {
+        let lacks = |row: &&AppliedRow| row.scope.includes(kind, key) && !has(row);
+        self.rows().filter(lacks).map(|row| row.gateways).sum()
     }
 
     fn rows(&self) -> impl Iterator<Item = &AppliedRow> {
@@ -285,7 +296,6 @@ mod tests {
 
     use super::*;
     use crate::delivery::Scope;
-    use crate::ids::Revision;
 
     fn row(low: u64, gateways: u32) -> AppliedRow {
         AppliedRow {
@@ -307,6 +317,17 @@ mod tests {
         needs.advance(Kind::Backend, Revision(revision));
         let reach = view.reach(Kind::Backend, &ObjectKey::new("n", "x"), &needs, 7);
         (reach.applied, reach.gateways)
+    }
+
+    #[test]
+    fn whoever_has_not_reached_a_deletion_may_hold_the_object() {
+        let mut view = AppliedView::default();
+        let unknown = AppliedRow { unknown: true, ..row(99, 4) };
+        let elsewhere = Scope { namespaces: [Arc::from("other")].into(), ..Scope::default() };
+        let other = AppliedRow { scope: elsewhere, ..row(1, 8) };
+        view.set(&"a".into(), table(vec![row(10, 1), row(9, 2), unknown, other]));
+        let holding = |revision| view.holding(Kind::Backend, &ObjectKey::new("n", "x"), Revision(revision));
+        assert_eq!([9, 10, 11].map(holding), [4, 6, 7]);
     }
 
     #[test]

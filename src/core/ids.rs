@@ -55,6 +55,17 @@ impl Kind {
         }
     }
 
+    /// The finalizer that holds an object of this kind back until gateways have let it go:
+    /// that of the published operator.
+    pub const fn finalizer(self) -> &'static str {
+        match self {
+            Kind::ApiRoute => "apiroute.avapigw.io/finalizer",
+            Kind::GrpcRoute => "grpcroute.avapigw.io/finalizer",
+            Kind::Backend => "backend.avapigw.io/finalizer",
+            Kind::GrpcBackend => "grpcbackend.avapigw.io/finalizer",
+        }
+    }
+
     /// One letter for version strings.
     pub const fn letter(self) -> char {
         match self {

@@ -27,6 +27,8 @@ pub struct RawObject {
     pub created: Arc<str>,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
+    /// Whether `metadata.finalizers` has that of its kind ([`Kind::finalizer`]).
+    pub held: bool,
     /// `.spec` as JSON bytes; `{}` when the object has none.
     pub spec: Bytes,
     /// `.status` as JSON bytes; empty when the object has none.

@@ -49,6 +49,8 @@ struct Metadata<'a> {
     creation_timestamp: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     deletion_timestamp: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    finalizers: Option<Vec<Cow<'a, str>>>,
 }
 
 #[derive(Deserialize)]
@@ -185,6 +187,7 @@ fn object(kind: Kind, item: Object<'_>) -> Result<RawObject, WireError> {
         generation: meta.generation,
         created: Arc::from(meta.creation_timestamp.as_deref().unwrap_or_default()),
         deleting: meta.deletion_timestamp.is_some(),
+        held: meta.finalizers.unwrap_or_default().iter().any(|one| one == kind.finalizer()),
         // Copied, so that one object does not keep a whole page in memory.
         spec: raw_bytes(item.spec).map_or(Bytes::from_static(b"{}"), Bytes::copy_from_slice),
         status: raw_bytes(item.status).map_or_else(Bytes::new, Bytes::copy_from_slice),

@@ -1,5 +1,6 @@
-//! Finalizers of the published operator: they would keep what it has left behind from
-//! ever going. Ours sets none.
+//! Finalizers of routes and backends: set where that is wished for, and taken out of
+//! whatever is being deleted. They are those of the published operator, so that what it
+//! has left behind goes like our own.
 
 use flotilla_core::ids::{Kind, ObjectKey};
 use kube::Client;
@@ -11,13 +12,35 @@ use serde_json::json;
 use crate::Error;
 use crate::objects::{json_patch, objects, within};
 
-/// The finalizer that the published operator sets to objects of a kind.
-pub fn of(kind: Kind) -> String {
-    format!("{}.avapigw.io/finalizer", kind.name().to_lowercase())
+/// Sets the finalizer of its kind to an object that does not have it. One that is not
+/// there, or is being deleted, is left alone.
+///
+/// # Errors
+/// `Conflict` when the object changed meanwhile.
+pub async fn hold(client: &Client, kind: Kind, key: &ObjectKey) -> Result<(), Error> {
+    let api = objects(client, kind, &key.namespace);
+    let Some(object) = within(&format!("read {kind} {key}"), api.get_opt(&key.name)).await? else {
+        return Ok(());
+    };
+    let known = object.finalizers();
+    if object.metadata.deletion_timestamp.is_some() || known.iter().any(|one| one == kind.finalizer()) {
+        return Ok(());
+    }
+    let what = format!("set the finalizer of {kind} {key}");
+    let all: Vec<_> = known.iter().map(String::as_str).chain([kind.finalizer()]).collect();
+    let operations = json!([
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": object.resource_version()},
+        {"op": "add", "path": "/metadata/finalizers", "value": all},
+    ]);
+    let patch = json_patch(&what, operations)?;
+    match within(&what, api.patch(&key.name, &PatchParams::default(), &patch)).await {
+        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
-/// Takes the published operator's finalizer out of an object that is being deleted, if
-/// it has it; whether it had. One that is not there, or is not being deleted, is left
+/// Takes the finalizer of its kind out of an object that is being deleted, if it has
+/// it; whether it had. One that is not there, or is not being deleted, is left
 /// alone.
 ///
 /// # Errors
@@ -26,13 +49,11 @@ pub async fn release(client: &Client, kind: Kind, key: &ObjectKey) -> Result<boo
     let what = format!("read {kind} {key}");
     let api = objects(client, kind, &key.namespace);
     let Some(object) = within(&what, api.get_opt(&key.name)).await? else { return Ok(false) };
-    let finalizer = of(kind);
-    let place = object.finalizers().iter().position(|one| *one == finalizer);
+    let finalizer = kind.finalizer();
+    let place = object.finalizers().iter().position(|one| one == finalizer);
     let revision = object.resource_version().unwrap_or_default();
     match place.filter(|_| object.metadata.deletion_timestamp.is_some()) {
-        Some(place) => {
-            take_out(&api, &format!("{kind} {key}"), &key.name, &revision, place, &finalizer).await
-        }
+        Some(place) => take_out(&api, &format!("{kind} {key}"), &key.name, &revision, place, finalizer).await,
         None => Ok(false),
     }
 }

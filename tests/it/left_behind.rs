@@ -1,14 +1,17 @@
-//! Objects that the published operator has left behind, with its finalizers: they are served, and go when they are
-//! deleted, from gateways at once and from the API server whatever replica acts.
+//! Objects that are held by finalizers, those that the published operator has left behind and those of a replica that
+//! sets them: they are served, and go when they are deleted, from gateways at once and from the API server when gateways
+//! have let them go, whatever replica acts.
 
 use flotilla_core::ids::Kind;
+use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::fleet::objects::{answering, backend};
 use crate::fleet::waiting::{SOON, within};
-use crate::fleet::{Against, Fleet};
+use crate::fleet::{Against, Fleet, expected_digest};
 
 const NAMESPACES: [&str; 3] = ["team-a", "team-b", "team-c"];
 
@@ -61,6 +64,78 @@ async fn what_the_published_operator_holds_may_go_and_what_others_hold_stays() {
     fleet.replicas[0].kill().await;
     fleet.tenants.delete(Kind::ApiRoute, "team-c", "route").await;
     goes(&fleet, Kind::ApiRoute, "team-c", "route").await;
+    fleet.settled().await;
+    fleet.nothing_went_back().await;
+}
+
+async fn are_held(fleet: &Fleet, wanted: &[(Kind, &str, &str, &[&str])]) {
+    within(SOON, "all are held", async || {
+        for (kind, namespace, name, finalizers) in wanted {
+            let object = fleet.tenants.api(*kind, namespace).get(name).await.map_err(|e| e.to_string())?;
+            if object.finalizers() != *finalizers {
+                return Err(format!("{:?}", object.metadata));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_objects_are_held_a_deletion_is_over_when_gateways_have_let_go() {
+    let Some(mut fleet) = Fleet::start(Against::Real).await else { return };
+    fleet.tenants.namespaces(NAMESPACES.map(str::to_owned)).await;
+    fleet.tenants.create(Kind::Backend, "team-a", "backend", backend(8080)).await;
+    hold(&fleet, Kind::Backend, "team-a", "backend", &["a.b/c"]).await;
+    fleet.add_replicas_with(2, &["--finalizers=true", "--deletion-timeout=15s"]).await;
+    fleet.add_gateways("steady", 2).await;
+    fleet.add_gateways("stuck", 1).await;
+    for namespace in NAMESPACES {
+        fleet.tenants.create(Kind::ApiRoute, namespace, "route", answering(namespace, "route", "x")).await;
+    }
+    fleet.settled().await;
+    let route = &["apiroute.avapigw.io/finalizer"][..];
+    let routes = NAMESPACES.map(|namespace| (Kind::ApiRoute, namespace, "route", route));
+    are_held(&fleet, &routes).await;
+    let backend = &["a.b/c", "backend.avapigw.io/finalizer"][..];
+    are_held(&fleet, &[(Kind::Backend, "team-a", "backend", backend)]).await;
+
+    // Gone is gone from gateways.
+    fleet.tenants.delete(Kind::ApiRoute, "team-a", "route").await;
+    goes(&fleet, Kind::ApiRoute, "team-a", "route").await;
+    let expected = expected_digest(&fleet.tenants.all().await.unwrap());
+    for gateway in fleet.show().await.unwrap() {
+        assert_eq!(gateway.digest, expected, "{gateway:?}");
+    }
+
+    // Of one that does not answer it is not known, and it holds nobody up for ever.
+    let stuck = fleet.gateways.iter().find(|gateways| gateways.name == "stuck").unwrap();
+    stuck.process.signal(Signal::SIGSTOP);
+    fleet.tenants.delete(Kind::ApiRoute, "team-b", "route").await;
+    let steady = fleet.gateways.iter().find(|gateways| gateways.name == "steady").unwrap();
+    within(SOON, "those that answer let it go", async || {
+        let held = steady.show().await?.iter().map(|gateway| gateway.held).max();
+        (held == Some(2)).then_some(()).ok_or_else(|| format!("{held:?}"))
+    })
+    .await;
+    let there = fleet.tenants.api(Kind::ApiRoute, "team-b").get("route").await.unwrap();
+    assert!(there.metadata.deletion_timestamp.is_some() && there.finalizers() == route, "{there:?}");
+    goes(&fleet, Kind::ApiRoute, "team-b", "route").await;
+    within(SOON, "people are told", async || {
+        let events = Api::<Event>::namespaced(fleet.client(), "team-b").list(&Default::default()).await;
+        let events = events.map_err(|error| error.to_string())?;
+        let told = events.items.iter().any(|event| {
+            event.reason.as_deref() == Some("CleanupFailed")
+                && event.message.as_ref().is_some_and(|message| message.starts_with("1 of the connected"))
+        });
+        told.then_some(()).ok_or_else(|| format!("{:?}", events.items))
+    })
+    .await;
+    let stuck = fleet.gateways.iter().find(|gateways| gateways.name == "stuck").unwrap();
+    stuck.process.signal(Signal::SIGCONT);
+    hold(&fleet, Kind::Backend, "team-a", "backend", &["backend.avapigw.io/finalizer"]).await;
+    fleet.tenants.delete(Kind::Backend, "team-a", "backend").await;
+    goes(&fleet, Kind::Backend, "team-a", "backend").await;
     fleet.settled().await;
     fleet.nothing_went_back().await;
 }

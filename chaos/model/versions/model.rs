@@ -95,6 +95,7 @@ impl Log {
             generation,
             created: "2026-11-21T10:00:00Z".into(),
             deleting: false,
+            held: false,
             spec: Bytes::from(revision.to_string()),
             status: Bytes::new(),
         }

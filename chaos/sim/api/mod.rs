@@ -304,6 +304,7 @@ impl Api {
                     generation: 1,
                     created: wall(now, 0).into(),
                     deleting: false,
+                    held: false,
                     spec,
                     status: Bytes::new(),
                 }

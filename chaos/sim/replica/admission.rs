@@ -246,6 +246,7 @@ impl World<'_> {
             generation: 0,
             created: "".into(),
             deleting: false,
+            held: false,
             spec: self.universe.spec(review.place, 0, review.spec),
             status: bytes::Bytes::new(),
         };

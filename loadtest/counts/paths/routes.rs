@@ -40,6 +40,7 @@ pub fn route(number: u32, turn: u32, revision: u64) -> RawObject {
         generation: 1 + i64::from(turn),
         created: "2026-01-01T00:00:00Z".into(),
         deleting: false,
+        held: false,
         spec: Bytes::from(spec(number, turn.into())),
         status: Bytes::new(),
     }

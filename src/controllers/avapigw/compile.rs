@@ -154,6 +154,7 @@ mod tests {
             generation: 1,
             created: Arc::from(""),
             deleting: false,
+            held: false,
             spec: Bytes::copy_from_slice(spec.as_bytes()),
             status: Bytes::new(),
         }

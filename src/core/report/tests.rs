@@ -62,6 +62,7 @@ impl Fleet {
             generation: 1,
             created: Arc::from(""),
             deleting: false,
+            held: false,
             spec: Bytes::new(),
             status: Bytes::new(),
         };

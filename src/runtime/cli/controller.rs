@@ -166,6 +166,12 @@ pub struct ControllerArgs {
     /// How long a gateway may take to acknowledge a batch
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = period)]
     pub ack_timeout: Duration,
+    /// Hold routes and backends by a finalizer, so that a deletion is over when gateways have let them go
+    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
+    pub finalizers: bool,
+    /// How long an object that is being deleted is held back for connected gateways that do not confirm it
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = period)]
+    pub deletion_timeout: Duration,
     /// Status patches in flight
     #[arg(long, value_name = "N", default_value = "8")]
     pub status_concurrency: NonZeroUsize,

@@ -1,4 +1,4 @@
-//! Hands what the watches tell to the webhooks, if any, to whoever lets objects go,
+//! Hands what the watches tell to the webhooks, if any, to whoever holds objects and lets them go,
 //! and to the delivery task. Waiting is the back pressure: a busy delivery slows
 //! watches down, and the API server keeps the rest.
 
@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
+use super::holding::Holding;
 use super::leaving::Leaving;
 use super::lineage::Doubt;
 use crate::webhook::Known;
@@ -17,7 +18,7 @@ pub async fn run(
     mut events: mpsc::Receiver<ObjectEvent>,
     delivery: Delivery,
     known: Option<Known>,
-    leaving: Leaving,
+    (leaving, holding): (Leaving, Option<Holding>),
     doubts: mpsc::Sender<Doubt>,
     cancel: CancellationToken,
 ) {
@@ -32,6 +33,9 @@ pub async fn run(
             known.tell(&event);
         }
         leaving.tell(&event);
+        if let Some(holding) = &holding {
+            holding.tell(&event);
+        }
         let told = match event {
             ObjectEvent::Listed { kind, revision, objects } => {
                 let told = delivery.listed(kind, objects, revision).await;

@@ -1,12 +1,15 @@
-//! Objects that are being deleted and are there yet: something holds them. What the
-//! published operator held them with is taken out by the owner of their namespace; they
-//! are gone from gateways without it.
+//! Objects that are being deleted and are held by the finalizer of their kind. The owner
+//! of their namespace takes it out when every connected gateway has let the object go, or
+//! when that takes too long (A-72): a gateway that cannot be heard is made right when it
+//! comes back, whatever has become of the object.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flotilla_core::ids::{Kind, ObjectKey};
+use flotilla_core::applied::AppliedView;
+use flotilla_core::ids::{Kind, ObjectKey, Revision};
+use flotilla_core::object::RawObject;
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
 use flotilla_k8s::event::Telling;
 use flotilla_k8s::watch::ObjectEvent;
@@ -34,28 +37,61 @@ struct Again {
     tries: u32,
 }
 
+/// One that is held.
+#[derive(Debug, Clone)]
+struct Held {
+    uid: Arc<str>,
+    /// As of which its deletion is known.
+    deleted: Revision,
+    since: Instant,
+    /// Connected gateways that may have it yet; `None`: not known.
+    gateways: Option<u32>,
+}
+
+impl Held {
+    fn of(object: &RawObject) -> Self {
+        Held { uid: object.uid.clone(), deleted: object.revision, since: Instant::now(), gateways: None }
+    }
+}
+
 /// Those that are to be looked at, of whatever namespace; clones are the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Leaving {
-    /// With their uids; no more than there are objects.
-    objects: Arc<Mutex<BTreeMap<Id, Arc<str>>>>,
+    /// No more than there are objects.
+    objects: Arc<Mutex<BTreeMap<Id, Held>>>,
+    /// For how long gateways are waited for.
+    patience: Duration,
     news: Arc<Notify>,
 }
 
 impl Leaving {
+    /// Knows none yet, and will wait for gateways for so long.
+    pub fn new(patience: Duration) -> Self {
+        Leaving { objects: Arc::default(), patience, news: Arc::default() }
+    }
+
     /// Takes note of what a watch tells.
     pub fn tell(&self, event: &ObjectEvent) {
         let mut known = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.len();
         let news = match event {
             ObjectEvent::Listed { kind, objects, .. } => {
-                known.retain(|(known, _), _| known != kind);
-                let leaving = objects.iter().filter(|object| object.deleting);
-                known.extend(leaving.map(|object| ((*kind, object.key.clone()), object.uid.clone())));
+                let former = std::mem::take(&mut *known);
+                for object in objects.iter().filter(|object| object.deleting && object.held) {
+                    let id = (*kind, object.key.clone());
+                    let held = former.get(&id).filter(|held| held.uid == object.uid);
+                    known.insert(id, held.cloned().unwrap_or_else(|| Held::of(object)));
+                }
+                known.extend(former.into_iter().filter(|((known, _), _)| known != kind));
                 !known.is_empty()
             }
-            ObjectEvent::Changed(object) if object.deleting => {
-                known.insert((object.kind, object.key.clone()), object.uid.clone()).is_none()
+            ObjectEvent::Changed(object) if object.deleting && object.held => {
+                let held = known.entry((object.kind, object.key.clone())).or_insert_with(|| Held::of(object));
+                let other = held.uid != object.uid;
+                if other {
+                    *held = Held::of(object);
+                }
+                other || held.gateways.is_none()
             }
             ObjectEvent::Changed(object) if before > 0 => {
                 known.remove(&(object.kind, object.key.clone()));
@@ -72,7 +108,24 @@ impl Leaving {
         }
     }
 
-    fn known(&self) -> BTreeMap<Id, Arc<str>> {
+    /// Looks at what all gateways have applied; `complete`: of all replicas.
+    pub fn look(&self, applied: &AppliedView, complete: bool) {
+        let mut known = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = false;
+        for ((kind, key), held) in known.iter_mut().filter(|_| complete) {
+            // A gateway that comes later never had it.
+            if held.gateways == Some(0) {
+                continue;
+            }
+            held.gateways = Some(applied.holding(*kind, key, held.deleted));
+            free |= held.gateways == Some(0);
+        }
+        if free {
+            self.news.notify_one();
+        }
+    }
+
+    fn known(&self) -> BTreeMap<Id, Held> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -92,18 +145,25 @@ impl Leaving {
     ) {
         let mut again: BTreeMap<Id, Again> = BTreeMap::new();
         loop {
-            let next = again.values().map(|again| again.at).min();
+            let now = Instant::now();
+            let late = self.known().into_values().map(|held| held.since + self.patience);
+            // What was late already was looked at.
+            let next = again.values().map(|again| again.at).chain(late.filter(|at| *at > now)).min();
             tokio::select! {
                 biased; // ending comes first; the rest leads to the same
                 () = cancel.cancelled() => return,
                 () = self.news.notified() => {}
                 // An error says that the Leases are given up: nothing may be acted on.
                 Ok(()) = ownership.changed() => {}
-                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+                () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
             }
             let known = self.known();
             again.retain(|object, _| known.contains_key(object));
-            for (object, uid) in known {
+            for (object, held) in known {
+                let late = held.since + self.patience <= Instant::now();
+                if held.gateways != Some(0) && !late {
+                    continue;
+                }
                 if again.get(&object).is_some_and(|again| again.at > Instant::now()) {
                     continue;
                 }
@@ -123,7 +183,7 @@ impl Leaving {
                     // Whatever else holds it is others' business.
                     Ok(taken) => {
                         if taken {
-                            events.tell(gone(*kind, key, &uid));
+                            events.tell(gone(*kind, key, &held, self.patience));
                         }
                         again.remove(&object);
                         self.done(&object);
@@ -133,7 +193,7 @@ impl Leaving {
                             error = %error, "an object cannot go yet, trying again");
                         let tries = again.get(&object).map_or(0, |again| again.tries) + 1;
                         if tries == LASTING {
-                            events.tell(stays(*kind, key, &uid, &error));
+                            events.tell(stays(*kind, key, &held.uid, &error));
                         }
                         again.insert(object, Again { at: Instant::now() + PAUSE, tries });
                     }
@@ -143,19 +203,23 @@ impl Leaving {
     }
 }
 
-/// Gateways had it taken away when its deletion was seen: it is not held back for them.
-fn gone(kind: Kind, key: &ObjectKey, uid: &Arc<str>) -> Telling {
-    Telling {
-        about: about(kind, key, uid),
-        action: "Release",
-        reason: "Deleted",
-        message: format!(
-            "it is not delivered any more, and its finalizer {} is taken out",
-            finalizers::of(kind)
+fn gone(kind: Kind, key: &ObjectKey, held: &Held, patience: Duration) -> Telling {
+    let out = format!("its finalizer {} is taken out", kind.finalizer());
+    let unheard = match held.gateways {
+        Some(0) => None,
+        Some(gateways) => Some(format!("{gateways} of the connected gateways have")),
+        None => Some("not all replicas have told what their gateways have; some may have".to_owned()),
+    };
+    let message = match &unheard {
+        None => format!("no connected gateway has it any more, and {out}"),
+        Some(who) => format!(
+            "{who} not confirmed within {patience:?} that it is gone, and {out} all the same; they are \
+             made right when they are heard of again"
         ),
-        warning: false,
-        again: true,
-    }
+    };
+    let reason = if unheard.is_some() { "CleanupFailed" } else { "Deleted" };
+    let about = about(kind, key, &held.uid);
+    Telling { about, action: "Release", reason, message, warning: unheard.is_some(), again: true }
 }
 
 fn stays(kind: Kind, key: &ObjectKey, uid: &Arc<str>, error: &Error) -> Telling {
@@ -165,7 +229,7 @@ fn stays(kind: Kind, key: &ObjectKey, uid: &Arc<str>, error: &Error) -> Telling 
         reason: "CleanupFailed",
         message: format!(
             "it is not delivered any more, and its finalizer {} could not be taken out, trying again: {error}",
-            finalizers::of(kind)
+            kind.finalizer()
         ),
         warning: true,
         // Whoever comes next fails with the same words.

@@ -12,6 +12,7 @@ mod events;
 mod feed;
 mod gaps;
 mod history;
+mod holding;
 mod ingress;
 mod leaving;
 mod lineage;
@@ -410,7 +411,14 @@ async fn assemble(
         (&cancel, &delivering),
     )?;
     let writes = Arc::new(Semaphore::new(ingress::WRITES as usize));
-    let leaving = leaving::Leaving::default();
+    let leaving = leaving::Leaving::new(args.deletion_timeout);
+    let holding = args.finalizers.then(holding::Holding::default);
+    if let Some(holding) = holding.clone() {
+        let (permit, ownership) = (handles.permit.clone(), handles.ownership.clone());
+        let client = clients.objects.clone();
+        supervisor
+            .spawn("holding", holding.run(client, permit, ownership, writes.clone(), delivering.clone()));
+    }
     let (permit, ownership) = (handles.permit.clone(), handles.ownership.clone());
     let (events, writing) = events::Events::new(&registry)?;
     supervisor.spawn("events", writing.run(clients.objects.clone(), permit.clone(), delivering.clone()));
@@ -425,7 +433,14 @@ async fn assemble(
     supervisor.spawn("leaving", letting_go);
     supervisor.spawn(
         "feed",
-        feed::run(objects, delivery.clone(), known.clone(), leaving, doubts_in.clone(), delivering.clone()),
+        feed::run(
+            objects,
+            delivery.clone(),
+            known.clone(),
+            (leaving.clone(), holding),
+            doubts_in.clone(),
+            delivering.clone(),
+        ),
     );
     supervisor.spawn(
         "history",
@@ -508,6 +523,7 @@ async fn assemble(
         rate: args.status_rate,
         origin,
         events,
+        leaving,
         metrics: reporting::Metrics::new(&registry, reconciles)?,
     };
     supervisor.spawn("reporting", reporting.run(delivering.clone()));

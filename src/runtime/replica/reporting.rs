@@ -27,6 +27,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::events::{Events, about};
+use super::leaving::Leaving;
 use super::reconciles::{Outcome, Reconciles};
 use super::{Delivery, ingress};
 
@@ -171,6 +172,8 @@ pub struct Reporting {
     pub origin: Instant,
     /// What people are told.
     pub events: Events,
+    /// Whoever lets objects go when gateways have.
+    pub leaving: Leaving,
     /// Metrics.
     pub metrics: Metrics,
 }
@@ -218,6 +221,8 @@ impl Reporting {
             let Some(round) = self.round(reporter, applied).await else { break };
             let (due, took);
             (reporter, applied, due, took) = round;
+            let complete = applied.complete_at(self.config.patience) <= self.now();
+            self.leaving.look(&applied, complete);
             for (kind, key) in reporter.take_fenced() {
                 self.metrics.fenced.inc();
                 tracing::warn!(controller = controller(kind), namespace = %key.namespace, name = %key.name,

@@ -402,6 +402,7 @@ fn object(kind: Kind, raw: &RawValue) -> Result<RawObject, serde_json::Error> {
         generation: metadata.generation.unwrap_or_default(),
         created: metadata.creation_timestamp.map_or_else(|| Arc::from(""), Arc::from),
         deleting: metadata.deletion_timestamp.is_some(),
+        held: false,
         spec: spec.map_or(Bytes::from_static(b"{}"), |spec| Bytes::copy_from_slice(spec.get().as_bytes())),
         status: Bytes::new(),
     })

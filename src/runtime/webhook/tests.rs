@@ -88,6 +88,7 @@ fn raw(name: &str, prefix: &str) -> flotilla_core::object::RawObject {
         generation: 1,
         created: "2026-11-21T10:00:00Z".into(),
         deleting: false,
+        held: false,
         spec: value["spec"].to_string().into(),
         status: bytes::Bytes::new(),
     }

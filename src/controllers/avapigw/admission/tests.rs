@@ -19,6 +19,7 @@ fn object(kind: Kind, key: &str, created: &str, spec: &Value) -> RawObject {
         generation: 1,
         created: Arc::from(created),
         deleting: false,
+        held: false,
         spec: Bytes::from(spec.to_string()),
         status: Bytes::new(),
     }

@@ -18,6 +18,7 @@ fn object(kind: Kind, key: &str, created: u32, spec: &Value) -> RawObject {
         generation: 1,
         created: Arc::from(format!("2026-11-21T10:{:02}:{:02}Z", created / 60, created % 60)),
         deleting: false,
+        held: false,
         spec: Bytes::from(spec.to_string()),
         status: Bytes::new(),
     }

@@ -153,6 +153,7 @@ impl Produced {
             generation: 0,
             created: created.clone(),
             deleting: false,
+            held: false,
             spec: self.spec.clone(),
             status: Bytes::new(),
         }

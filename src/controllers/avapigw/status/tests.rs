@@ -23,6 +23,7 @@ fn object(kind: Kind, status: &Value) -> RawObject {
         generation: 3,
         created: Arc::from(""),
         deleting: false,
+        held: false,
         spec: Bytes::from_static(b"{\"hosts\":[{},{}]}"),
         status: Bytes::from(if status.is_null() { String::new() } else { status.to_string() }),
     }

@@ -80,6 +80,7 @@ pub fn route(name: &str, revision: u64, spec: &str) -> RawObject {
         generation: i64::try_from(revision).unwrap(),
         created: "2026-11-21T10:00:00Z".into(),
         deleting: false,
+        held: false,
         spec: Bytes::from(spec.to_owned()),
         status: Bytes::new(),
     }

@@ -122,6 +122,7 @@ impl Log {
                     generation: 1,
                     created: format!("{:09}", self.uids / 2).into(),
                     deleting: false,
+                    held: false,
                     spec: Bytes::from(spec.to_owned()),
                     status: Bytes::new(),
                 }
