@@ -222,6 +222,20 @@ mod tests {
     }
 
     #[test]
+    fn only_the_finalizer_of_its_kind_holds_an_object() {
+        let held = |finalizers: &str| {
+            let with = format!(r#""finalizers":{finalizers},"labels""#);
+            let line = format!(r#"{{"type":"ADDED","object":{}}}"#, OBJECT.replace(r#""labels""#, &with));
+            let Line::Changed(object) = parse_line(Kind::Backend, line.as_bytes()).unwrap() else { panic!() };
+            object.held
+        };
+        assert!(held(r#"["a.b/c","backend.avapigw.io/finalizer"]"#));
+        for others in ["null", "[]", r#"["apiroute.avapigw.io/finalizer","a.b/c"]"#] {
+            assert!(!held(others), "{others}");
+        }
+    }
+
+    #[test]
     fn deletions_and_bookmarks_carry_their_revision() {
         let deleted = format!(r#"{{"type":"DELETED","object":{OBJECT}}}"#);
         assert!(
