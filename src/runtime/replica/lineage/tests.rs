@@ -205,7 +205,8 @@ async fn a_list_that_ends_before_what_was_read_of_another_kind_is_doubted() {
     }
     drop(events);
     let delivery = replica.delivery.clone();
-    feed::run(told, delivery, None, Leaving::default(), doubts_in, CancellationToken::new()).await;
+    let holders = (Leaving::new(Duration::ZERO), None);
+    feed::run(told, delivery, None, holders, doubts_in, CancellationToken::new()).await;
     let doubt = doubts.recv().await;
     assert!(matches!(doubt, Some(Doubt::Behind(Kind::ApiRoute, Revision(10)))), "{doubt:?}");
     assert!(doubts.recv().await.is_none());
