@@ -40,19 +40,20 @@ pub async fn hold(client: &Client, kind: Kind, key: &ObjectKey) -> Result<(), Er
 }
 
 /// Takes the finalizer of its kind out of an object that is being deleted, if it has
-/// it; whether it had. One that is not there, or is not being deleted, is left
-/// alone.
+/// it; whether it had. One that is not there, is another of this name, or is not being
+/// deleted, is left alone.
 ///
 /// # Errors
 /// `Conflict` when the object changed meanwhile.
-pub async fn release(client: &Client, kind: Kind, key: &ObjectKey) -> Result<bool, Error> {
+pub async fn release(client: &Client, kind: Kind, key: &ObjectKey, uid: &str) -> Result<bool, Error> {
     let what = format!("read {kind} {key}");
     let api = objects(client, kind, &key.namespace);
     let Some(object) = within(&what, api.get_opt(&key.name)).await? else { return Ok(false) };
     let finalizer = kind.finalizer();
     let place = object.finalizers().iter().position(|one| one == finalizer);
     let revision = object.resource_version().unwrap_or_default();
-    match place.filter(|_| object.metadata.deletion_timestamp.is_some()) {
+    let leaves = object.metadata.deletion_timestamp.is_some() && object.uid().as_deref() == Some(uid);
+    match place.filter(|_| leaves) {
         Some(place) => take_out(&api, &format!("{kind} {key}"), &key.name, &revision, place, finalizer).await,
         None => Ok(false),
     }

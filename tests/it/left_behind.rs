@@ -93,6 +93,7 @@ async fn where_objects_are_held_a_deletion_is_over_when_gateways_have_let_go() {
     for namespace in NAMESPACES {
         fleet.tenants.create(Kind::ApiRoute, namespace, "route", answering(namespace, "route", "x")).await;
     }
+    fleet.tenants.create(Kind::ApiRoute, "team-b", "another", answering("team-b", "another", "x")).await;
     fleet.settled().await;
     let route = &["apiroute.avapigw.io/finalizer"][..];
     let routes = NAMESPACES.map(|namespace| (Kind::ApiRoute, namespace, "route", route));
@@ -111,7 +112,9 @@ async fn where_objects_are_held_a_deletion_is_over_when_gateways_have_let_go() {
     // Of one that does not answer it is not known, and it holds nobody up for ever.
     let stuck = fleet.gateways.iter().find(|gateways| gateways.name == "stuck").unwrap();
     stuck.process.signal(Signal::SIGSTOP);
-    fleet.tenants.delete(Kind::ApiRoute, "team-b", "route").await;
+    for name in ["route", "another"] {
+        fleet.tenants.delete(Kind::ApiRoute, "team-b", name).await;
+    }
     let steady = fleet.gateways.iter().find(|gateways| gateways.name == "steady").unwrap();
     within(SOON, "those that answer let it go", async || {
         let held = steady.show().await?.iter().map(|gateway| gateway.held).max();
@@ -120,7 +123,9 @@ async fn where_objects_are_held_a_deletion_is_over_when_gateways_have_let_go() {
     .await;
     let there = fleet.tenants.api(Kind::ApiRoute, "team-b").get("route").await.unwrap();
     assert!(there.metadata.deletion_timestamp.is_some() && there.finalizers() == route, "{there:?}");
-    goes(&fleet, Kind::ApiRoute, "team-b", "route").await;
+    for name in ["another", "route"] {
+        goes(&fleet, Kind::ApiRoute, "team-b", name).await;
+    }
     within(SOON, "people are told", async || {
         let events = Api::<Event>::namespaced(fleet.client(), "team-b").list(&Default::default()).await;
         let events = events.map_err(|error| error.to_string())?;

@@ -2,14 +2,14 @@
 //! wished for, the owner of their namespace sets it, so that a deletion is over when
 //! gateways have let the object go, and not before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
-use flotilla_k8s::finalizers;
 use flotilla_k8s::watch::ObjectEvent;
+use flotilla_k8s::{Error, finalizers};
 use kube::Client;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
@@ -17,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Pause between two of them: statuses are more urgent.
 const PACE: Duration = Duration::from_millis(10);
-/// Pause until those are tried again that failed.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Pauses until one is tried again that failed: the first, twice as long each time.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often that is doubled: 64 s.
+const DOUBLED: u32 = 6;
 
 type Id = (Kind, ObjectKey);
 
@@ -34,30 +36,35 @@ impl Holding {
     /// Takes note of what a watch tells.
     pub fn tell(&self, event: &ObjectEvent) {
         let mut known = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
+        let news = match event {
             ObjectEvent::Listed { kind, objects, .. } => {
                 known.retain(|(known, _)| known != kind);
                 let lacking = objects.iter().filter(|object| !object.held && !object.deleting);
                 known.extend(lacking.map(|object| (*kind, object.key.clone())));
+                !known.is_empty()
             }
             ObjectEvent::Changed(object) if !object.held && !object.deleting => {
-                known.insert((object.kind, object.key.clone()));
+                known.insert((object.kind, object.key.clone()))
             }
             ObjectEvent::Changed(object) => {
                 known.remove(&(object.kind, object.key.clone()));
+                false
             }
             ObjectEvent::Deleted(kind, key, _) => {
                 known.remove(&(*kind, key.clone()));
+                false
             }
-            ObjectEvent::Bookmark(..) => {}
-        }
-        if !known.is_empty() {
+            ObjectEvent::Bookmark(..) => false,
+        };
+        if news {
             self.news.notify_one();
         }
     }
 
-    fn known(&self) -> BTreeSet<Id> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Those that this replica acts on.
+    fn ours(&self, permit: &ActingPermit) -> Vec<Id> {
+        let known = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter(|(_, key)| permit.may_act(&key.namespace)).cloned().collect()
     }
 
     /// Sets the finalizers of what this replica acts on, until cancelled.
@@ -69,9 +76,10 @@ impl Holding {
         writes: Arc<Semaphore>,
         cancel: CancellationToken,
     ) {
-        let mut failed_at: Option<Instant> = None;
+        // When those are tried again that failed, and how often they have.
+        let mut again: BTreeMap<Id, (Instant, u32)> = BTreeMap::new();
         loop {
-            let next = failed_at.map(|at| at + PAUSE);
+            let next = again.values().map(|(at, _)| *at).min();
             tokio::select! {
                 biased; // ending comes first; the rest leads to the same
                 () = cancel.cancelled() => return,
@@ -80,19 +88,18 @@ impl Holding {
                 Ok(()) = ownership.changed() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
-            if next.is_some_and(|at| at > Instant::now()) {
-                continue;
-            }
-            failed_at = None;
-            for object in self.known() {
+            let (looked, ours) = (Instant::now(), self.ours(&permit));
+            again.retain(|object, _| ours.binary_search(object).is_ok());
+            for object in ours {
                 let (kind, key) = &object;
-                if !permit.may_act(&key.namespace) {
+                if again.get(&object).is_some_and(|(at, _)| *at > looked) {
                     continue;
                 }
                 let paced = Instant::now() + PACE;
                 // It is never closed.
                 let under_way = writes.acquire().await;
                 if !permit.may_act(&key.namespace) {
+                    again.remove(&object);
                     continue;
                 }
                 let held = tokio::select! {
@@ -104,12 +111,17 @@ impl Holding {
                 match held {
                     // What the watch tells next is true, whatever it is.
                     Ok(()) => {
+                        again.remove(&object);
                         self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
                     }
                     Err(error) => {
-                        tracing::warn!(kind = kind.name(), namespace = %key.namespace, name = %key.name,
-                            error = %error, "an object does not get its finalizer yet, trying again");
-                        failed_at = Some(Instant::now());
+                        if !matches!(error, Error::Conflict { .. }) {
+                            tracing::warn!(kind = kind.name(), namespace = %key.namespace, name = %key.name,
+                                error = %error, "an object does not get its finalizer yet, trying again");
+                        }
+                        let failures = again.get(&object).map_or(0, |(_, failures)| *failures);
+                        let pause = PAUSE * 2_u32.pow(failures.min(DOUBLED));
+                        again.insert(object, (Instant::now() + pause, failures + 1));
                     }
                 }
                 tokio::select! {

@@ -86,12 +86,12 @@ impl Leaving {
                 !known.is_empty()
             }
             ObjectEvent::Changed(object) if object.deleting && object.held => {
-                let held = known.entry((object.kind, object.key.clone())).or_insert_with(|| Held::of(object));
-                let other = held.uid != object.uid;
-                if other {
-                    *held = Held::of(object);
+                let id = (object.kind, object.key.clone());
+                let news = known.get(&id).is_none_or(|held| held.uid != object.uid);
+                if news {
+                    known.insert(id, Held::of(object));
                 }
-                other || held.gateways.is_none()
+                news
             }
             ObjectEvent::Changed(object) if before > 0 => {
                 known.remove(&(object.kind, object.key.clone()));
@@ -108,15 +108,14 @@ impl Leaving {
         }
     }
 
-    /// Looks at what all gateways have applied; `complete`: of all replicas.
-    pub fn look(&self, applied: &AppliedView, complete: bool) {
+    /// Looks at what all gateways have applied, if the tables of all replicas are there.
+    pub fn look(&self, applied: &AppliedView) {
+        if applied.member_count() == 0 || !applied.is_complete() {
+            return;
+        }
         let mut known = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = false;
-        for ((kind, key), held) in known.iter_mut().filter(|_| complete) {
-            // A gateway that comes later never had it.
-            if held.gateways == Some(0) {
-                continue;
-            }
+        for ((kind, key), held) in known.iter_mut() {
             held.gateways = Some(applied.holding(*kind, key, held.deleted));
             free |= held.gateways == Some(0);
         }
@@ -129,8 +128,12 @@ impl Leaving {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn done(&self, object: &Id) {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+    /// An object is held no more; one of the same name that came after it may be.
+    fn done(&self, object: &Id, uid: &str) {
+        let mut known = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(object).is_some_and(|held| *held.uid == *uid) {
+            known.remove(object);
+        }
     }
 
     /// Lets those go that this replica acts on, until cancelled.
@@ -144,27 +147,29 @@ impl Leaving {
         cancel: CancellationToken,
     ) {
         let mut again: BTreeMap<Id, Again> = BTreeMap::new();
+        let mut looked = Instant::now();
         loop {
-            let now = Instant::now();
             let late = self.known().into_values().map(|held| held.since + self.patience);
-            // What was late already was looked at.
-            let next = again.values().map(|again| again.at).chain(late.filter(|at| *at > now)).min();
+            // What was late when it was looked at needs no other look for that.
+            let next = again.values().map(|again| again.at).chain(late.filter(|at| *at > looked)).min();
             tokio::select! {
                 biased; // ending comes first; the rest leads to the same
                 () = cancel.cancelled() => return,
                 () = self.news.notified() => {}
                 // An error says that the Leases are given up: nothing may be acted on.
                 Ok(()) = ownership.changed() => {}
-                () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
+                () = sleep_until(next.unwrap_or(looked)), if next.is_some() => {}
             }
+            looked = Instant::now();
             let known = self.known();
             again.retain(|object, _| known.contains_key(object));
             for (object, held) in known {
-                let late = held.since + self.patience <= Instant::now();
+                let late = held.since + self.patience <= looked;
                 if held.gateways != Some(0) && !late {
+                    again.remove(&object);
                     continue;
                 }
-                if again.get(&object).is_some_and(|again| again.at > Instant::now()) {
+                if again.get(&object).is_some_and(|again| again.at > looked) {
                     continue;
                 }
                 let (kind, key) = &object;
@@ -177,7 +182,7 @@ impl Leaving {
                 let released = tokio::select! {
                     biased; // as above
                     () = cancel.cancelled() => return,
-                    released = finalizers::release(&client, *kind, key) => released,
+                    released = finalizers::release(&client, *kind, key, &held.uid) => released,
                 };
                 match released {
                     // Whatever else holds it is others' business.
@@ -186,7 +191,7 @@ impl Leaving {
                             events.tell(gone(*kind, key, &held, self.patience));
                         }
                         again.remove(&object);
-                        self.done(&object);
+                        self.done(&object, &held.uid);
                     }
                     Err(error) => {
                         tracing::warn!(kind = kind.name(), namespace = %key.namespace, name = %key.name,

@@ -221,8 +221,7 @@ impl Reporting {
             let Some(round) = self.round(reporter, applied).await else { break };
             let (due, took);
             (reporter, applied, due, took) = round;
-            let complete = applied.complete_at(self.config.patience) <= self.now();
-            self.leaving.look(&applied, complete);
+            self.leaving.look(&applied);
             for (kind, key) in reporter.take_fenced() {
                 self.metrics.fenced.inc();
                 tracing::warn!(controller = controller(kind), namespace = %key.namespace, name = %key.name,
