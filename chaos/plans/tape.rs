@@ -155,12 +155,13 @@ impl Tape {
     }
 
     /// How often replicas created and deleted objects, by what and which verb.
-    /// Leases come and go with processes and are left out.
+    /// Leases come and go with processes and are left out; so are Events, which are
+    /// told as far as that is possible, and named for the uids of what they are about.
     pub fn lives(&self) -> BTreeMap<(Verb, String, Object), usize> {
         let mut lives = BTreeMap::new();
         let made = |request: &&Request| {
             request.is_applied_write()
-                && request.resource != "leases"
+                && !matches!(request.resource.as_str(), "leases" | "events")
                 && matches!(request.verb, Verb::Create | Verb::Delete | Verb::DeleteCollection)
         };
         for Request { verb, resource, object, .. } in self.requests.iter().filter(made) {
