@@ -52,6 +52,14 @@ async fn all_is_told(fleet: &mut Fleet, mark: &str) {
     are_told(fleet, "APIRoute", mark, &["Reconciled"]).await;
 }
 
+/// All replicas and all gateways start anew, and know each other again: while nobody knows a
+/// gateway, what is created has no gateway to be applied to, which is no news later.
+async fn restarted(fleet: &mut Fleet) {
+    fleet.restart_all().await;
+    fleet.tenants.create(Kind::ApiRoute, NAMESPACE, "again", answering(NAMESPACE, "again", "x")).await;
+    fleet.settled().await;
+}
+
 async fn fleet() -> Fleet {
     let mut fleet = Fleet::start(Against::Inside).await.unwrap();
     fleet.tenants.namespaces([NAMESPACE.to_owned()]).await;
@@ -104,8 +112,7 @@ async fn what_turns_is_told_once_and_valid_changes_are_not() {
     assert!(type_ == "Warning" && message.contains("spec.route") && message.contains("60"), "{message}");
     // The same mistake, all replicas anew, and all gateways anew.
     fleet.tenants.change(Kind::ApiRoute, NAMESPACE, "route", json!({"timeout": "20s"})).await;
-    fleet.restart_all().await;
-    fleet.settled().await;
+    restarted(&mut fleet).await;
     all_is_told(&mut fleet, "mark-2").await;
     for (name, wanted) in [("route", &["Reconciled", "ReconcileFailed"][..]), ("mark-1", &["Reconciled"])] {
         assert_eq!(reasons(&told(&fleet, "APIRoute", name).await), wanted, "{name}");
@@ -174,7 +181,7 @@ async fn of_an_ingress_it_is_told_when_it_turns() {
     so_far.push("IngressConversionFailed");
     are_told(&fleet, "Ingress", "web", &so_far).await;
     // Who comes next finds it as wrong as it was, and knows that it was told.
-    fleet.restart_all().await;
+    restarted(&mut fleet).await;
     let known = async |fleet: &Fleet| {
         let mut known = 0.0;
         for replica in &fleet.replicas {

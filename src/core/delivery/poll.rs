@@ -31,6 +31,9 @@ pub(super) const DOUBT_AGAIN: Duration = Duration::from_secs(5);
 /// For how long a gateway that increments could serve waits for a full synchronisation
 /// to end elsewhere, while none does: those in flight may be to gateways that are stuck.
 const FULL_PATIENCE: Duration = Duration::from_millis(500);
+/// While they do end, it waits for at most so many times what it saves: what increments
+/// would cost the replica and its link comes on top, and all that wait would pay for it.
+const FULL_WORTH: u32 = 4;
 /// Empty messages whose late acknowledgements are still recognised.
 const HEARTBEATS: usize = 4;
 
@@ -109,8 +112,7 @@ impl Engine {
             }
             Verdict::Sleep(at) => at,
             Verdict::AwaitFull(until) => {
-                let since = session.turn.map_or(now, |turn| turn.since);
-                let turn = Turn { has_choice: until.is_some(), since };
+                let turn = Turn { has_choice: until.is_some(), since: session.waits_since(now) };
                 session.turn = Some(turn);
                 self.waiting_full.insert((turn, slot));
                 until.unwrap_or(stale_at)
@@ -271,9 +273,9 @@ impl Engine {
                 return self.send(now, session, edge, Purpose::Deliver, limits);
             }
             // What comes meanwhile is in the same message. However the turns go, it
-            // waits for hardly longer than it saves.
-            let since = session.turn.map_or(now, |turn| turn.since);
-            let until = (since + saved).min(since.max(self.full_ended)) + FULL_PATIENCE;
+            // waits for no longer than that is worth.
+            let since = session.waits_since(now);
+            let until = (since + saved * FULL_WORTH).min(since.max(self.full_ended)) + FULL_PATIENCE;
             if now < until {
                 return Verdict::AwaitFull(Some(until));
             }

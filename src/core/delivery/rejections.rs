@@ -167,6 +167,7 @@ impl Engine {
         // nothing is known to be wrong, too.
         repair.acquit(|kind| session.sound[class_of(kind)] || !failed[class_of(kind)]);
         if repair.has_work() {
+            repair.ask_if_clueless();
             session.trouble = Some(Trouble::Repair(repair));
         } else if session.sound != [true, true] && !flight.rejected.is_empty() {
             // Only deletions: they stay news and are sent again.

@@ -87,7 +87,7 @@ pub(crate) struct Repair {
     ghosts: BTreeSet<Key>,
     named: Vec<Named>,
     suspects: BTreeMap<Key, Suspect>,
-    /// Every kind is to be touched: a snapshot was rejected.
+    /// Every kind is to be touched: a snapshot was rejected, or words name nobody yet.
     touch: bool,
     /// What is not to be touched with: it is rejected itself.
     untouchable: BTreeSet<Key>,
@@ -242,6 +242,12 @@ impl Repair {
             self.due.remove(&key);
         }
         self.suspects.retain(|(kind, _), _| !sound(*kind));
+    }
+
+    /// Touches if nothing is to be put back: the words heard may name one whose own
+    /// answer was not, and speak of what it was before.
+    pub(super) fn ask_if_clueless(&mut self) {
+        self.touch |= self.due.is_empty();
     }
 
     pub(super) fn has_work(&self) -> bool {

@@ -206,6 +206,12 @@ impl Session {
         }
     }
 
+    /// Since when it has waited for a full synchronisation to end elsewhere; it waits from
+    /// now on if it did not.
+    pub fn waits_since(&self, now: Mono) -> Mono {
+        self.turn.map_or(now, |turn| turn.since)
+    }
+
     /// Whether a full synchronisation is under way to it.
     pub fn full_in_flight(&self) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.edge.batch.full)

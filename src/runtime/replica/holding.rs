@@ -2,7 +2,7 @@
 //! wished for, the owner of their namespace sets it, so that a deletion is over when
 //! gateways have let the object go, and not before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,12 +15,10 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::retries::Retries;
+
 /// Pause between two of them: statuses are more urgent.
 const PACE: Duration = Duration::from_millis(10);
-/// Pauses until one is tried again that failed: the first, twice as long each time.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How often that is doubled: 64 s.
-const DOUBLED: u32 = 6;
 
 type Id = (Kind, ObjectKey);
 
@@ -76,10 +74,9 @@ impl Holding {
         writes: Arc<Semaphore>,
         cancel: CancellationToken,
     ) {
-        // When those are tried again that failed, and how often they have.
-        let mut again: BTreeMap<Id, (Instant, u32)> = BTreeMap::new();
+        let mut again: Retries<Id> = Retries::new();
         loop {
-            let next = again.values().map(|(at, _)| *at).min();
+            let next = again.next();
             tokio::select! {
                 biased; // ending comes first; the rest leads to the same
                 () = cancel.cancelled() => return,
@@ -89,17 +86,17 @@ impl Holding {
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
             let (looked, ours) = (Instant::now(), self.ours(&permit));
-            again.retain(|object, _| ours.binary_search(object).is_ok());
+            again.retain(|object| ours.binary_search(object).is_ok());
             for object in ours {
                 let (kind, key) = &object;
-                if again.get(&object).is_some_and(|(at, _)| *at > looked) {
+                if again.waits(&object, looked) {
                     continue;
                 }
                 let paced = Instant::now() + PACE;
                 // It is never closed.
                 let under_way = writes.acquire().await;
                 if !permit.may_act(&key.namespace) {
-                    again.remove(&object);
+                    again.forget(&object);
                     continue;
                 }
                 let held = tokio::select! {
@@ -111,7 +108,7 @@ impl Holding {
                 match held {
                     // What the watch tells next is true, whatever it is.
                     Ok(()) => {
-                        again.remove(&object);
+                        again.forget(&object);
                         self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
                     }
                     Err(error) => {
@@ -119,9 +116,7 @@ impl Holding {
                             tracing::warn!(kind = kind.name(), namespace = %key.namespace, name = %key.name,
                                 error = %error, "an object does not get its finalizer yet, trying again");
                         }
-                        let failures = again.get(&object).map_or(0, |(_, failures)| *failures);
-                        let pause = PAUSE * 2_u32.pow(failures.min(DOUBLED));
-                        again.insert(object, (Instant::now() + pause, failures + 1));
+                        again.failed(object);
                     }
                 }
                 tokio::select! {

@@ -20,22 +20,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::events::{Events, about};
+use super::retries::Retries;
 
-/// Pause until something is tried again that failed.
-const PAUSE: Duration = Duration::from_secs(10);
-
-/// Failures in a row that people are told of: one may be a conflict, and ends by itself.
-const LASTING: u32 = 2;
+/// Failures in a row that people are told of: one or two may be conflicts, and end by themselves.
+const LASTING: u32 = 3;
 
 type Id = (Kind, ObjectKey);
-
-/// One that failed.
-#[derive(Debug)]
-struct Again {
-    at: Instant,
-    /// How often it was tried.
-    tries: u32,
-}
 
 /// One that is held.
 #[derive(Debug, Clone)]
@@ -116,8 +106,8 @@ impl Leaving {
         let mut known = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = false;
         for ((kind, key), held) in known.iter_mut() {
-            held.gateways = Some(applied.holding(*kind, key, held.deleted));
-            free |= held.gateways == Some(0);
+            let before = held.gateways.replace(applied.holding(*kind, key, held.deleted));
+            free |= held.gateways == Some(0) && before != Some(0);
         }
         if free {
             self.news.notify_one();
@@ -146,12 +136,12 @@ impl Leaving {
         events: Events,
         cancel: CancellationToken,
     ) {
-        let mut again: BTreeMap<Id, Again> = BTreeMap::new();
+        let mut again: Retries<Id> = Retries::new();
         let mut looked = Instant::now();
         loop {
             let late = self.known().into_values().map(|held| held.since + self.patience);
             // What was late when it was looked at needs no other look for that.
-            let next = again.values().map(|again| again.at).chain(late.filter(|at| *at > looked)).min();
+            let next = again.next().into_iter().chain(late.filter(|at| *at > looked)).min();
             tokio::select! {
                 biased; // ending comes first; the rest leads to the same
                 () = cancel.cancelled() => return,
@@ -162,21 +152,21 @@ impl Leaving {
             }
             looked = Instant::now();
             let known = self.known();
-            again.retain(|object, _| known.contains_key(object));
+            again.retain(|object| known.contains_key(object));
             for (object, held) in known {
                 let late = held.since + self.patience <= looked;
                 if held.gateways != Some(0) && !late {
-                    again.remove(&object);
+                    again.forget(&object);
                     continue;
                 }
-                if again.get(&object).is_some_and(|again| again.at > looked) {
+                if again.waits(&object, looked) {
                     continue;
                 }
                 let (kind, key) = &object;
                 // It is never closed.
                 let _under_way = writes.acquire().await;
                 if !permit.may_act(&key.namespace) {
-                    again.remove(&object);
+                    again.forget(&object);
                     continue;
                 }
                 let released = tokio::select! {
@@ -190,17 +180,16 @@ impl Leaving {
                         if taken {
                             events.tell(gone(*kind, key, &held, self.patience));
                         }
-                        again.remove(&object);
+                        again.forget(&object);
                         self.done(&object, &held.uid);
                     }
                     Err(error) => {
                         tracing::warn!(kind = kind.name(), namespace = %key.namespace, name = %key.name,
                             error = %error, "an object cannot go yet, trying again");
-                        let tries = again.get(&object).map_or(0, |again| again.tries) + 1;
-                        if tries == LASTING {
-                            events.tell(stays(*kind, key, &held.uid, &error));
+                        let told = stays(*kind, key, &held.uid, &error);
+                        if again.failed(object) == LASTING {
+                            events.tell(told);
                         }
-                        again.insert(object, Again { at: Instant::now() + PAUSE, tries });
                     }
                 }
             }

@@ -20,6 +20,7 @@ mod policy;
 mod push;
 mod reconciles;
 mod reporting;
+mod retries;
 mod services;
 mod settings;
 mod voices;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use flotilla_core::delivery::Notice;
 use flotilla_core::ids::Kind;
 
-use super::bench::{Bench, words};
+use super::bench::{Bench, key, words};
 use super::gateway::Answer;
 use super::rejections::{plain, rejected, with_routes};
 
@@ -225,4 +225,31 @@ fn only_what_a_gateway_said_it_took_counts_as_applied() {
     });
     // Neither what only sets the version, nor what was not answered, nor what was rejected.
     assert_eq!(counted, Some(2));
+}
+
+#[test]
+fn who_is_named_before_its_own_answer_is_lost_costs_the_others_nothing() {
+    let mut bench = Bench::new(plain());
+    bench.route("a/r", "v1");
+    for n in 0..4 {
+        bench.backend(&format!("a/{n}"), "v1");
+    }
+    bench.connected("g");
+    bench.backend("a/2", "v2 poison");
+    assert_eq!(answer_some(&mut bench, &[]), ["~a/2"]);
+    // Who serves it then does not know what was before.
+    for n in 0..4 {
+        bench.backend(&format!("a/{n}"), if n == 2 { "v3 poison" } else { "v3" });
+    }
+    bench.route("a/r", "v2");
+    bench.restart_replica(plain());
+    bench.connect("g");
+    let sent = answer_some(&mut bench, &[0, 1, 2, 5]);
+    assert_eq!(sent, ["reset", "~a/0", "~a/1", "~a/2", "~a/3", "~a/r"]);
+    bench.settle_for(Duration::from_secs(20));
+    let gateway = &bench.gateways["g"];
+    assert!(gateway.removed.iter().all(|(gone, _)| gone.key == key("a/2")), "{:?}", gateway.removed);
+    assert!(!gateway.broken(false));
+    assert_eq!(rejected(&bench), ["a/2"]);
+    assert_eq!(bench.holds("g", Kind::Backend, "a/3").unwrap(), "name=a/3 v3");
 }
