@@ -12,19 +12,19 @@ use serde_json::json;
 use crate::Error;
 use crate::objects::{json_patch, objects, within};
 
-/// Sets the finalizer of its kind to an object that does not have it. One that is not
-/// there, or is being deleted, is left alone.
+/// Sets the finalizer of its kind to an object that does not have it; whether that was
+/// so. One that is not there, or is being deleted, is left alone.
 ///
 /// # Errors
 /// `Conflict` when the object changed meanwhile.
-pub async fn hold(client: &Client, kind: Kind, key: &ObjectKey) -> Result<(), Error> {
+pub async fn hold(client: &Client, kind: Kind, key: &ObjectKey) -> Result<bool, Error> {
     let api = objects(client, kind, &key.namespace);
     let Some(object) = within(&format!("read {kind} {key}"), api.get_opt(&key.name)).await? else {
-        return Ok(());
+        return Ok(false);
     };
     let known = object.finalizers();
     if object.metadata.deletion_timestamp.is_some() || known.iter().any(|one| one == kind.finalizer()) {
-        return Ok(());
+        return Ok(false);
     }
     let what = format!("set the finalizer of {kind} {key}");
     let all: Vec<_> = known.iter().map(String::as_str).chain([kind.finalizer()]).collect();
@@ -34,7 +34,8 @@ pub async fn hold(client: &Client, kind: Kind, key: &ObjectKey) -> Result<(), Er
     ]);
     let patch = json_patch(&what, operations)?;
     match within(&what, api.patch(&key.name, &PatchParams::default(), &patch)).await {
-        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(Error::NotFound { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }

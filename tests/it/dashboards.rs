@@ -8,7 +8,7 @@ use crate::fleet::waiting::{SOON, within};
 use crate::fleet::{Against, Fleet};
 
 /// How lines of `/metrics` begin after a route was delivered.
-const PROMISED: [&str; 46] = [
+const PROMISED: [&str; 49] = [
     "# TYPE controller_runtime_reconcile_total counter",
     "controller_runtime_reconcile_total{controller=\"apiroute\"} ",
     "controller_runtime_reconcile_total{controller=\"ingress\"} ",
@@ -45,6 +45,9 @@ const PROMISED: [&str; 46] = [
     "avapigw_operator_grpc_active_gateways 1",
     "avapigw_operator_grpc_config_applied_total ",
     "avapigw_operator_grpc_reaped_gateways_total 0",
+    "avapigw_operator_finalizer_operations_total{controller=\"apiroute\",operation=\"add\"} 1",
+    "avapigw_operator_finalizer_operations_total{controller=\"grpcbackend\",operation=\"remove\"} 0",
+    "avapigw_operator_finalizer_operations_total{controller=\"ingress\",operation=\"remove\"} 0",
     "flotilla_events_total{result=\"dropped\"} 0",
     "avapigw_operator_webhook_validations_total{operation=\"CREATE\",resource=\"APIRoute\",result=\"denied\"} 0",
     "avapigw_operator_webhook_validation_warnings_total{resource=\"Ingress\"} 0",
@@ -61,7 +64,7 @@ const PROMISED: [&str; 46] = [
 async fn metrics_that_dashboards_know_are_measured() {
     let Some(mut fleet) = Fleet::start(Against::Embedded).await else { return };
     fleet.tenants.namespaces(["team".to_owned()]).await;
-    fleet.add_replicas_with(1, &["--enable-ingress-controller=true"]).await;
+    fleet.add_replicas_with(1, &["--enable-ingress-controller=true", "--finalizers=true"]).await;
     fleet.add_gateways("gateway", 1).await;
     fleet.tenants.create(Kind::ApiRoute, "team", "one", answering("team", "one", "hi")).await;
     fleet.settled().await;

@@ -57,6 +57,17 @@ async fn what_the_published_operator_holds_may_go_and_what_others_hold_stays() {
     .await;
     hold(&fleet, Kind::Backend, "team-b", "backend", &[]).await;
     goes(&fleet, Kind::Backend, "team-b", "backend").await;
+    within(SOON, "what was taken out is counted", async || {
+        let mut taken = 0.0;
+        for replica in &fleet.replicas {
+            let of = |controller: &str| format!("controller=\"{controller}\",operation=\"remove\"");
+            for label in [of("apiroute"), of("backend")] {
+                taken += replica.metric("avapigw_operator_finalizer_operations_total", &label).await?;
+            }
+        }
+        (taken > 2.5 && taken < 3.5).then_some(()).ok_or_else(|| format!("{taken}"))
+    })
+    .await;
     // Of what is not deleted nothing is taken.
     let stays = fleet.tenants.api(Kind::ApiRoute, "team-c").get("route").await.unwrap();
     assert_eq!(stays.finalizers(), ["apiroute.avapigw.io/finalizer"]);

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::reconciles::Finalizers;
 use super::retries::Retries;
 
 /// Pause between two of them: statuses are more urgent.
@@ -72,6 +73,7 @@ impl Holding {
         permit: ActingPermit,
         mut ownership: watch::Receiver<Arc<OwnershipView>>,
         writes: Arc<Semaphore>,
+        counted: Finalizers,
         cancel: CancellationToken,
     ) {
         let mut again: Retries<Id> = Retries::new();
@@ -107,7 +109,10 @@ impl Holding {
                 drop(under_way);
                 match held {
                     // What the watch tells next is true, whatever it is.
-                    Ok(()) => {
+                    Ok(set) => {
+                        if set {
+                            counted.set(object.0);
+                        }
                         again.forget(&object);
                         self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(&object);
                     }

@@ -30,16 +30,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
-use super::reconciles::{Outcome, Reconciles};
+use super::reconciles::{Finalizers, INGRESS as CONTROLLER, Outcome, Reconciles};
 
 /// Writes under way at a time, and so the jobs.
 pub const WRITES: u32 = 8;
 
 /// First and longest pause until an Ingress is tried again that could not be written.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-
-/// This controller's name in metrics and logs.
-const CONTROLLER: &str = "ingress";
 
 /// Conflicts in a row after which one is not taken for an old view any more.
 const CONFLICTS: u32 = 3;
@@ -54,6 +51,7 @@ pub struct Metrics {
     faulty: IntCounter,
     failed: IntCounter,
     reconciles: Reconciles,
+    finalizers: Finalizers,
 }
 
 impl Metrics {
@@ -61,9 +59,14 @@ impl Metrics {
     ///
     /// # Errors
     /// When a name is registered already.
-    pub fn new(registry: &Registry, reconciles: Reconciles) -> Result<Self, prometheus::Error> {
+    pub fn new(
+        registry: &Registry,
+        reconciles: Reconciles,
+        finalizers: Finalizers,
+    ) -> Result<Self, prometheus::Error> {
         reconciles.start(CONTROLLER);
         let metrics = Metrics {
+            finalizers,
             reconciles,
             processed: IntCounterVec::new(
                 Opts::new(
@@ -330,7 +333,7 @@ impl Job {
         if let Some(place) = work.release {
             let release = api::release(&self.client, &self.owner, &work.revision, place);
             match self.write(release).await {
-                Ok(Some(true)) => {}
+                Ok(Some(true)) => self.metrics.finalizers.taken_out_of_ingress(),
                 // Another's, or gone since it was seen: that is told.
                 Ok(None | Some(false)) => return Ok(()),
                 Err(error) => {

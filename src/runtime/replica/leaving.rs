@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::events::{Events, about};
+use super::reconciles::Finalizers;
 use super::retries::Retries;
 
 /// Failures in a row that people are told of: one or two may be conflicts, and end by themselves.
@@ -133,7 +134,7 @@ impl Leaving {
         permit: ActingPermit,
         mut ownership: watch::Receiver<Arc<OwnershipView>>,
         writes: Arc<Semaphore>,
-        events: Events,
+        (events, counted): (Events, Finalizers),
         cancel: CancellationToken,
     ) {
         let mut again: Retries<Id> = Retries::new();
@@ -178,6 +179,7 @@ impl Leaving {
                     // Whatever else holds it is others' business.
                     Ok(taken) => {
                         if taken {
+                            counted.taken_out(*kind);
                             events.tell(gone(*kind, key, &held, self.patience));
                         }
                         again.forget(&object);

@@ -412,13 +412,15 @@ async fn assemble(
         (&cancel, &delivering),
     )?;
     let writes = Arc::new(Semaphore::new(ingress::WRITES as usize));
+    let finalizers = reconciles::Finalizers::new(&registry)?;
     let leaving = leaving::Leaving::new(args.deletion_timeout);
     let holding = args.finalizers.then(holding::Holding::default);
     if let Some(holding) = holding.clone() {
         let (permit, ownership) = (handles.permit.clone(), handles.ownership.clone());
         let client = clients.objects.clone();
-        supervisor
-            .spawn("holding", holding.run(client, permit, ownership, writes.clone(), delivering.clone()));
+        let (writes, counted) = (writes.clone(), finalizers.clone());
+        let held = holding.run(client, permit, ownership, writes, counted, delivering.clone());
+        supervisor.spawn("holding", held);
     }
     let (permit, ownership) = (handles.permit.clone(), handles.ownership.clone());
     let (events, writing) = events::Events::new(&registry)?;
@@ -428,7 +430,7 @@ async fn assemble(
         permit,
         ownership,
         writes.clone(),
-        events.clone(),
+        (events.clone(), finalizers.clone()),
         delivering.clone(),
     );
     supervisor.spawn("leaving", letting_go);
@@ -473,7 +475,7 @@ async fn assemble(
             writes: writes.clone(),
             observed,
             events: events.clone(),
-            metrics: ingress::Metrics::new(&registry, reconciles.clone())?,
+            metrics: ingress::Metrics::new(&registry, reconciles.clone(), finalizers)?,
         };
         supervisor.spawn("Ingresses", ingresses.run(delivering.clone()));
     }

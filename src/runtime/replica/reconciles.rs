@@ -1,8 +1,10 @@
-//! Reconciliations of all controllers, under the names that dashboards for Kubernetes
-//! controllers look for, and those of the published operator.
+//! Reconciliations of all controllers, and the finalizers that they set and take out, under
+//! the names that dashboards for Kubernetes controllers look for, and those of the
+//! published operator.
 
 use std::time::Duration;
 
+use flotilla_core::ids::Kind;
 use flotilla_k8s::Error;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
@@ -133,3 +135,60 @@ impl Reconciles {
         }
     }
 }
+
+/// Counts finalizers that are set and taken out, under the published operator's name, by
+/// controller; clones are the same.
+#[derive(Clone)]
+pub struct Finalizers(IntCounterVec);
+
+/// What is done with one, as its label says it.
+const SET: &str = "add";
+const TAKEN_OUT: &str = "remove";
+
+impl Finalizers {
+    /// Registers the metric.
+    ///
+    /// # Errors
+    /// When its name is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counted = IntCounterVec::new(
+            Opts::new(
+                "avapigw_operator_finalizer_operations_total",
+                "Finalizers set and taken out, by controller.",
+            ),
+            &["controller", "operation"],
+        )?;
+        registry.register(Box::new(counted.clone()))?;
+        for kind in Kind::ALL {
+            for operation in [SET, TAKEN_OUT] {
+                counted.with_label_values(&[&*controller(kind), operation]).inc_by(0);
+            }
+        }
+        // We set none to Ingresses.
+        counted.with_label_values(&[INGRESS, TAKEN_OUT]).inc_by(0);
+        Ok(Finalizers(counted))
+    }
+
+    /// One was set.
+    pub fn set(&self, kind: Kind) {
+        self.0.with_label_values(&[&*controller(kind), SET]).inc();
+    }
+
+    /// One was taken out of a route or backend.
+    pub fn taken_out(&self, kind: Kind) {
+        self.0.with_label_values(&[&*controller(kind), TAKEN_OUT]).inc();
+    }
+
+    /// One was taken out of an Ingress.
+    pub fn taken_out_of_ingress(&self) {
+        self.0.with_label_values(&[INGRESS, TAKEN_OUT]).inc();
+    }
+}
+
+/// The name of the controller of a kind, in logs and metrics.
+pub fn controller(kind: Kind) -> String {
+    kind.name().to_lowercase()
+}
+
+/// The name of the controller of Ingresses, likewise.
+pub const INGRESS: &str = "ingress";

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::{Events, about};
 use super::leaving::Leaving;
-use super::reconciles::{Outcome, Reconciles};
+use super::reconciles::{Outcome, Reconciles, controller};
 use super::{Delivery, ingress};
 
 /// Rounds are at least this far apart: what happens in between is looked at
@@ -406,11 +406,6 @@ fn telling(kind: Kind, key: &ObjectKey, news: News) -> Telling {
         warning: !news.well,
         again: news.again,
     }
-}
-
-/// The name of the controller of a kind, in logs and metrics.
-fn controller(kind: Kind) -> String {
-    kind.name().to_lowercase()
 }
 
 async fn wait_until(at: Option<tokio::time::Instant>) {
