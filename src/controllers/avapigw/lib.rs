@@ -11,6 +11,7 @@ mod compile;
 mod conflicts;
 mod ingress;
 mod status;
+mod vocabulary;
 mod whole;
 
 pub use admission::{

@@ -7,9 +7,12 @@
 //! is always admitted, or an object from before a rule could not even lose a
 //! finalizer.
 
+mod credentials;
+mod fields;
 mod ingress;
 mod rules;
 mod services;
+mod warnings;
 
 use flotilla_api::validation::{inspect, route_destinations};
 use flotilla_core::claims::{Claim, Taken};
@@ -74,15 +77,14 @@ pub fn judge(
     if object.deleting || before.is_some_and(|before| same_spec(before, object)) {
         return verdict;
     }
-    match inspect(api_kind(object.kind), &object.spec) {
-        Ok(_) => {
-            rules::check(object, &mut verdict);
-            check_references(known, services, object, before, references, &mut verdict);
-        }
-        Err(error) => {
-            verdict.refusals.push(Refusal::new(error.field, format!("{}; {}", error.problem, error.remedy)));
-        }
+    rules::check(object, &mut verdict);
+    if let Err(error) = inspect(api_kind(object.kind), &object.spec) {
+        // Of one field, and of a spec that cannot be read at all, this says more.
+        verdict.refusals.retain(|refusal| refusal.field != error.field && refusal.field != "spec");
+        let problem = format!("{}; {}", error.problem, error.remedy);
+        verdict.refusals.insert(0, Refusal::new(error.field, problem));
     }
+    check_references(known, services, object, before, references, &mut verdict);
     check_conflicts(known, object, before, &mut verdict);
     verdict.warnings.truncate(WARNINGS);
     verdict

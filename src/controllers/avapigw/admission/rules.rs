@@ -1,20 +1,38 @@
-//! What admission asks for beyond what gateways need (A-28, A-29, A-51, A-54,
-//! A-96), and what it warns of. By paths into the spec: each rule is
-//! about one or two fields.
+//! What admission asks for beyond what gateways need (A-10, A-13, A-25, A-28, A-29, A-42,
+//! A-51 … ). By paths into the spec: each rule is about one or two fields.
+//!
+//! None of these says anything of what is served: the published operator may have admitted
+//! an object that they refuse, and gateways go on with it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use flotilla_api::validation::parse_go_duration;
 use flotilla_core::ids::Kind;
 use flotilla_core::object::RawObject;
 use serde_json::Value;
 
-use super::{Refusal, Verdict};
+use super::fields::{dotted, duration, each, is_on, is_set, number, text};
+use super::{Refusal, Verdict, credentials, warnings};
+use crate::vocabulary::{GRPC_FAILURES, GRPC_RETRIED, HTTP_FAILURES, METHODS};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Judges a spec that gateways could take.
+/// Counts of backends that have bounds.
+const COUNTS: [(&str, RangeInclusive<i64>); 4] = [
+    ("/healthCheck/healthyThreshold", 1..=10),
+    ("/healthCheck/unhealthyThreshold", 1..=10),
+    ("/circuitBreaker/threshold", 1..=100),
+    ("/circuitBreaker/halfOpenRequests", 1..=10),
+];
+
+/// Wrong elements of one list that an answer names.
+const NAMED: usize = 8;
+
+/// Characters of a value that an answer repeats.
+const QUOTED: usize = 40;
+
+/// Judges a spec, as far as it can be read, whether gateways could take it or not.
 pub(super) fn check(object: &RawObject, verdict: &mut Verdict) {
     let spec: Value = match serde_json::from_slice(&object.spec) {
         Ok(spec) => spec,
@@ -23,15 +41,23 @@ pub(super) fn check(object: &RawObject, verdict: &mut Verdict) {
     };
     let mut say = |path: &str, problem: String| verdict.refusals.push(Refusal::new(dotted(path), problem));
     if object.kind.is_route() {
-        route(&spec, &mut say);
+        route(object.kind, &spec, &mut say, &mut verdict.warnings);
     } else {
         backend(&spec, &mut say);
     }
-    warn(object.kind, &spec, &mut verdict.warnings);
+    warnings::add(object.kind, &spec, &mut verdict.warnings);
 }
 
-fn route(spec: &Value, say: &mut impl FnMut(&str, String)) {
+fn route(kind: Kind, spec: &Value, say: &mut impl FnMut(&str, String), warnings: &mut Vec<String>) {
     within(spec, "/timeout", SECOND, DAY, say);
+    if kind == Kind::ApiRoute {
+        methods(spec, say);
+    }
+    retries(kind, spec, say, warnings);
+    const AGE: &str = "/cors/maxAge";
+    if let Some(age) = number(spec, AGE).filter(|age| *age < 0) {
+        say(AGE, format!("is {age}; give seconds, 0 or more"));
+    }
     const AUTHENTICATION: &str = "/authentication";
     let methods = ["jwt", "apiKey", "mtls", "oidc"];
     if is_on(spec, AUTHENTICATION)
@@ -51,7 +77,7 @@ fn route(spec: &Value, say: &mut impl FnMut(&str, String)) {
     if is_on(spec, CLIENTS) && !is_set(spec, &format!("{CLIENTS}/caFile")) {
         say(CLIENTS, "is enabled without caFile; name the file with the authority of clients".to_owned());
     }
-    vault(spec, say);
+    credentials::vault(spec, "/tls/vault", say);
     const RESPONSE: &str = "/transform/response";
     let listed = |name: &str| {
         spec.pointer(&format!("{RESPONSE}/{name}"))
@@ -60,6 +86,40 @@ fn route(spec: &Value, say: &mut impl FnMut(&str, String)) {
     };
     if listed("allowFields") && listed("denyFields") {
         say(RESPONSE, "has both allowFields and denyFields; keep one of them".to_owned());
+    }
+}
+
+/// One that nobody sends matches no request, and a route with no other serves nothing.
+fn methods(spec: &Value, say: &mut impl FnMut(&str, String)) {
+    let entries = each(spec, "/match");
+    let named = entries.flat_map(|(entry, _)| each(spec, &format!("{entry}/methods")));
+    let known = |method: &str| METHODS.iter().any(|known| known.eq_ignore_ascii_case(method));
+    let wrong = named.filter_map(|(path, method)| Some((path, method.as_str()?)));
+    for (path, method) in wrong.filter(|(_, method)| !known(method)).take(NAMED) {
+        say(&path, format!("is {}, no method of HTTP; give one of {}", quoted(method), METHODS.join(", ")));
+    }
+}
+
+/// Conditions that gateways do not know never hold.
+fn retries(kind: Kind, spec: &Value, say: &mut impl FnMut(&str, String), warnings: &mut Vec<String>) {
+    const ON: &str = "/retries/retryOn";
+    if !is_set(spec, ON) {
+        return;
+    }
+    let (allowed, heeded) = match kind {
+        Kind::GrpcRoute => (GRPC_FAILURES, GRPC_RETRIED),
+        _ => (HTTP_FAILURES, HTTP_FAILURES),
+    };
+    let conditions = || text(spec, ON).split(',').map(str::trim);
+    if let Some(wrong) = conditions().find(|condition| !allowed.contains(condition)) {
+        let remedy = format!("give some of {}, separated by commas", heeded.join(", "));
+        say(ON, format!("has {}, which is no condition for trying again; {remedy}", quoted(wrong)));
+    } else if let Some(other) = conditions().find(|condition| !heeded.contains(condition)) {
+        warnings.push(format!(
+            "{} has {other:?}: gateways are only known to try again on {}",
+            dotted(ON),
+            heeded.join(", ")
+        ));
     }
 }
 
@@ -72,48 +132,17 @@ fn backend(spec: &Value, say: &mut impl FnMut(&str, String)) {
     {
         say("/healthCheck/timeout", format!("{timeout:?} is not below the interval {interval:?}; lower it"));
     }
-    vault(spec, say);
-}
-
-fn vault(spec: &Value, say: &mut impl FnMut(&str, String)) {
-    const VAULT: &str = "/tls/vault";
-    for field in ["pkiMount", "role"] {
-        if is_on(spec, VAULT) && !is_set(spec, &format!("{VAULT}/{field}")) {
-            say(VAULT, format!("is enabled without {field}; set it"));
+    const PATH: &str = "/healthCheck/path";
+    if is_set(spec, PATH) && !text(spec, PATH).starts_with('/') {
+        let path = quoted(text(spec, PATH));
+        say(PATH, format!("is {path}, which does not begin with /; give a path, for example /health"));
+    }
+    for (path, range) in COUNTS {
+        if let Some(count) = number(spec, path).filter(|count| !range.contains(count)) {
+            say(path, format!("is {count}; give a number from {} to {}", range.start(), range.end()));
         }
     }
-}
-
-fn warn(kind: Kind, spec: &Value, warnings: &mut Vec<String>) {
-    let secrets: &[&str] = if kind.is_route() {
-        &["/authentication/jwt/secret"]
-    } else {
-        &[
-            "/authentication/jwt/staticToken",
-            "/authentication/jwt/oidc/clientSecret",
-            "/authentication/basic/password",
-        ]
-    };
-    let plain = |path: &str| {
-        format!("{} is a secret in plain text, readable for all who may read this object", dotted(path))
-    };
-    warnings.extend(secrets.iter().filter(|path| is_set(spec, path)).map(|path| plain(path)));
-    let providers = spec.pointer("/authentication/oidc/providers").and_then(Value::as_array);
-    for index in 0..providers.map_or(0, Vec::len) {
-        let path = format!("/authentication/oidc/providers/{index}/clientSecret");
-        if is_set(spec, &path) {
-            warnings.push(plain(&path));
-        }
-    }
-    if kind.is_route() && is_on(spec, "/authentication/mtls") && !is_set(spec, "/authentication/mtls/caFile")
-    {
-        warnings.push(
-            "spec.authentication.mtls has no caFile: which clients are believed is up to the gateway".into(),
-        );
-    }
-    if !kind.is_route() && is_on(spec, "/cache") {
-        warnings.push("spec.cache of backends is ignored by gateways; set it in routes".into());
-    }
+    credentials::of_backend(spec, "", say);
 }
 
 /// Refuses a duration outside of bounds; zero stands for none.
@@ -127,26 +156,6 @@ fn within(spec: &Value, path: &str, least: Duration, most: Duration, say: &mut i
     }
 }
 
-fn duration(spec: &Value, path: &str) -> Option<Duration> {
-    parse_go_duration(spec.pointer(path)?.as_str()?).ok()
-}
-
-fn is_on(spec: &Value, path: &str) -> bool {
-    spec.pointer(&format!("{path}/enabled")) == Some(&Value::Bool(true))
-}
-
-fn is_set(spec: &Value, path: &str) -> bool {
-    spec.pointer(path).and_then(Value::as_str).is_some_and(|text| !text.is_empty())
-}
-
-/// `/a/0/b` as people write it: `spec.a[0].b`.
-fn dotted(path: &str) -> String {
-    let mut text = "spec".to_owned();
-    for step in path.split('/').filter(|step| !step.is_empty()) {
-        match step.parse::<usize>() {
-            Ok(index) => text.push_str(&format!("[{index}]")),
-            Err(_) => text.push_str(&format!(".{step}")),
-        }
-    }
-    text
+fn quoted(text: &str) -> String {
+    format!("{:?}", text.chars().take(QUOTED).collect::<String>())
 }

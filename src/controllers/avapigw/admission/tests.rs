@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::conflicts::Scope;
+use crate::ingress::Ingress;
 
 fn object(kind: Kind, key: &str, created: &str, spec: &Value) -> RawObject {
     let (namespace, name) = key.split_once('/').unwrap();
@@ -96,13 +97,280 @@ fn rules_of_admission_name_their_fields() {
     assert_eq!(fields(Kind::GrpcBackend, &json!({})), ["spec.hosts"]);
 }
 
+/// What one refusal says, of the field that it must be about; nothing when it is admitted.
+fn told(kind: Kind, spec: &Value, field: &str) -> Option<String> {
+    let verdict = judge(&empty(), &object(kind, "n/x", "1", spec), None, References::Warn);
+    let refusal = verdict.refusals.first()?.clone();
+    assert_eq!((refusal.field.as_str(), verdict.refusals.len()), (field, 1), "{spec}: {verdict:?}");
+    Some(refusal.problem)
+}
+
+/// Admitted without these words, refused with them.
+fn check_told(kind: Kind, spec: &Value, field: &str, words: &str) {
+    let problem = told(kind, spec, field);
+    assert_eq!(problem.is_some(), !words.is_empty(), "{spec}: {problem:?}");
+    assert!(problem.unwrap_or_default().contains(words), "{spec} {words}: {:?}", told(kind, spec, field));
+}
+
+fn warned(kind: Kind, spec: &Value) -> Vec<String> {
+    let verdict = judge(&empty(), &object(kind, "n/x", "1", spec), None, References::Warn);
+    assert_eq!(verdict.refusals, [], "{spec}");
+    verdict.warnings
+}
+
+#[test]
+fn methods_conditions_and_ages_are_what_gateways_know() {
+    let matching = |methods: Value| route(json!({"match": [{"methods": ["GET"]}, {"methods": methods}]}));
+    for (methods, words) in [
+        (json!([]), ""),
+        (json!(["GET", "post", "Patch", "HEAD", "PUT", "DELETE", "OPTIONS", "connect", "TRACE"]), ""),
+        (json!(["GTE"]), "is \"GTE\", no method of HTTP; give one of GET, POST"),
+        (json!([""]), "no method of HTTP"),
+        (json!(["*"]), "no method of HTTP"),
+        (json!(["x".repeat(9000)]), "no method of HTTP"),
+    ] {
+        check_told(Kind::ApiRoute, &matching(methods), "spec.match[1].methods[0]", words);
+    }
+    let beside = fields(Kind::ApiRoute, &matching(json!(["GTE", "GET", "PSOT"])));
+    assert_eq!(beside, ["spec.match[1].methods[0]", "spec.match[1].methods[2]"]);
+    let many = fields(Kind::ApiRoute, &matching(json!(vec!["GTE"; 1000])));
+    assert!(many.len() < 20, "{} refusals", many.len());
+    // Of gRPC there is no such field.
+    assert_eq!(fields(Kind::GrpcRoute, &route(json!({"match": [{"methods": ["GTE"]}]}))), [""; 0]);
+
+    let retrying = |on: &str| route(json!({"retries": {"attempts": 3, "retryOn": on}}));
+    for (kind, on, words) in [
+        (Kind::ApiRoute, "", ""),
+        (Kind::ApiRoute, "5xx, reset,connect-failure", ""),
+        (Kind::ApiRoute, "retriable-4xx,refused-stream,retriable-status-codes", ""),
+        (Kind::ApiRoute, "retriable-headers,gateway-error", ""),
+        (Kind::ApiRoute, "5xx,always", "has \"always\", which is no condition"),
+        (Kind::ApiRoute, "5xx,", "has \"\""),
+        (Kind::ApiRoute, "5XX", "give some of 5xx, reset"),
+        (Kind::ApiRoute, "unavailable", "give some of 5xx, reset"),
+        (Kind::GrpcRoute, "canceled,cancelled,deadline-exceeded,internal,resource-exhausted,unavailable", ""),
+        (Kind::GrpcRoute, "5xx", "give some of canceled, cancelled, deadline-exceeded"),
+    ] {
+        check_told(kind, &retrying(on), "spec.retries.retryOn", words);
+        if words.is_empty() {
+            assert_eq!(warned(kind, &retrying(on)), [""; 0], "{on}");
+        }
+    }
+    // What calls may fail with, and no requirement names.
+    let [warning] = &warned(Kind::GrpcRoute, &retrying("internal,aborted"))[..] else {
+        panic!("one warning")
+    };
+    assert!(
+        warning.starts_with("spec.retries.retryOn has \"aborted\": gateways are only known"),
+        "{warning}"
+    );
+
+    for kind in [Kind::ApiRoute, Kind::GrpcRoute] {
+        for (age, words) in [(-1, "is -1; give seconds, 0 or more"), (0, ""), (86_400, "")] {
+            check_told(kind, &route(json!({"cors": {"maxAge": age}})), "spec.cors.maxAge", words);
+        }
+    }
+}
+
+#[test]
+fn checks_and_breakers_of_backends_stay_within_bounds() {
+    let range = |group: &str, field: &str, most: i64| {
+        for kind in [Kind::Backend, Kind::GrpcBackend] {
+            for (count, words) in
+                [(0, "is 0; give a number from 1 to"), (1, ""), (most, ""), (most + 1, "from 1 to")]
+            {
+                let spec = backend(json!({group: {field: count}}));
+                check_told(kind, &spec, &format!("spec.{group}.{field}"), words);
+            }
+        }
+    };
+    range("healthCheck", "healthyThreshold", 10);
+    range("healthCheck", "unhealthyThreshold", 10);
+    range("circuitBreaker", "threshold", 100);
+    range("circuitBreaker", "halfOpenRequests", 10);
+    // What gateways could not take either is told once.
+    let negative = told(
+        Kind::Backend,
+        &backend(json!({"circuitBreaker": {"threshold": -1}})),
+        "spec.circuitBreaker.threshold",
+    );
+    assert_eq!(negative.as_deref(), Some("is -1; give 0 or more"));
+    for (path, words) in [
+        ("/", ""),
+        ("/health", ""),
+        ("health", "is \"health\", which does not begin with /"),
+        ("https://a.example/health", "does not begin with /"),
+    ] {
+        let spec = backend(json!({"healthCheck": {"path": path}}));
+        check_told(Kind::Backend, &spec, "spec.healthCheck.path", words);
+    }
+}
+
+#[test]
+fn what_a_gateway_shows_to_backends_must_be_there() {
+    let vault = json!({"enabled": true, "pkiMount": "pki", "role": "r"});
+    let files = json!({"certFile": "/c", "keyFile": "/k"});
+    let mutual = |more: Value| with(json!({"enabled": true, "mode": "MUTUAL"}), more);
+    let needed = "has mode MUTUAL and no certificate";
+    for (tls, field, words) in [
+        (mutual(files.clone()), "", ""),
+        (mutual(json!({"vault": vault})), "", ""),
+        (mutual(json!({})), "spec.tls", needed),
+        (mutual(json!({"certFile": "/c"})), "spec.tls", needed),
+        (mutual(json!({"certFile": "/c", "keyFile": ""})), "spec.tls", needed),
+        (mutual(json!({"keyFile": "/k"})), "spec.tls", needed),
+        (mutual(json!({"vault": {"enabled": false}})), "spec.tls", needed),
+        (mutual(json!({"vault": {"enabled": true, "role": "r"}})), "spec.tls.vault", "without pkiMount"),
+        (mutual(json!({"enabled": false})), "", ""),
+        (mutual(json!({"mode": "SIMPLE"})), "", ""),
+    ] {
+        for kind in [Kind::Backend, Kind::GrpcBackend] {
+            check_told(kind, &backend(json!({"tls": tls})), field, words);
+        }
+    }
+    let on = |more: Value| with(json!({"enabled": true}), more);
+    let jwt =
+        |source: &str, more| json!({"type": "jwt", "jwt": with(on(json!({"tokenSource": source})), more)});
+    let basic = |more| json!({"type": "basic", "basic": on(more)});
+    let mtls = |more| json!({"type": "mtls", "mtls": on(more)});
+    let (none, nobody) = ("spec.authentication.jwt", "has nothing to log in with");
+    for (authentication, field, words) in [
+        (json!({"type": "jwt"}), "spec.authentication", "has type jwt without jwt; set jwt"),
+        (json!({"type": "basic", "jwt": {}}), "spec.authentication", "has type basic without basic"),
+        (json!({"type": "mtls", "mtls": null}), "spec.authentication", "has type mtls without mtls"),
+        (jwt("static", json!({"staticToken": "t"})), "", ""),
+        (jwt("static", json!({"vaultPath": "p"})), none, "has tokenSource static without staticToken"),
+        (jwt("vault", json!({"vaultPath": "p"})), "", ""),
+        (jwt("vault", json!({"staticToken": "t"})), none, "has tokenSource vault without vaultPath"),
+        (jwt("oidc", json!({"oidc": {"issuerUrl": "https://x", "clientId": "c"}})), "", ""),
+        (jwt("oidc", json!({})), none, "has tokenSource oidc without oidc"),
+        (jwt("oidc", json!({"enabled": false})), "", ""),
+        (basic(json!({"username": "u", "password": "p"})), "", ""),
+        (basic(json!({"vaultPath": "p"})), "", ""),
+        (basic(json!({"username": "u"})), "spec.authentication.basic", nobody),
+        (basic(json!({"password": "p"})), "spec.authentication.basic", nobody),
+        (basic(json!({"enabled": false})), "", ""),
+        (mtls(files), "", ""),
+        (mtls(json!({"vault": vault})), "", ""),
+        (mtls(json!({"keyFile": "/k"})), "spec.authentication.mtls", "has no certificate to show"),
+        (
+            mtls(json!({"vault": {"enabled": true, "pkiMount": "pki"}})),
+            "spec.authentication.mtls.vault",
+            "without role",
+        ),
+        (mtls(json!({"enabled": false})), "", ""),
+    ] {
+        for kind in [Kind::Backend, Kind::GrpcBackend] {
+            check_told(kind, &backend(json!({"authentication": authentication})), field, words);
+        }
+        // Of targets it is said, and they are not refused for it.
+        let target = json!({"name": "a", "destination": {"host": "a.example", "port": 80}, "authentication": authentication});
+        let said =
+            warned(Kind::ApiRoute, &route(json!({"aggregate": {"enabled": true, "targets": [target]}})));
+        let expected = field.replace("spec.", "spec.aggregate.targets[0].");
+        let found = said.iter().any(|warning| {
+            !field.is_empty() && warning.starts_with(&format!("{expected} ")) && warning.contains(words)
+        });
+        assert_eq!(found, !words.is_empty(), "{authentication}: {said:?}");
+    }
+}
+
+#[test]
+fn secrets_in_plain_text_are_warned_of_wherever_they_stand() {
+    let sentinel =
+        json!({"masterName": "m", "sentinelAddrs": ["s:1"], "password": "p", "sentinelPassword": "q"});
+    let both = |at: &str| [format!("{at}.sentinel.password"), format!("{at}.sentinel.sentinelPassword")];
+    let target = |authentication: Value| json!({"name": "a", "destination": {"host": "a.example", "port": 80}, "authentication": authentication});
+    let targets = json!([
+        target(json!({"type": "basic", "basic": {"enabled": true, "vaultPath": "p"}})),
+        target(json!({"type": "basic", "basic": {"enabled": true, "username": "u", "password": "p"}})),
+        target(json!({"type": "jwt", "jwt": {"enabled": true, "tokenSource": "static", "staticToken": "t"}})),
+        target(
+            json!({"type": "jwt", "jwt": {"enabled": true, "tokenSource": "oidc", "oidc": {"clientSecret": "s"}}})
+        ),
+    ]);
+    let secret_of_targets = [
+        "spec.aggregate.targets[1].authentication.basic.password".to_owned(),
+        "spec.aggregate.targets[2].authentication.jwt.staticToken".to_owned(),
+        "spec.aggregate.targets[3].authentication.jwt.oidc.clientSecret".to_owned(),
+    ];
+    let from_vault = json!({"sentinel": {"masterName": "m", "passwordVaultPath": "p", "sentinelPasswordVaultPath": "q"}, "passwordVaultPath": "r", "password": ""});
+    let url = |url: &str| json!({"rateLimit": {"redis": {"url": url}}});
+    let cases: [(bool, Value, &[String]); 14] = [
+        (true, json!({"cache": {"redis": {"sentinel": sentinel}}}), &both("spec.cache.redis")),
+        (true, json!({"rateLimit": {"redis": {"sentinel": sentinel}}}), &both("spec.rateLimit.redis")),
+        (
+            true,
+            json!({"authorization": {"cache": {"sentinel": sentinel}}}),
+            &both("spec.authorization.cache"),
+        ),
+        (
+            true,
+            json!({"authorization": {"cache": {"redis": {"sentinel": sentinel}}}}),
+            &both("spec.authorization.cache.redis"),
+        ),
+        (
+            true,
+            json!({"aggregate": {"spool": {"redisRef": {"password": "p", "sentinel": {"password": "q"}}}}}),
+            &[
+                "spec.aggregate.spool.redisRef.password".into(),
+                "spec.aggregate.spool.redisRef.sentinel.password".into(),
+            ],
+        ),
+        (true, json!({"aggregate": {"targets": targets}}), &secret_of_targets),
+        (true, json!({"cache": {"redis": from_vault}, "rateLimit": {"redis": from_vault}}), &[]),
+        (true, url("redis://:p@redis:6379/1"), &["spec.rateLimit.redis.url".into()]),
+        (true, url("redis://redis:6379/a:b@c"), &[]),
+        (true, url("rediss://user@redis:6379"), &[]),
+        (false, json!({"cache": {"sentinel": sentinel}}), &both("spec.cache")),
+        (false, json!({"rateLimit": {"redis": {"sentinel": sentinel}}}), &both("spec.rateLimit.redis")),
+        (false, json!({"cache": {"sentinel": {"masterName": "m"}}}), &[]),
+        (false, url("redis://u:p@redis"), &["spec.rateLimit.redis.url".into()]),
+    ];
+    for (is_route, more, expected) in cases {
+        let (kinds, spec) = match is_route {
+            true => ([Kind::ApiRoute, Kind::GrpcRoute], route(more)),
+            false => ([Kind::Backend, Kind::GrpcBackend], backend(more)),
+        };
+        for kind in kinds {
+            let mut said = warned(kind, &spec);
+            said.retain(|warning| warning.contains("in plain text"));
+            let found: Vec<&str> = said.iter().filter_map(|warning| warning.split(' ').next()).collect();
+            assert_eq!(found, expected, "{kind} {spec}");
+        }
+    }
+}
+
+#[test]
+fn several_mistakes_take_one_attempt() {
+    let wrong = route(json!({
+        "match": [{"uri": {"prefix": "/a", "exact": "/b"}, "methods": ["GTE"]}],
+        "timeout": "100ms",
+        "cors": {"maxAge": -5},
+        "authentication": {"enabled": true},
+    }));
+    let expected = [
+        "spec.match[0].uri",
+        "spec.timeout",
+        "spec.match[0].methods[0]",
+        "spec.cors.maxAge",
+        "spec.authentication",
+    ];
+    assert_eq!(fields(Kind::ApiRoute, &wrong), expected);
+    // Also where a field is of another type than it should be.
+    let typed = backend(
+        json!({"healthCheck": {"path": "health", "interval": 5}, "circuitBreaker": {"threshold": 500}}),
+    );
+    let expected = ["spec.healthCheck.interval", "spec.healthCheck.path", "spec.circuitBreaker.threshold"];
+    assert_eq!(fields(Kind::Backend, &typed), expected);
+    // What cannot be read at all is said once.
+    let mut broken = object(Kind::ApiRoute, "n/x", "1", &json!({}));
+    broken.spec = Bytes::from_static(b"{\"timeout\": ");
+    assert_eq!(judge(&empty(), &broken, None, References::Deny).refusals.len(), 1);
+}
+
 #[test]
 fn writers_are_warned_of_what_does_not_work_as_they_may_think() {
-    let warned = |kind, spec: &Value| {
-        let verdict = judge(&empty(), &object(kind, "n/x", "1", spec), None, References::Warn);
-        assert_eq!(verdict.refusals, []);
-        verdict.warnings
-    };
     assert_eq!(warned(Kind::ApiRoute, &route(json!({}))), [""; 0]);
     let secret = route(json!({"authentication": {"enabled": true, "jwt": {"enabled": true, "secret": "s"}}}));
     assert!(warned(Kind::ApiRoute, &secret)[0].starts_with("spec.authentication.jwt.secret is a secret"));
@@ -115,8 +383,9 @@ fn writers_are_warned_of_what_does_not_work_as_they_may_think() {
     let mtls = route(json!({"authentication": {"enabled": true, "mtls": {"enabled": true}}}));
     assert!(warned(Kind::GrpcRoute, &mtls)[0].contains("no caFile"));
     assert!(warned(Kind::Backend, &backend(json!({"cache": {"enabled": true}})))[0].contains("ignored"));
-    let basic =
-        backend(json!({"authentication": {"type": "basic", "basic": {"enabled": true, "password": "p"}}}));
+    let basic = backend(
+        json!({"authentication": {"type": "basic", "basic": {"enabled": true, "username": "u", "password": "p"}}}),
+    );
     assert!(warned(Kind::Backend, &basic)[0].contains("basic.password"));
 }
 
@@ -294,6 +563,81 @@ fn destinations_may_be_services() {
     check(&known, &services, false, false);
 }
 
+/// An Ingress of one rule, with annotations of this family.
+fn ingress(annotations: &[(&str, &str)]) -> Ingress {
+    let path = json!({"path": "/basket", "pathType": "Prefix", "backend": {"service": {"name": "basket", "port": {"number": 80}}}});
+    let spec = json!({"ingressClassName": "avapigw", "rules": [{"host": "shop.example.org", "http": {"paths": [path]}}]});
+    let named = |(name, value): &(&str, &str)| (format!("avapigw.io/{name}"), (*value).to_owned());
+    Ingress {
+        key: ObjectKey::new("shop", "all"),
+        annotations: annotations.iter().map(named).collect(),
+        spec: serde_json::from_value(spec).unwrap(),
+    }
+}
+
+fn judged(annotations: &[(&str, &str)]) -> Verdict {
+    let (created, services) = (Arc::from("1"), Services::default());
+    judge_ingress(&empty(), &services, &ingress(annotations), None, &created, References::Deny).0
+}
+
+/// The published operator's sample of an Ingress with all that it has uses these: what it takes no notice of, or takes
+/// only with another one, is warned of here and no reason to refuse.
+#[test]
+fn an_ingress_as_the_published_operator_shows_it_is_admitted() {
+    let heeded = [
+        ("timeout", "45s"),
+        ("retries", "2"),
+        ("retry-on", "reset,5xx"),
+        ("cors-allow-origins", "https://shop.example.org,https://www.example.org"),
+        ("cors-allow-methods", "GET,DELETE,PUT,POST"),
+        ("cors-allow-headers", "Authorization,Content-Type"),
+        ("load-balancer", "round-robin"),
+        ("health-check-path", "/alive"),
+        ("health-check-interval", "15s"),
+        ("max-body-size", "2097152"),
+    ];
+    let idle = [
+        ("rate-limit-rps", "50"),
+        ("rate-limit-burst", "75"),
+        ("circuit-breaker-threshold", "7"),
+        ("circuit-breaker-timeout", "20s"),
+        ("strip-prefix", "true"),
+        ("websocket", "true"),
+        ("request-headers-add", "X-Edge:shop,X-Trace:${trace}"),
+        ("response-headers-add", "X-Answered-By:shop"),
+        ("request-headers-remove", "X-Secret"),
+    ];
+    assert_eq!(judged(&heeded), Verdict::default());
+    for (name, value) in idle {
+        let Verdict { refusals, warnings } = judged(&[(name, value)]);
+        assert_eq!(refusals, [], "{name}");
+        let field = format!("metadata.annotations[avapigw.io/{name}] ");
+        assert!(matches!(&warnings[..], [one] if one.starts_with(&field)), "{name}: {warnings:?}");
+    }
+    let all: Vec<(&str, &str)> = heeded.into_iter().chain(idle).collect();
+    let Verdict { refusals, warnings } = judged(&all);
+    assert_eq!((refusals.as_slice(), warnings.len()), ([].as_slice(), idle.len()), "{warnings:?}");
+}
+
+#[test]
+fn what_rules_say_of_what_an_ingress_becomes_is_told_of_its_annotations() {
+    let fields = |annotations: &[(&str, &str)]| -> Vec<String> {
+        judged(annotations).refusals.into_iter().map(|refusal| refusal.field).collect()
+    };
+    assert_eq!(fields(&[("timeout", "1ms")]), ["metadata.annotations[avapigw.io/timeout]"]);
+    // Without tokens that can be checked it would be open to everybody, which is not what it asks for.
+    assert_eq!(
+        fields(&[("auth-enabled", "true"), ("auth-type", "jwt")]),
+        ["metadata.annotations[avapigw.io/auth-type]"]
+    );
+    for switch in [&[("auth-type", "jwt")][..], &[("auth-enabled", "false"), ("auth-type", "jwt")]] {
+        assert_eq!(fields(switch), [""; 0]);
+    }
+    let grpc = judged(&[("protocol", "grpc"), ("grpc-retry-on", "aborted")]);
+    assert_eq!(grpc.refusals, []);
+    assert!(grpc.warnings.iter().any(|warning| warning.contains("retryOn has \"aborted\"")), "{grpc:?}");
+}
+
 proptest! {
     /// Whatever stands in a spec: an answer, and never a panic.
     #[test]
@@ -311,11 +655,15 @@ proptest! {
     fn a_spec_with_one_wrong_place_gets_an_answer(place in any::<prop::sample::Index>(), wrong in 0..8usize, which in 0..4usize) {
         let wrongs = [json!(null), json!(-1), json!("x"), json!([]), json!({}), json!([null]), json!(1e300), json!({"enabled": 5})];
         let full = with(route(json!({
-            "timeout": "5s", "retries": {"attempts": 2, "perTryTimeout": "1s"},
+            "match": [{"uri": {"prefix": "/a"}, "methods": ["GET", "GTE"]}],
+            "timeout": "5s", "retries": {"attempts": 2, "perTryTimeout": "1s", "retryOn": "5xx,aborted"},
             "authentication": {"enabled": true, "jwt": {"enabled": true, "secret": "s"}, "oidc": {"providers": [{"clientSecret": "x"}]}},
             "tls": {"vault": {"enabled": true}, "clientValidation": {"enabled": true}},
             "transform": {"response": {"allowFields": ["a"], "denyFields": ["b"]}},
-            "cache": {"enabled": true}, "healthCheck": {"interval": "10s", "timeout": "20s"},
+            "cache": {"enabled": true, "redis": {"url": "redis://u:p@r", "sentinel": {"password": "p"}}},
+            "cors": {"maxAge": -1}, "circuitBreaker": {"threshold": 500, "halfOpenRequests": 0},
+            "healthCheck": {"path": "a", "interval": "10s", "timeout": "20s", "healthyThreshold": 11},
+            "aggregate": {"targets": [{"tls": {"enabled": true, "mode": "MUTUAL"}, "authentication": {"type": "jwt", "jwt": {"enabled": true}}}]},
         })), backend(json!({})));
         let mut paths = Vec::new();
         collect(&full, String::new(), &mut paths);

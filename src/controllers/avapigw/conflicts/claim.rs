@@ -18,6 +18,7 @@ use flotilla_core::object::RawObject;
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
+use crate::vocabulary::METHODS;
 
 /// What is equal in all that may be in conflict. Serialised it is the slot: equal
 /// text exactly when it is equal.
@@ -58,9 +59,6 @@ struct Named<'a> {
     present: bool,
     absent: bool,
 }
-
-/// The methods that a route may name.
-const METHODS: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
 
 /// Every method, as the parts of a slot.
 const ANY_METHOD: u16 = (1 << METHODS.len()) - 1;

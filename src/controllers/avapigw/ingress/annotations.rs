@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::Fault;
 use super::values::Reads;
+use crate::vocabulary;
 
 /// The protocols under which an annotation means something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,38 +72,10 @@ const fn group(
 use On::{Both, Grpc, Http};
 use Part::{Backend, Conversion, Route};
 
-const HTTP_FAILURES: Reads = Reads::Words(&[
-    "5xx",
-    "reset",
-    "connect-failure",
-    "retriable-4xx",
-    "refused-stream",
-    "retriable-status-codes",
-    "retriable-headers",
-    "gateway-error",
-]);
-
-const GRPC_FAILURES: Reads = Reads::Words(&[
-    "canceled",
-    "cancelled",
-    "unknown",
-    "deadline-exceeded",
-    "not-found",
-    "already-exists",
-    "permission-denied",
-    "resource-exhausted",
-    "failed-precondition",
-    "aborted",
-    "out-of-range",
-    "unimplemented",
-    "internal",
-    "unavailable",
-    "data-loss",
-    "unauthenticated",
-]);
-
+const HTTP_FAILURES: Reads = Reads::Words(vocabulary::HTTP_FAILURES);
+const GRPC_FAILURES: Reads = Reads::Words(vocabulary::GRPC_FAILURES);
 const TLS_VERSION: Reads = Reads::Word(&["TLS12", "TLS13"]);
-const BALANCING: Reads = Reads::Word(&["roundRobin", "weighted", "leastConn", "random"]);
+const BALANCING: Reads = Reads::Spelt(vocabulary::BALANCING);
 const COMPARISON: Reads = Reads::Word(&["exact", "prefix", "regex"]);
 
 /// Gateways count in 32 bits on some machines.

@@ -6,9 +6,10 @@ use std::ops::RangeInclusive;
 use flotilla_api::validation::parse_go_duration;
 use serde_json::Value;
 
-/// Methods of HTTP, and all of them.
-const METHODS: &[&str] =
-    &["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE", "*"];
+use crate::vocabulary::METHODS;
+
+/// All methods of HTTP.
+const ANY: &str = "*";
 
 /// What a value may be.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub(super) enum Reads {
     MaybeText,
     /// One of a few words.
     Word(&'static [&'static str]),
+    /// One of a few words in any of its spellings, each with the one that specs have.
+    Spelt(&'static [(&'static str, &'static str)]),
     /// Some of a few words, separated by commas, which stay one text.
     Words(&'static [&'static str]),
     /// Texts separated by commas.
@@ -97,6 +100,14 @@ impl Reads {
                 || bad("is none of the words that this may be", format!("give one of {}", words.join(", "))),
                 Ok,
             ),
+            Reads::Spelt(words) => match words.iter().find(|(spelling, _)| *spelling == text) {
+                Some((_, word)) => Ok(Value::from(*word)),
+                None => {
+                    let own: Vec<&str> =
+                        words.iter().filter(|(a, b)| a == b).map(|(word, _)| *word).collect();
+                    bad("is none of the words that this may be", format!("give one of {}", own.join(", ")))
+                }
+            },
             Reads::Words(words) => {
                 let parts = list(text)?;
                 match parts.iter().find(|part| !words.contains(part)) {
@@ -109,10 +120,11 @@ impl Reads {
             Reads::List => Ok(Value::from(list(text)?)),
             Reads::Methods => {
                 let methods: Vec<String> = list(text)?.iter().map(|part| part.to_ascii_uppercase()).collect();
-                match methods.iter().find(|method| !METHODS.contains(&method.as_str())) {
+                let known = |method: &&String| *method == ANY || METHODS.contains(&method.as_str());
+                match methods.iter().find(|method| !known(method)) {
                     None => Ok(Value::from(methods)),
                     Some(other) => {
-                        bad(format!("has {other:?}"), format!("give some of {}", METHODS.join(", ")))
+                        bad(format!("has {other:?}"), format!("give some of {}, {ANY}", METHODS.join(", ")))
                     }
                 }
             }
