@@ -43,8 +43,13 @@ fn helm() -> Option<String> {
 
 /// What the chart makes of some values, without kinds that need an operator.
 fn render(helm: &str, arguments: &[&str]) -> String {
+    render_for("1.34.4", helm, arguments)
+}
+
+/// The same for a cluster of some version.
+fn render_for(version: &str, helm: &str, arguments: &[&str]) -> String {
     let output = Command::new(helm)
-        .args(["template", "flotilla", "--namespace", NAMESPACE, "--kube-version", "1.34.4"])
+        .args(["template", "flotilla", "--namespace", NAMESPACE, "--kube-version", version])
         .arg(chart())
         .args(arguments)
         .output()
@@ -68,6 +73,87 @@ fn every_alert_names_a_runbook_that_is_there() {
     for page in pages {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("runbooks/{page}.md"));
         assert!(path.is_file(), "{} is not there", path.display());
+    }
+}
+
+/// Without Helm: whichever template comes first, the values of the published chart are in it.
+#[test]
+fn every_template_takes_the_values_of_the_published_chart() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(chart().join("templates")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "tpl") {
+            continue;
+        }
+        let first = std::fs::read_to_string(&path).unwrap().lines().next().unwrap_or_default().to_owned();
+        assert!(
+            first.starts_with(r#"{{- $_ := include "flotilla.values" . "#),
+            "{}: {first}",
+            path.display()
+        );
+        seen += 1;
+    }
+    assert!(seen > 10, "only {seen} templates");
+}
+
+/// The value of a variable in a StatefulSet.
+fn variable<'a>(objects: &'a str, name: &str) -> &'a str {
+    let rest = objects.split(&format!("- name: {name}\n")).nth(1).unwrap_or_else(|| panic!("no {name}"));
+    rest.trim_start().strip_prefix("value: ").unwrap().lines().next().unwrap().trim_matches('"')
+}
+
+#[test]
+fn values_of_the_published_chart_mean_here_what_they_meant_there() {
+    let Some(helm) = helm() else { return };
+    let file = |name: &str| chart().join("ci").join(name).display().to_string();
+    let objects = render(&helm, &["--values", &file("published-values.yaml")]);
+    for (name, value) in [
+        ("GRPC_PORT", "9444"),
+        ("CERT_PROVIDER", "vault"),
+        ("CERT_SERVICE_NAME", "avapigw-operator"),
+        ("REQUIRE_CLIENT_CERTIFICATE", "false"),
+        ("VAULT_ADDR", "https://vault.vault.svc:8200"),
+        // Of the operator and not of its gateways.
+        ("VAULT_K8S_ROLE", "avapigw-operator"),
+        ("VAULT_K8S_MOUNT", "kubernetes-edge"),
+        ("VAULT_PKI_MOUNT", "pki/edge"),
+        ("VAULT_PKI_ROLE", "operator-grpc"),
+        ("VAULT_COMMON_NAME", "avapigw-operator"),
+        ("ENABLE_CLUSTER_WIDE_DUPLICATE_CHECK", "true"),
+        ("ENABLE_INGRESS_CONTROLLER", "true"),
+        ("INGRESS_LB_ADDRESS", "gateways.example.com"),
+        ("LEADER_ELECT", "true"),
+    ] {
+        assert_eq!(variable(&objects, name), value, "{name}");
+    }
+    for words in [
+        "replicas: 2",
+        "image: registry.example.com/flotilla:0.1.0-test",
+        "- name: operators-registry",
+        "minAvailable: 1",
+        "name: operator-settings",
+        "mountPath: /etc/vault-ca",
+        "example.com/team: edge",
+        "policyTypes: [Ingress, Egress]",
+    ] {
+        assert!(objects.contains(words), "no {words:?} in {objects}");
+    }
+    for words in ["ghcr.io", "maxUnavailable", "path: /health\n", "- name: registry\n"] {
+        assert!(!objects.contains(words), "{words:?} in {objects}");
+    }
+    let documented = render(&helm, &["--values", &file("documented-values.yaml")]);
+    assert_eq!(documented.matches("name: avapigw-gateways").count(), 1, "{documented}");
+}
+
+#[test]
+fn old_clusters_are_not_given_what_they_do_not_know() {
+    let Some(helm) = helm() else { return };
+    let values = chart().join("ci/everything-values.yaml").display().to_string();
+    let newer = ["unhealthyPodEvictionPolicy", "matchConditions"];
+    for (version, known) in [("1.23.0", [false, false]), ("1.27.3", [true, false]), ("1.34.4", [true, true])]
+    {
+        let objects = render_for(version, &helm, &["--values", &values]);
+        assert_eq!(newer.map(|field| objects.contains(field)), known, "{version}");
     }
 }
 
@@ -177,6 +263,8 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
             kubectl.get(&["create", "namespace", namespace]);
         }
         every_set_of_values_is_accepted(&helm, &kubectl);
+        gateways_are_not_upgraded_away(&helm, &kubectl);
+        values_without_effect_are_told(&helm, &kubectl);
         kubectl.get(&["apply", "--server-side", "-f", chart().join("crds").to_str().unwrap()]);
         // Nothing answers at the Service of the webhooks: there is no pod.
         let objects = render(
@@ -211,6 +299,75 @@ fn every_set_of_values_is_accepted(helm: &str, kubectl: &Kubectl) {
     let objects = render(helm, &["--values", values.to_str().unwrap()]);
     let (named, optional) = (objects.matches("name: fleet-tls-").count(), objects.matches("optional: true"));
     assert_eq!((named, optional.count()), (3, 3), "{objects}");
+}
+
+/// Each that is given, with the reason, and none that is not.
+fn values_without_effect_are_told(helm: &str, kubectl: &Kubectl) {
+    let told = |values: &str| {
+        let output = Command::new(helm)
+            .args(["install", "another", "--dry-run=server", "--namespace", NAMESPACE, "--kubeconfig"])
+            .arg(&kubectl.kubeconfig)
+            .arg(chart())
+            .arg("--set")
+            .arg("operator.serviceMonitor.enabled=false,serviceMonitor.enabled=false")
+            .arg("--values")
+            .arg(chart().join("ci").join(values))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        said.split_once("NOTES:").unwrap().1.to_owned()
+    };
+    let said = told("published-values.yaml");
+    for line in [
+        "  operator.image: it names the published operator; what is installed is said by `image`",
+        "  leaderElection: replicas always elect a leader; `leases.leader` says how fast",
+        "  gateway: belongs to gateways, which this chart does not install",
+    ] {
+        assert!(said.lines().any(|told| told == line), "no {line:?} in {said}");
+    }
+    assert!(!said.contains("keycloak") && !said.contains("requireClientCert:"), "{said}");
+    assert!(!told("default-values.yaml").contains("no effect"));
+}
+
+/// A release of the published chart, whose gateways this chart does not have.
+fn gateways_are_not_upgraded_away(helm: &str, kubectl: &Kubectl) {
+    let deployment = serde_json::json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "avapigw", "namespace": NAMESPACE,
+            "labels": {"helm.sh/chart": "avapigw-0.9.1"},
+            "annotations": {"meta.helm.sh/release-name": "avapigw"}},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "gateway", "image": "registry.example.com/avapigw"}]}}},
+    });
+    kubectl.give(&["create", "-f", "-"], &deployment.to_string());
+    let upgrade = |release: &str| {
+        Command::new(helm)
+            .args([
+                "template",
+                release,
+                "--is-upgrade",
+                "--dry-run=server",
+                "--namespace",
+                NAMESPACE,
+                "--kubeconfig",
+            ])
+            .arg(&kubectl.kubeconfig)
+            .arg(chart())
+            .arg("--values")
+            .arg(chart().join("ci/documented-values.yaml"))
+            .output()
+            .unwrap()
+    };
+    let refused = upgrade("avapigw");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("Deployment avapigw of the chart avapigw-0.9.1"),
+        "{said}"
+    );
+    let other = upgrade("flotilla");
+    assert!(other.status.success(), "{}", String::from_utf8_lossy(&other.stderr));
+    kubectl.get(&["delete", "deployment", "avapigw", "--namespace", NAMESPACE]);
 }
 
 fn rights_are_no_more_than_needed(kubectl: &Kubectl) {

@@ -35,6 +35,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "flotilla.image" -}}
 {{- $repository := required "image.repository is required: there is no public image of flotilla. Build one (see the chart's README.md) and pass --set image.repository=REGISTRY/NAME" .Values.image.repository -}}
+{{- if regexMatch "(^|/)avapigw(-operator)?$" $repository -}}
+{{- fail (printf "image.repository is %s, which is not flotilla but what it works with or replaces: pass --set image.repository=REGISTRY/NAME,image.tag=TAG" $repository) -}}
+{{- end -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" $repository .Values.image.digest -}}
 {{- else -}}

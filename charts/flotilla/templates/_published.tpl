@@ -1,0 +1,131 @@
+{{/*
+Values of the published operator's chart. What stands under `operator` there is at the top here, and some have
+another name or no meaning. `flotilla.values` makes one set of all of them, and stands at the beginning of every
+template: they share the values, and nothing says which of them comes first.
+*/}}
+{{- define "flotilla.values" -}}
+{{- if not (hasKey .Values "withoutEffect") }}
+{{- if and .Release.IsUpgrade (or .Values.operator .Values.gateway) }}
+{{- include "flotilla.noGateways" . }}
+{{- end }}
+{{- with .Values.operator }}
+{{- if eq (toString .enabled) "false" }}
+{{- fail "operator.enabled is false, and this chart installs nothing but what replaces the operator: leave the value out, or do not install it" }}
+{{- end }}
+{{- include "flotilla.over" (dict "into" $.Values "from" (omit . "enabled" "image")) }}
+{{- end }}
+{{- $values := .Values }}
+{{- $aliases := list
+  (list "imagePullSecrets" "image.pullSecrets")
+  (list "grpc.requireClientCert" "grpc.tls.requireClientCertificate")
+  (list "grpc.tls.vault.pkiMount" "vault.pkiMount")
+  (list "grpc.tls.vault.role" "vault.pkiRole")
+  (list "grpc.tls.vault.commonName" "vault.commonName")
+  (list "grpc.tls.vault.altNames" "vault.altNames")
+  (list "grpc.tls.vault.ttl" "vault.ttl")
+  (list "vault.role" "vault.kubernetes.role")
+  (list "vault.kubernetesMountPath" "vault.kubernetes.mount")
+}}
+{{- range $aliases }}
+{{- $found := include "flotilla.at" (dict "in" $values "path" (first .)) | fromJson }}
+{{- /* An empty text or list means "as it is without it" there. */}}
+{{- if and (hasKey $found "value") (or (kindIs "bool" $found.value) $found.value) }}
+{{- $names := splitList "." (last .) }}
+{{- $at := $values }}
+{{- range initial $names }}
+{{- $at = index $at . }}
+{{- end }}
+{{- $_ := set $at (last $names) $found.value }}
+{{- end }}
+{{- end }}
+{{- if hasKey $values.webhook.duplicateDetection "clusterWide" }}
+{{- $_ := set $values.webhook.duplicateDetection "scope" (ternary "cluster" "namespace" $values.webhook.duplicateDetection.clusterWide) }}
+{{- end }}
+{{- $gateways := "belongs to gateways, which this chart does not install" }}
+{{- $reasons := list
+  (list "operator.image" "it names the published operator; what is installed is said by `image`")
+  (list "leaderElection" "replicas always elect a leader; `leases.leader` says how fast")
+  (list "grpc.tls.caBundle" "gateways get ca.crt with their certificates, see the runbook on certificates")
+  (list "grpc.tls.selfsigned" "`grpc.tls.caLifetime` and `grpc.tls.certLifetime` say how long certificates last")
+  (list "webhook.tls" "webhooks use the replicas' own certificates, see `grpc.tls.mode`; the leader keeps the CA bundle true")
+  (list "webhook.duplicateDetection.cacheEnabled" "duplicates are looked for among all objects as they are, without a cache")
+  (list "webhook.duplicateDetection.cacheTTL" "duplicates are looked for among all objects as they are, without a cache")
+  (list "vault.enabled" "`grpc.tls.mode=vault` says whether a Vault is used")
+  (list "vault.authMethod" "replicas log in by their service account, or by a token when `vault.tokenSecret` names its Secret")
+  (list "vault.token" "a token in values can be read by everybody who sees the release: put it into a Secret, under `token`, and name that in `vault.tokenSecret`")
+  (list "vault.injectEnv" $gateways)
+  (list "vault.secretPath" $gateways)
+  (list "vault.tls" $gateways)
+  (list "vault.pki" $gateways)
+  (list "metrics.enabled" "metrics are always served")
+  (list "serviceAccount.automount" "replicas need the token, and no other pod gets it")
+  (list "podSecurityContext" "replicas run as the uid 65532 without any rights of the node")
+  (list "securityContext" "replicas run as the uid 65532 with a read-only root and without capabilities")
+  (list "livenessProbe.httpGet" "it is /healthz at `health.port`")
+  (list "readinessProbe.httpGet" "it is /readyz at `health.port`")
+  (list "service.httpPort" $gateways)
+  (list "service.httpsPort" $gateways)
+  (list "service.grpcPort" $gateways)
+  (list "service.grpcTlsPort" $gateways)
+  (list "service.metricsPort" $gateways)
+  (list "gateway" $gateways)
+  (list "ingress" $gateways)
+  (list "autoscaling" $gateways)
+  (list "redis" $gateways)
+  (list "redisEnv" $gateways)
+  (list "keycloak" $gateways)
+  (list "tls" $gateways)
+}}
+{{- $given := list }}
+{{- range $reasons }}
+{{- if hasKey (include "flotilla.at" (dict "in" $values "path" (first .)) | fromJson) "value" }}
+{{- $given = append $given (printf "%s: %s" (first .) (last .)) }}
+{{- end }}
+{{- end }}
+{{- $_ := set $values "withoutEffect" $given }}
+{{- end }}
+{{- end -}}
+
+{{/* Puts what stands in `from` over what stands in `into`, however deep, also what is empty. */}}
+{{- define "flotilla.over" -}}
+{{- range $key, $value := .from }}
+{{- if and (kindIs "map" $value) (kindIs "map" (get $.into $key)) }}
+{{- include "flotilla.over" (dict "into" (get $.into $key) "from" $value) }}
+{{- else if not (kindIs "invalid" $value) }}
+{{- $_ := set $.into $key $value }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The value at a path, as JSON: {} when there is none. */}}
+{{- define "flotilla.at" -}}
+{{- $at := .in }}
+{{- $there := true }}
+{{- range splitList "." .path }}
+{{- if and $there (kindIs "map" $at) }}
+{{- $there = hasKey $at . }}
+{{- $at = index $at . }}
+{{- else }}
+{{- $there = false }}
+{{- end }}
+{{- end }}
+{{- if and $there (not (kindIs "invalid" $at)) }}
+{{- dict "value" $at | toJson }}
+{{- else }}
+{{- dict | toJson }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The published chart has gateways and operator in one release, and Helm removes what the next version of a release does
+not have. Looked at only with values of that chart, because it takes the right to list Deployments.
+*/}}
+{{- define "flotilla.noGateways" -}}
+{{- range (lookup "apps/v1" "Deployment" .Release.Namespace "").items }}
+{{- $release := get (default dict .metadata.annotations) "meta.helm.sh/release-name" }}
+{{- $chart := get (default dict .metadata.labels) "helm.sh/chart" }}
+{{- if and (eq $release $.Release.Name) (hasPrefix "avapigw-" $chart) }}
+{{- fail (printf "the release %s has the Deployment %s of the chart %s, which this upgrade would remove, gateways and all: install flotilla as a release of its own, see runbooks/replace-the-published-operator.md" $release .metadata.name $chart) }}
+{{- end }}
+{{- end }}
+{{- end -}}
