@@ -5,6 +5,9 @@
 //! replica from starting. A wrong flag is an error. `KUBECONFIG` belongs to
 //! everything that talks to Kubernetes: as for kubectl, the flag beats it, and
 //! only commands that look for a cluster read it.
+//!
+//! Command lines of programs that are written in Go go on working: one dash is
+//! as good as two, and a truth without a value is true.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -57,11 +60,15 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Args, Vec<Complaint>), clap::Error> {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let name = subcommand(&arguments);
+    if let Some(name) = &name {
+        lengthen(&mut arguments, name);
+    }
     // Whatever is wrong with the flags themselves is said first.
     let plain = Args::try_parse_from(&arguments);
     let variables: BTreeMap<String, String> = variables.into_iter().collect();
-    let Some(name) = subcommand(&arguments) else { return plain.map(|args| (args, Vec::new())) };
+    let Some(name) = name else { return plain.map(|args| (args, Vec::new())) };
     let mut extended = arguments.clone();
     let mut complaints = Vec::new();
     for (variable, flag) in bound(&name) {
@@ -93,17 +100,41 @@ fn subcommand(arguments: &[OsString]) -> Option<String> {
     })
 }
 
-/// Variables and the flags they set, of one subcommand and of all.
-fn bound(name: &str) -> Vec<(String, String)> {
+/// Flags of one subcommand and of all. Other names of a flag come before its
+/// own, so that of two variables for one flag its own has the last word.
+fn flags(name: &str) -> Vec<String> {
     let command = Args::command();
     let own = command.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
     own.chain(command.get_arguments())
-        .filter_map(|argument| {
-            let flag = argument.get_long()?;
-            Some((variable(flag), flag.to_owned()))
+        .flat_map(|argument| {
+            let aliases = argument.get_all_aliases().unwrap_or_default();
+            aliases.into_iter().chain(argument.get_long()).map(str::to_owned).collect::<Vec<_>>()
         })
-        .filter(|(_, flag)| !matches!(flag.as_str(), "help" | "version" | "kubeconfig"))
         .collect()
+}
+
+/// Variables and the flags they set.
+fn bound(name: &str) -> Vec<(String, String)> {
+    let settable =
+        flags(name).into_iter().filter(|flag| !matches!(flag.as_str(), "help" | "version" | "kubeconfig"));
+    settable.map(|flag| (variable(&flag), flag)).collect()
+}
+
+/// Makes `--grpc-port` of `-grpc-port`. No flag has a short form of more than
+/// one letter, and values do not begin with a dash, so it can mean nothing else.
+fn lengthen(arguments: &mut [OsString], name: &str) {
+    let flags = flags(name);
+    for argument in arguments.iter_mut().skip(1).take_while(|argument| *argument != "--") {
+        let known = argument.to_str().and_then(|text| text.strip_prefix('-')).is_some_and(|rest| {
+            let flag = rest.split('=').next().unwrap_or_default();
+            flags.iter().any(|known| known == flag)
+        });
+        if known {
+            let mut long = OsString::from("-");
+            long.push(&*argument);
+            *argument = long;
+        }
+    }
 }
 
 /// `metrics-bind-address` is set by `METRICS_BIND_ADDRESS`.
@@ -249,6 +280,119 @@ mod tests {
         };
         assert_eq!(names(&[]), ["a", "b"]);
         assert_eq!(names(&[("CERT_DNS_NAMES", "c,d")]), ["c", "d"]);
+    }
+
+    fn controller(
+        words: &[&str],
+        variables: &[(&str, &str)],
+    ) -> (crate::cli::ControllerArgs, Vec<Complaint>) {
+        let words: Vec<&str> = std::iter::once("controller").chain(words.iter().copied()).collect();
+        let (args, complaints) = parse_words(&words, variables).unwrap();
+        let Command::Controller(args) = args.command else { panic!("another command") };
+        (*args, complaints)
+    }
+
+    /// Its names, with values other than its defaults (A-140, U0).
+    const PUBLISHED: [(&str, &str); 32] = [
+        ("metrics-bind-address", ":18080"),
+        ("health-probe-bind-address", ":18081"),
+        ("leader-elect", "true"),
+        ("leader-election-id", "another.avapigw.io"),
+        ("webhook-port", "19443"),
+        ("webhook-cert-dir", "/certs"),
+        ("webhook-config-name", "hooks"),
+        ("grpc-port", "19444"),
+        ("grpc-require-client-cert", "false"),
+        ("cert-provider", "vault"),
+        ("vault-addr", "https://vault:8200"),
+        ("vault-pki-mount", "pki2"),
+        ("vault-pki-role", "role"),
+        ("vault-k8s-role", "k8s"),
+        ("vault-k8s-mount-path", "kubernetes2"),
+        ("vault-init-timeout", "1m"),
+        ("log-level", "debug"),
+        ("log-format", "console"),
+        ("enable-webhooks", "false"),
+        ("enable-grpc-server", "true"),
+        ("enable-tracing", "true"),
+        ("otlp-endpoint", "localhost:4317"),
+        ("tracing-sampling-rate", "0.5"),
+        ("cert-service-name", "avapigw-operator"),
+        ("cert-namespace", "elsewhere"),
+        ("cert-dns-names", "a.example.org,b.example.org"),
+        ("enable-ingress-controller", "true"),
+        ("ingress-class-name", "edge"),
+        ("ingress-lb-address", "10.0.0.1"),
+        ("enable-cluster-wide-duplicate-check", "true"),
+        ("duplicate-cache-enabled", "false"),
+        ("duplicate-cache-ttl", "1m"),
+    ];
+
+    fn took_all_of_it(args: &crate::cli::ControllerArgs) {
+        assert_eq!((args.webhook_port, args.grpc_port), (19443, 19444));
+        assert_eq!(args.webhook_configuration.as_deref(), Some("hooks"));
+        assert_eq!(args.vault.vault_k8s_mount, "kubernetes2");
+        assert!(!args.require_client_certificate && !args.enable_webhooks && args.enable_ingress_controller);
+        let given: Vec<&str> = args.published.given().map(|(flag, _)| flag).collect();
+        let unused = [
+            "leader-elect",
+            "leader-election-id",
+            "enable-tracing",
+            "otlp-endpoint",
+            "tracing-sampling-rate",
+            "duplicate-cache-enabled",
+            "duplicate-cache-ttl",
+            "webhook-cert-dir",
+        ];
+        assert_eq!(given, unused);
+    }
+
+    #[test]
+    fn flags_of_the_published_operator_are_taken_in_both_of_gos_forms() {
+        for dashes in ["-", "--"] {
+            let words: Vec<String> =
+                PUBLISHED.iter().map(|(flag, value)| format!("{dashes}{flag}={value}")).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            took_all_of_it(&controller(&words, &[]).0);
+        }
+        let apart: Vec<String> =
+            PUBLISHED.iter().flat_map(|(flag, value)| [format!("-{flag}"), (*value).to_owned()]).collect();
+        took_all_of_it(&controller(&apart.iter().map(String::as_str).collect::<Vec<_>>(), &[]).0);
+    }
+
+    #[test]
+    fn variables_of_the_published_operator_beat_the_flags() {
+        let variables: Vec<(String, &str)> =
+            PUBLISHED.iter().map(|(flag, value)| (variable(flag), *value)).collect();
+        let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, *value)).collect();
+        let (args, complaints) =
+            controller(&["--enable-webhooks", "--leader-elect=false", "--vault-k8s-mount=flag"], &variables);
+        assert_eq!(complaints, []);
+        took_all_of_it(&args);
+        assert_eq!(args.published.leader_elect, Some(true));
+        // A name of ours beats another name of the same flag.
+        let both = [("VAULT_K8S_MOUNT_PATH", "theirs"), ("VAULT_K8S_MOUNT", "ours")];
+        assert_eq!(controller(&[], &both).0.vault.vault_k8s_mount, "ours");
+    }
+
+    #[test]
+    fn a_truth_without_a_value_is_true_and_takes_nothing_that_follows() {
+        let words = ["--enable-ingress-controller", "--leader-elect", "-enable-webhooks", "--grpc-port", "1"];
+        let (args, _) = controller(&words, &[("ENABLE_WEBHOOKS", "perhaps")]);
+        assert!(args.enable_ingress_controller && args.enable_webhooks);
+        assert_eq!((args.published.leader_elect, args.grpc_port), (Some(true), 1));
+        assert!(controller(&[], &[]).0.published.given().next().is_none());
+        for (text, truth) in
+            [("yes", true), ("no", false), ("1", true), ("0", false), ("on", true), ("OFF", false)]
+        {
+            assert_eq!(controller(&["--enable-webhooks", text], &[]).0.enable_webhooks, truth, "{text}");
+            assert_eq!(controller(&[], &[("ENABLE_WEBHOOKS", text)]).0.enable_webhooks, truth, "{text}");
+        }
+        let (args, complaints) = controller(&["--leader-elect"], &[("LEADER_ELECT", "perhaps")]);
+        assert_eq!((args.published.leader_elect, complaints.len()), (Some(true), 1));
+        for wrong in ["-grcp-port=1", "-leader-elect=perhaps", "-e"] {
+            assert!(parse_words(&["controller", wrong], &[]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

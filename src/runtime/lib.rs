@@ -40,6 +40,11 @@ pub fn main() -> ExitCode {
             "environment variable ignored"
         );
     }
+    if let cli::Command::Controller(controller) = &args.command {
+        for (flag, instead) in controller.published.given() {
+            tracing::warn!(flag, instead, "a flag of the published operator has no effect");
+        }
+    }
     match cli::run(args.command, args.exit_with_stdin) {
         Ok(code) => code,
         Err(error) => {

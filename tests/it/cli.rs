@@ -34,6 +34,18 @@ fn a_wrong_variable_is_reported_and_ignored() {
 }
 
 #[test]
+fn flags_of_the_published_operator_without_a_use_are_named() {
+    let mut command = flotilla(&["controller", "-leader-elect", "--kubeconfig", "/no/such/file"]);
+    let (_, _, stderr) = outcome(&command.env("OTLP_ENDPOINT", "collector:4317").output().unwrap());
+    let warned = |words: [&str; 3]| {
+        stderr.lines().any(|line| line.contains("no effect") && words.iter().all(|word| line.contains(word)))
+    };
+    assert!(warned(["warn", "leader-elect", "always elect a leader"]), "{stderr}");
+    assert!(warned(["warn", "otlp-endpoint", "no tracing"]), "{stderr}");
+    assert!(stderr.contains("/no/such/file") && !stderr.contains("duplicate-cache"), "{stderr}");
+}
+
+#[test]
 fn leases_that_cannot_work_are_refused() {
     refused(
         &[

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use flotilla_grpc::push::Target;
 use flotilla_k8s::endpoints::ServicePort;
 
-use super::VaultArgs;
+use super::{PublishedArgs, VaultArgs};
 use crate::environment::{duration, period, share, truth};
 
 /// Where certificates come from.
@@ -112,7 +112,7 @@ pub struct ControllerArgs {
     /// Gateways need a client certificate (true, false). With false, which is for a time of migration, those
     /// that show none are believed who they say they are, and get nothing but what a rule of --gateway-policy
     /// gives them
-    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "true", alias = "grpc-require-client-cert", value_parser = truth, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub require_client_certificate: bool,
 
     /// Gateways that listen and are to be dialled, separated by commas: NAMESPACE/NAME=HOST:PORT, the name
@@ -167,7 +167,7 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = period)]
     pub ack_timeout: Duration,
     /// Hold routes and backends by a finalizer, so that a deletion is over when gateways have let them go
-    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub finalizers: bool,
     /// How long an object that is being deleted is held back for connected gateways that do not confirm it
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = period)]
@@ -186,32 +186,34 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
     pub drain_spread: Duration,
     /// Serve gateways (true, false)
-    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub enable_grpc_server: bool,
     /// Serve admission webhooks (true, false)
-    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub enable_webhooks: bool,
     /// Routes of all namespaces may be duplicates of each other, not only those of one (true, false)
-    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub enable_cluster_wide_duplicate_check: bool,
     /// ValidatingWebhookConfiguration into which the leader writes the CA bundle. Default: none
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", alias = "webhook-config-name")]
     pub webhook_configuration: Option<String>,
     /// What webhooks do about a route or Ingress that leads to no Backend or Service that is known
     #[arg(long, value_enum, default_value = "warn")]
     pub webhook_references: WebhookReferences,
     /// Serve Ingresses of our class (true, false)
-    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub enable_ingress_controller: bool,
     /// The class of Ingresses that are ours
     #[arg(long, value_name = "NAME", default_value = "avapigw")]
     pub ingress_class_name: String,
     /// Ingresses that name no class are ours, too (true, false)
-    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub ingress_class_is_default: bool,
     /// IP or host name under which gateways are reached: told in the statuses of Ingresses. Default: nothing is told
     #[arg(long, value_name = "ADDRESS", value_parser = load_balancer)]
     pub ingress_lb_address: Option<String>,
+    #[command(flatten)]
+    pub published: PublishedArgs,
     /// No replica has ever run on this API server: the first map need not wait for one
     #[arg(skip)]
     pub new_cluster: bool,

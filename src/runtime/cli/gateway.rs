@@ -47,13 +47,13 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', conflicts_with = "operator_address", action = clap::ArgAction::Set)]
     pub push_listen: Vec<SocketAddr>,
     /// With --push-listen: offer to take many updates in one call (true, false)
-    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = truth, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub push_batches: bool,
     /// Address of /config, /digest, /stats and /events
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub admin_listen: SocketAddr,
     /// Take as long to apply as a real gateway does (true, false)
-    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value = "false", value_parser = truth, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub real_apply_cost: bool,
     /// Write the addresses that it listens on to this file, as JSON
     #[arg(long, value_name = "FILE")]

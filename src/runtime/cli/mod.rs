@@ -4,6 +4,7 @@
 mod controller;
 mod demo;
 mod gateway;
+mod published;
 mod standalone;
 mod tools;
 mod vault;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub use controller::{CertProvider, ControllerArgs, WebhookReferences};
 pub use demo::{DemoArgs, Output};
 pub use gateway::GatewayArgs;
+pub use published::PublishedArgs;
 pub use standalone::{ApiServerArgs, StandaloneArgs};
 pub use tools::{CaArgs, CertsArgs, CertsCommand, CrdsArgs, LeafCertArgs, RotateArgs};
 pub use vault::VaultArgs;

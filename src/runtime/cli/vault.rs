@@ -50,7 +50,7 @@ pub struct VaultArgs {
     #[arg(long, value_name = "NAME")]
     pub vault_k8s_role: Option<String>,
     /// Where the Kubernetes auth method is mounted
-    #[arg(long, value_name = "PATH", default_value = "kubernetes")]
+    #[arg(long, value_name = "PATH", default_value = "kubernetes", alias = "vault-k8s-mount-path")]
     pub vault_k8s_mount: String,
     /// File with the token of this replica's service account
     #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/kubernetes.io/serviceaccount/token")]
