@@ -3,6 +3,9 @@
 //! planned from as preconditions. A replica that plans from an old view gets a
 //! conflict and changes nothing.
 //!
+//! What others have written is taken out by a merge patch in its place: an apply
+//! leaves alone whatever belongs to somebody else.
+//!
 //! Definitions that are older than this program lack the epoch, and take
 //! conditions for one value that an apply would replace as a whole. There, and
 //! only there, the conditions of others are put in by hand.
@@ -22,11 +25,16 @@ use crate::Error;
 /// Under this name the API server knows which fields are ours.
 pub const FIELD_MANAGER: &str = "flotilla";
 
+/// By this a patch is known that takes something out. Quotes inside of texts are
+/// escaped, so it can be nothing but a field without a value.
+const TAKES_OUT: &[u8] = b"\"lastHealthCheck\":null";
+
 /// How long one patch may take.
 const PATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Writes one object's status. `body` names all fields that are ours, and in its
-/// `metadata` the preconditions. Returns the revision at which it was written:
+/// `metadata` the preconditions; with `lastHealthCheck: null` it takes that out, and
+/// names all conditions, those of others, too. Returns the revision at which it was written:
 /// of several writers of an object's status this says who came first. `None`
 /// when the answer does not tell, which does not make the write undone.
 ///
@@ -40,6 +48,9 @@ pub async fn patch(
 ) -> Result<Option<Revision>, Error> {
     let what = format!("patch status of {kind} {key}");
     let write = async {
+        if body.windows(TAKES_OUT.len()).any(|part| part == TAKES_OUT) {
+            return merge(client, kind, key, &what, body).await;
+        }
         let query = format!("?fieldManager={FIELD_MANAGER}&force=true");
         match send(client, kind, key, &what, &query, "application/apply-patch+yaml", body.clone()).await {
             Err(kube::Error::Api(status)) if status.message.contains("field not declared in schema") => {
@@ -137,8 +148,18 @@ async fn patch_older(
         "resourceVersion": wanted["metadata"]["resourceVersion"],
         "uid": wanted["metadata"]["uid"],
     });
-    let merge = json!({"metadata": metadata, "status": status}).to_string().into_bytes();
+    let body = json!({"metadata": metadata, "status": status}).to_string().into_bytes();
+    merge(client, kind, key, what, body).await
+}
+
+async fn merge(
+    client: &Client,
+    kind: Kind,
+    key: &ObjectKey,
+    what: &str,
+    body: Vec<u8>,
+) -> Result<Option<Revision>, Error> {
     let query = format!("?fieldManager={FIELD_MANAGER}");
-    let sent = send(client, kind, key, what, &query, "application/merge-patch+json", merge).await;
+    let sent = send(client, kind, key, what, &query, "application/merge-patch+json", body).await;
     sent.map(|answer| revision(&answer)).map_err(|error| Error::from_kube(what, error))
 }

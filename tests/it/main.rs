@@ -25,6 +25,7 @@ mod outage;
 mod ownership;
 mod policy;
 mod program;
+mod published;
 mod push;
 mod rejection;
 mod restored;

@@ -9,6 +9,10 @@
 //! carries its preconditions, uid and resourceVersion, and the epoch in which we
 //! act. The two belong together: the write takes effect only on what was read,
 //! and what was read shows whether somebody has written in a later epoch.
+//!
+//! What only the published operator ever wrote would stand there for ever: an
+//! apply takes nothing out that belongs to somebody else. The first patch of
+//! such a status is one that is merged instead, and sets these fields to null.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -18,6 +22,7 @@ use flotilla_core::compile::{Fault, Invalid};
 use flotilla_core::ids::Epoch;
 use flotilla_core::object::RawObject;
 use flotilla_core::report::{Finality, PlannedStatus, Standing, StatusPlanner, Turn, Validity};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 /// Rejections that one message quotes; more are counted.
@@ -40,6 +45,8 @@ struct Known {
     applied_gateways: Vec<AppliedGateway>,
     total_hosts: Option<i64>,
     epoch: Option<i64>,
+    healthy_hosts: Option<IgnoredAny>,
+    last_health_check: Option<IgnoredAny>,
 }
 
 /// What a status speaks of: the rest is skipped.
@@ -50,6 +57,11 @@ struct Said {
 }
 
 impl Known {
+    /// Whether it has what nobody here writes.
+    fn has_others_health(&self) -> bool {
+        self.healthy_hosts.is_some() || self.last_health_check.is_some()
+    }
+
     /// Whether it says of the present generation that gateways have it, or that
     /// one of them rejects it.
     fn is_last_word(&self, object: &RawObject) -> bool {
@@ -90,7 +102,7 @@ impl StatusPlanner for AvapigwStatus {
         let mut changed = set_condition(&mut conditions, &ready, wall);
         changed |= set_condition(&mut conditions, &valid(object, validity), wall);
         changed |= known.observed_generation != Some(object.generation);
-        let (mut gateways, mut hosts) = (None, None);
+        let (mut gateways, mut hosts, mut taken_out) = (None, None, None);
         if object.kind.is_route() {
             let applied = match validity {
                 Validity::Valid => applied_gateways(&known, object, reach, wall),
@@ -103,6 +115,8 @@ impl StatusPlanner for AvapigwStatus {
             changed |= set_condition(&mut conditions, &healthy(object), wall);
             hosts = Some(total_hosts(object));
             changed |= known.total_hosts != hosts;
+            taken_out = known.has_others_health().then(TakenOut::default);
+            changed |= taken_out.is_some();
         }
         if !changed {
             return PlannedStatus { patch: None, finality, stands, turn: None };
@@ -112,13 +126,17 @@ impl StatusPlanner for AvapigwStatus {
             to: standing(&conditions),
             message: ready.message.into_owned(),
         });
-        conditions.retain(|one| ConditionType::ALL.iter().any(|ours| ours.as_str() == one.type_));
+        // What is merged replaces the list, so that others' have to be in it.
+        if taken_out.is_none() {
+            conditions.retain(|one| ConditionType::ALL.iter().any(|ours| ours.as_str() == one.type_));
+        }
         let status = Status {
             applied_gateways: gateways,
             conditions,
             epoch,
             observed_generation: object.generation,
             total_hosts: hosts,
+            taken_out,
         };
         PlannedStatus { patch: patch(object, status), finality, stands, turn }
     }
@@ -185,6 +203,16 @@ struct Status {
     observed_generation: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     total_hosts: Option<i64>,
+    #[serde(flatten)]
+    taken_out: Option<TakenOut>,
+}
+
+/// Nulls: the writer of patches knows by them that this one is to be merged.
+#[derive(Serialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct TakenOut {
+    healthy_hosts: (),
+    last_health_check: (),
 }
 
 /// What server-side apply takes.
@@ -310,7 +338,7 @@ fn total_hosts(object: &RawObject) -> i64 {
     #[derive(Deserialize)]
     struct Hosts {
         #[serde(default)]
-        hosts: Vec<serde::de::IgnoredAny>,
+        hosts: Vec<IgnoredAny>,
     }
     let hosts = serde_json::from_slice::<Hosts>(&object.spec).map_or(0, |spec| spec.hosts.len());
     i64::try_from(hosts).unwrap_or(i64::MAX)

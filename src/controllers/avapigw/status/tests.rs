@@ -225,6 +225,69 @@ fn who_lost_to_another_says_so_and_is_known_by_it() {
     assert_eq!((withheld(b"Conflict", generation), withheld(b"", generation)), (None, None));
 }
 
+/// As the published operator leaves a backend behind, with a condition of
+/// somebody else.
+fn published_backend() -> Value {
+    let condition = |type_: &str, reason: &str| {
+        json!({"type": type_, "status": "True", "reason": reason,
+        "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 3})
+    };
+    json!({
+        "conditions": [condition("Ready", "Reconciled"), condition("Healthy", "HealthCheckOK"),
+            condition("Audited", "ByHand")],
+        "observedGeneration": 3,
+        "totalHosts": 2,
+        "healthyHosts": 2,
+        "lastHealthCheck": "2026-01-01T00:00:00Z",
+    })
+}
+
+/// RFC 7386, for the objects of these tests.
+fn merged(mut status: Value, patch: &Value) -> Value {
+    for (field, value) in patch.as_object().unwrap() {
+        match value {
+            Value::Null => status.as_object_mut().unwrap().remove(field),
+            value => status.as_object_mut().unwrap().insert(field.clone(), value.clone()),
+        };
+    }
+    status
+}
+
+#[test]
+fn health_that_others_told_is_taken_out_once_and_their_conditions_stay() {
+    for (healthy, checked) in [(true, true), (true, false), (false, true)] {
+        let mut before = published_backend();
+        let fields = before.as_object_mut().unwrap();
+        [("healthyHosts", healthy), ("lastHealthCheck", checked)]
+            .iter()
+            .filter(|(_, there)| !there)
+            .for_each(|(field, _)| drop(fields.remove(*field)));
+        let patch = plan(Kind::Backend, &before, &reach(2, 2)).0.unwrap();
+        let after = merged(before.clone(), &patch["status"]);
+        assert_eq!((after.get("healthyHosts"), after.get("lastHealthCheck")), (None, None), "{after}");
+        assert_eq!(condition(&json!({"status": after}), "Audited"), &before["conditions"][2]);
+        assert_eq!(condition(&patch, "Ready")["lastTransitionTime"], "2026-01-01T00:00:00Z");
+        assert_eq!(condition(&patch, "Healthy")["status"], "Unknown", "nobody checked");
+        assert_eq!(plan(Kind::Backend, &after, &reach(2, 2)).0, None, "once and not again");
+        // From then on it is applied, and others' conditions are theirs.
+        let later = plan(Kind::Backend, &after, &reach(3, 3)).0.unwrap();
+        assert!(later["status"].get("healthyHosts").is_none(), "{later}");
+        assert_eq!(later["status"]["conditions"].as_array().unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn a_published_backend_stands_until_gateways_say_otherwise() {
+    let planned = AvapigwStatus.plan(
+        WALL,
+        EPOCH,
+        &object(Kind::Backend, &published_backend()),
+        Validity::Valid,
+        &reach(0, 0),
+    );
+    assert!(planned.stands);
+}
+
 #[test]
 fn a_gateways_time_moves_only_with_the_generation() {
     let with_names = Reach { names: vec![gateway("a")], ..reach(1, 1) };

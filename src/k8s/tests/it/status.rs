@@ -8,9 +8,9 @@ use flotilla_k8s::crd::install;
 use flotilla_k8s::status::patch;
 use flotilla_k8s::watch::list_once;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::{Server, on_every_server};
 
@@ -47,6 +47,63 @@ async fn a_late_status_changes_nothing(server: Server) {
     let none = String::from_utf8(body(1)).unwrap().replace("\"b\"", "\"none\"").into_bytes();
     let gone = patch(&server.client, Kind::Backend, &ObjectKey::new(namespace.as_str(), "none"), none).await;
     assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
+}
+
+on_every_server!(what_the_published_operator_wrote_is_taken_out_in_one_write);
+async fn what_the_published_operator_wrote_is_taken_out_in_one_write(server: Server) {
+    let namespace = server.namespace().await;
+    server.create(&namespace, Kind::Backend, "b", json!({"hosts": [{"address": "x", "port": 1}]})).await;
+    let key = ObjectKey::new(namespace.as_str(), "b");
+    let condition = |type_: &str, status: &str, reason: &str| {
+        json!({"type": type_, "status": status, "reason": reason, "message": "m",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1})
+    };
+    let gvk = GroupVersionKind::gvk("avapigw.io", "v1alpha1", "Backend");
+    let resource = ApiResource::from_gvk_with_plural(&gvk, "backends");
+    let api: Api<DynamicObject> = Api::namespaced_with(server.client.clone(), &namespace, &resource);
+    let mut object = api.get("b").await.unwrap();
+    object.data["status"] = json!({
+        "conditions": [condition("Ready", "True", "Reconciled"), condition("Audited", "True", "ByHand"),
+            condition("Healthy", "True", "HealthCheckOK")],
+        "observedGeneration": 1, "totalHosts": 1, "healthyHosts": 1, "lastHealthCheck": "2026-01-01T00:00:00Z",
+    });
+    // It writes by updates, under the name of its program.
+    let params = PostParams { field_manager: Some("operator".to_owned()), ..PostParams::default() };
+    let theirs = api.replace_status("b", &params, &object).await.unwrap();
+    let body = |revision: Option<String>, status: Value| {
+        let metadata = json!({"name": "b", "namespace": namespace, "resourceVersion": revision,
+            "uid": theirs.metadata.uid});
+        json!({"apiVersion": "avapigw.io/v1alpha1", "kind": "Backend", "metadata": metadata, "status": status})
+            .to_string()
+            .into_bytes()
+    };
+    let ours =
+        |ready: &str| [condition("Ready", ready, "Applying"), condition("Healthy", "Unknown", "Applied")];
+    let [ready, healthy] = ours("True");
+    let first = json!({"conditions": [ready, condition("Audited", "True", "ByHand"), healthy], "epoch": 3,
+        "observedGeneration": 1, "totalHosts": 1, "healthyHosts": null, "lastHealthCheck": null});
+    let at = body(theirs.metadata.resource_version.clone(), first.clone());
+    patch(&server.client, Kind::Backend, &key, at.clone()).await.unwrap();
+    let found = api.get("b").await.unwrap();
+    let mut left = first;
+    left.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    assert_eq!(found.data["status"], left);
+    let late = patch(&server.client, Kind::Backend, &key, at).await;
+    assert!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
+
+    // The next one is applied: ours change, and what is theirs stays.
+    let [ready, healthy] = ours("False");
+    let second =
+        json!({"conditions": [ready, healthy], "epoch": 4, "observedGeneration": 1, "totalHosts": 2});
+    let at = body(found.metadata.resource_version, second.clone());
+    patch(&server.client, Kind::Backend, &key, at).await.unwrap();
+    let found = api.get("b").await.unwrap();
+    let mut conditions = found.data["status"]["conditions"].as_array().unwrap().clone();
+    conditions.sort_by_key(|one| one["type"].to_string());
+    let [ready, healthy] = ours("False");
+    assert_eq!(conditions, [condition("Audited", "True", "ByHand"), healthy, ready]);
+    assert_eq!((&found.data["status"]["totalHosts"], &found.data["status"]["epoch"]), (&json!(2), &json!(4)));
+    assert!(found.data["status"].get("healthyHosts").is_none());
 }
 
 /// Definitions as others publish them: no epoch, and conditions are one value.
