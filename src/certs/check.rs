@@ -268,6 +268,21 @@ mod tests {
         check(&gateway(&second), &first, now()).unwrap();
     }
 
+    /// RSA, with the extensions that Helm's `genCA` writes; the key as PKCS #8.
+    #[test]
+    fn an_authority_that_helm_made_is_taken_up() {
+        let pem = CertificatePem {
+            certificate: include_str!("tests/helm_ca.crt").to_owned(),
+            private_key: include_str!("tests/helm_ca.key").to_owned(),
+        };
+        let now = SystemTime::now();
+        let theirs = Authority::from_pem("Secret a/b", pem, now).unwrap();
+        let identity = Identity::controller("fleet.local", "edge", "flotilla-0").unwrap();
+        let names = vec!["avapigw-operator.edge.svc".to_owned()];
+        let leaf = theirs.issue_leaf(&LeafRequest::controller(identity, names, Vec::new()), now).unwrap();
+        check(&leaf, &theirs, now).unwrap();
+    }
+
     #[test]
     fn a_stored_authority_is_checked() {
         let first = authority();
