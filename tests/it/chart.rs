@@ -138,7 +138,7 @@ fn values_of_the_published_chart_mean_here_what_they_meant_there() {
     ] {
         assert!(objects.contains(words), "no {words:?} in {objects}");
     }
-    for words in ["ghcr.io", "maxUnavailable", "path: /health\n", "- name: registry\n"] {
+    for words in ["registry.example.com/avapigw", "maxUnavailable", "path: /health\n", "- name: registry\n"] {
         assert!(!objects.contains(words), "{words:?} in {objects}");
     }
     let documented = render(&helm, &["--values", &file("documented-values.yaml")]);
@@ -347,6 +347,8 @@ fn gateways_are_not_upgraded_away(helm: &str, kubectl: &Kubectl) {
                 "template",
                 release,
                 "--is-upgrade",
+                "--kube-version",
+                "1.34.4",
                 "--dry-run=server",
                 "--namespace",
                 NAMESPACE,
