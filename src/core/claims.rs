@@ -77,35 +77,83 @@ impl Holder {
     }
 }
 
+/// Those who claim the same: never nobody. Nearly always it is one, who needs no set.
+#[derive(Debug, Clone)]
+pub enum Holders {
+    /// Only this one.
+    One(Holder),
+    /// Several, or one that is left of them.
+    Several(BTreeSet<Holder>),
+}
+
+impl Holders {
+    /// All, by precedence.
+    pub fn iter(&self) -> impl Iterator<Item = &Holder> {
+        let (one, several) = match self {
+            Holders::One(holder) => (Some(holder), None),
+            Holders::Several(holders) => (None, Some(holders)),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
+    }
+
+    /// Those that come after another.
+    fn after(&self, other: &Holder) -> impl Iterator<Item = &Holder> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let (one, several) = match self {
+            Holders::One(holder) => (Some(holder).filter(|holder| *holder > other), None),
+            Holders::Several(holders) => (None, Some(holders.range((Excluded(other), Unbounded)))),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
+    }
+
+    fn insert(&mut self, holder: &Holder) {
+        match self {
+            Holders::One(there) if there == holder => {}
+            Holders::One(there) => *self = Holders::Several([there.clone(), holder.clone()].into()),
+            Holders::Several(holders) => {
+                holders.insert(holder.clone());
+            }
+        }
+    }
+
+    /// Returns whether nobody would be left, and then it is left as it was.
+    fn remove(&mut self, holder: &Holder) -> bool {
+        match self {
+            Holders::One(there) => there == holder,
+            Holders::Several(holders) => {
+                holders.remove(holder);
+                holders.is_empty()
+            }
+        }
+    }
+}
+
 /// The claims of many objects, by what is claimed: asking costs as much as the
 /// asker has claims, whatever the number of objects.
 #[derive(Debug, Clone, Default)]
 pub struct Claims {
-    /// By slot, then by interest: never an empty set.
-    held: BTreeMap<Arc<str>, BTreeMap<Interest, BTreeSet<Holder>>>,
+    /// By slot, then by interest. There is one row for nearly each claim of each object,
+    /// so a row is small.
+    held: BTreeMap<(Arc<str>, Interest), Holders>,
 }
 
 impl Claims {
     /// Adds what an object claims.
     pub fn insert(&mut self, holder: &Holder, claims: &[Claim]) {
         for Claim { slot, interest, .. } in claims {
-            let held = self.held.entry(slot.clone()).or_default();
-            held.entry(*interest).or_default().insert(holder.clone());
+            self.held
+                .entry((slot.clone(), *interest))
+                .and_modify(|holders| holders.insert(holder))
+                .or_insert_with(|| Holders::One(holder.clone()));
         }
     }
 
     /// Takes out what an object claimed: the same as was put in.
     pub fn remove(&mut self, holder: &Holder, claims: &[Claim]) {
         for Claim { slot, interest, .. } in claims {
-            let Some(held) = self.held.get_mut(slot) else { continue };
-            if let Some(holders) = held.get_mut(interest) {
-                holders.remove(holder);
-                if holders.is_empty() {
-                    held.remove(interest);
-                }
-            }
-            if held.is_empty() {
-                self.held.remove(slot);
+            let row = (slot.clone(), *interest);
+            if self.held.get_mut(&row).is_some_and(|holders| holders.remove(holder)) {
+                self.held.remove(&row);
             }
         }
     }
@@ -115,17 +163,18 @@ impl Claims {
         self.held.is_empty()
     }
 
-    /// Those whose claims meet a claim, by precedence within each set.
-    pub fn meeting(&self, claim: &Claim) -> impl Iterator<Item = &BTreeSet<Holder>> {
-        let held = self.held.get(&claim.slot).into_iter().flatten();
-        held.filter(|(interest, _)| interest.meets(claim.interest)).map(|(_, holders)| holders)
+    /// Those whose claims meet a claim, by precedence within each row.
+    pub fn meeting(&self, claim: &Claim) -> impl Iterator<Item = &Holders> {
+        let (least, most) = (Interest { takes: 0, bars: 0 }, Interest { takes: u16::MAX, bars: u16::MAX });
+        let slot = self.held.range((claim.slot.clone(), least)..=(claim.slot.clone(), most));
+        slot.filter(|((_, interest), _)| interest.meets(claim.interest)).map(|(_, holders)| holders)
     }
 
     /// Who keeps a holder from its claims, and which of them: the first by
     /// precedence of all that come before it.
     pub fn winner<'a>(&'a self, own: &Holder, claims: &'a [Claim]) -> Option<(&'a Holder, &'a Claim)> {
         let firsts = claims.iter().flat_map(|claim| {
-            let before = |holders: &'a BTreeSet<Holder>| {
+            let before = |holders: &'a Holders| {
                 holders.iter().take_while(|holder| *holder < own).find(|holder| !holder.is_same_object(own))
             };
             self.meeting(claim).filter_map(before).map(move |holder| (holder, claim))
@@ -135,12 +184,9 @@ impl Claims {
 
     /// Those that come after a holder and claim what it claims.
     pub fn losers(&self, own: &Holder, claims: &[Claim]) -> BTreeSet<Holder> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let after = |holders: &BTreeSet<Holder>| -> Vec<Holder> {
-            holders.range((Excluded(own), Unbounded)).cloned().collect()
-        };
-        let all = claims.iter().flat_map(|claim| self.meeting(claim)).flat_map(after);
-        all.filter(|holder| !holder.is_same_object(own)).collect()
+        let meeting = claims.iter().flat_map(|claim| self.meeting(claim));
+        let all = meeting.flat_map(|holders| holders.after(own));
+        all.filter(|holder| !holder.is_same_object(own)).cloned().collect()
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Edge {
     /// Where it starts; versions and NACKs refer to it.
     pub from: Arc<Position>,
     /// What of `from.ahead` was still current.
-    pub already: Vec<Stamp>,
+    pub already: Arc<[Stamp]>,
     /// The frontier that it was computed for.
     pub frontier: Frontier,
     /// Where it leads when everything is acknowledged.
@@ -136,7 +136,7 @@ impl Builder<'_> {
         let (list, rest) = self.first_message(list, &padding);
         let remaining = Difference {
             items: rest.iter().map(|(resource, mark)| Item::upsert(resource, *mark, true)).collect(),
-            already: list.iter().flat_map(|(_, mark)| mark.stamps()).collect(),
+            already: list.iter().flat_map(|(_, mark)| mark.stamps()).collect::<Vec<_>>().into(),
             excluded: difference.excluded.clone(),
         };
         let snapshot = snapshot_part(&list, padding);
@@ -216,7 +216,7 @@ impl Builder<'_> {
     /// `bereft`: see [`Position::bereft`].
     pub fn repair(&mut self, from: &Arc<Position>, changes: Vec<Change>, bereft: bool) -> Edge {
         let difference = Difference {
-            already: from.ahead.clone(),
+            already: from.ahead.as_slice().into(),
             excluded: from.excluded.clone(),
             ..Difference::default()
         };
@@ -287,7 +287,10 @@ impl Builder<'_> {
             }
         } else {
             let delivered = marks.iter().flatten().flat_map(|mark| mark.stamps());
-            let mut ahead: Vec<_> = difference.already.iter().copied().chain(delivered).collect();
+            // No more room than they need: there is one list for each batch of a large
+            // difference, and each has all before it.
+            let mut ahead = Vec::with_capacity(difference.already.len() + 2 * marks.len());
+            ahead.extend(difference.already.iter().copied().chain(delivered));
             ahead.sort_unstable();
             ahead.dedup();
             let step = base.step.saturating_add(count);
@@ -347,7 +350,7 @@ impl Edge {
         let delivered = self.marks.iter().enumerate().filter(|(index, _)| taken(*index));
         let marks = delivered.filter_map(|(_, mark)| *mark);
         let mut ahead: Vec<_> = marks.flat_map(Mark::stamps).collect();
-        ahead.extend(&self.already);
+        ahead.extend(self.already.iter());
         let mut draft = Position::clone(&self.from);
         let not_taken = self.marks.iter().enumerate().filter(|(index, _)| !taken(*index));
         let mut doubtful: Vec<_> = not_taken.filter_map(|(_, mark)| Some(mark.as_ref()?.birth)).collect();

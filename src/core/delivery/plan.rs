@@ -64,7 +64,7 @@ pub(crate) struct Difference {
     /// What is lacking, in no particular order.
     pub items: Vec<Item>,
     /// What of the position's `ahead` is still current.
-    pub already: Vec<Stamp>,
+    pub already: Arc<[Stamp]>,
     /// What of the position's exclusions is still in force.
     pub excluded: BTreeMap<(Kind, u32), ObjectKey>,
 }
@@ -78,21 +78,25 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
         .filter(|((kind, hash), key)| store.entry(*kind, key).is_some_and(|entry| entry.hash == *hash))
         .map(|(content, key)| (*content, key.clone()))
         .collect();
-    let mut difference = Difference { items: Vec::new(), already: Vec::new(), excluded };
+    let mut difference = Difference { excluded, ..Difference::default() };
+    let mut ahead = Ahead { position, still: Vec::new() };
     if let Base::Nothing(_) = position.base {
         for (entry, resource) in store.entries(scope) {
             if difference.excluded.contains_key(&(resource.kind, entry.hash)) {
-                difference.still_ahead(position, entry.mark);
+                ahead.has(entry.mark);
                 continue;
             }
-            if difference.still_ahead(position, entry.mark) {
+            if ahead.has(entry.mark) {
                 continue;
             }
             let added = !position.has(entry.mark.birth);
             difference.items.push(Item::upsert(resource, entry.mark, added));
         }
     }
-    let Some(since) = position.since() else { return difference };
+    let Some(since) = position.since() else {
+        difference.already = ahead.into_still();
+        return difference;
+    };
     for (kind, key) in store.news(&since) {
         if !scope.includes(kind, key) {
             continue;
@@ -105,10 +109,10 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
                     if covered {
                         // What it rejected it may hold in an earlier content, which
                         // has to be removed when the object goes.
-                        difference.still_ahead(position, entry.mark);
+                        ahead.has(entry.mark);
                         continue;
                     }
-                    if !difference.still_ahead(position, entry.mark) {
+                    if !ahead.has(entry.mark) {
                         let added = never_had(position, entry.mark, entry.born, kind, &since);
                         difference.items.push(Item::upsert(resource, entry.mark, added));
                     }
@@ -122,21 +126,32 @@ pub(crate) fn difference(store: &Store, position: &Position) -> Difference {
         let gone_before = absent_since.is_some_and(|absent| since.reached(&absent));
         let never_sent = !position.resumed && !position.may_have(mark.birth);
         let known = gone_before || never_had(position, mark, born, kind, &since) && never_sent;
-        if !difference.still_ahead(position, mark) && !known {
+        if !ahead.has(mark) && !known {
             difference.items.push(Item::delete(kind, key, mark));
         }
     }
-    difference.already.sort_unstable();
-    difference.already.dedup();
+    difference.already = ahead.into_still();
     difference
 }
 
-impl Difference {
-    /// Keeps what of the position's `ahead` still tells something about an
-    /// object; says whether its outcome was delivered already.
-    fn still_ahead(&mut self, position: &Position, mark: Mark) -> bool {
-        self.already.extend(mark.stamps().into_iter().filter(|stamp| position.has(*stamp)));
-        position.has(mark.outcome)
+/// What of a position's `ahead` still tells something about an object.
+struct Ahead<'a> {
+    position: &'a Position,
+    still: Vec<Stamp>,
+}
+
+impl Ahead<'_> {
+    /// Whether an outcome was delivered already; keeps what is still current.
+    fn has(&mut self, mark: Mark) -> bool {
+        self.still.extend(mark.stamps().into_iter().filter(|stamp| self.position.has(*stamp)));
+        self.position.has(mark.outcome)
+    }
+
+    /// Each once, in order.
+    fn into_still(mut self) -> Arc<[Stamp]> {
+        self.still.sort_unstable();
+        self.still.dedup();
+        self.still.into()
     }
 }
 

@@ -54,7 +54,8 @@ pub(crate) struct Totals {
 #[derive(Debug, Clone, Default)]
 struct KindState {
     listed: bool,
-    entries: BTreeMap<ObjectKey, Entry>,
+    /// Boxed, as the nodes of a map are half empty after a list.
+    entries: BTreeMap<ObjectKey, Box<Entry>>,
     tombstones: Tombstones,
 }
 
@@ -340,7 +341,7 @@ impl Store {
     }
 
     pub(crate) fn entry(&self, kind: Kind, key: &ObjectKey) -> Option<&Entry> {
-        self.kinds[kind.index()].entries.get(key)
+        self.kinds[kind.index()].entries.get(key).map(Box::as_ref)
     }
 
     pub(crate) fn grave(&self, kind: Kind, key: &ObjectKey) -> Option<&Grave> {
@@ -376,7 +377,7 @@ impl Store {
             .into_iter()
             .filter(|kind| scope.includes_kind(*kind))
             .flat_map(move |kind| scope.select_objects(&self.kinds[kind.index()].entries))
-            .filter_map(|(_, entry)| entry.outcome.as_ref().ok().map(|resource| (entry, resource)))
+            .filter_map(|(_, entry)| entry.outcome.as_ref().ok().map(|resource| (&**entry, resource)))
     }
 
     /// Sums over a scope, per kind.
@@ -563,7 +564,7 @@ impl Store {
             previous: None,
             object,
         };
-        state.entries.insert(entry.object.key.clone(), entry);
+        state.entries.insert(entry.object.key.clone(), Box::new(entry));
     }
 
     /// `seen`: the watch showed the deletion and everything before it.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::claims::{Claim, Claims, Holder};
+use flotilla_core::claims::{Claim, Claims, Holder, Holders};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::time::Mono;
 
@@ -59,7 +59,7 @@ struct Reservation {
 impl Reserved {
     /// Those whose reservations meet a claim.
     pub fn meeting(&self, claim: &Claim) -> impl Iterator<Item = &Holder> {
-        self.claims.meeting(claim).flatten()
+        self.claims.meeting(claim).flat_map(Holders::iter)
     }
 
     /// Reserves what an object claims, besides what else was reserved for it.
