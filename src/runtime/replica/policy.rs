@@ -136,7 +136,11 @@ fn parse(path: &Path, text: &str) -> anyhow::Result<Policy> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const GOOD: &str = "rules:\n- gateways: {namespaces: [edge], labels: {tier: public}}\n  namespaces: [team-*]\n  kinds: [APIRoute]\notherwise: everything\n";
 
     fn refusal(text: &str) -> String {
         format!("{:#}", parse(Path::new("policy.yaml"), text).unwrap_err())
@@ -144,8 +148,7 @@ mod tests {
 
     #[test]
     fn a_policy_is_read_and_what_is_wrong_is_named() {
-        let good = "rules:\n- gateways: {namespaces: [edge], labels: {tier: public}}\n  namespaces: [team-*]\n  kinds: [APIRoute]\notherwise: everything\n";
-        parse(Path::new("policy.yaml"), good).unwrap();
+        parse(Path::new("policy.yaml"), GOOD).unwrap();
         parse(Path::new("policy.yaml"), "otherwise: nothing\n").unwrap();
         for (text, words) in [
             ("rules:\n- gateway: {}\n", "gateway"),
@@ -159,6 +162,43 @@ mod tests {
         ] {
             let refusal = refusal(text);
             assert!(refusal.starts_with("policy.yaml: ") && refusal.contains(words), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_deep_or_multiplies_is_refused_and_not_followed() {
+        let deep = format!("rules: {}", "[".repeat(100_000));
+        let mut multiplying = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for (from, to) in [('a', 'b'), ('b', 'c'), ('c', 'd'), ('d', 'e'), ('e', 'f'), ('f', 'g'), ('g', 'h')]
+        {
+            multiplying += &format!("{to}: &{to} [{}*{from}]\n", format!("*{from}, ").repeat(8));
+        }
+        multiplying += "rules: *h\n";
+        for text in [deep, multiplying] {
+            assert!(refusal(&text).starts_with("policy.yaml: "));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_file_holds_is_used_or_refused_by_its_name(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            cut in any::<prop::sample::Index>(),
+            whole in any::<bool>(),
+        ) {
+            let mut bytes = GOOD.as_bytes().to_vec();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if !whole {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let text = String::from_utf8_lossy(&bytes);
+            if let Err(error) = parse(Path::new("policy.yaml"), &text) {
+                let words = format!("{error:#}");
+                prop_assert!(words.starts_with("policy.yaml: ") && words.len() > 20, "{}", words);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod fleet;
 mod frames;
+mod garbage;
 mod gateways;
 mod peers;
 mod push;

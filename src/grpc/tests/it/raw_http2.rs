@@ -64,6 +64,11 @@ impl RawClient {
         let _ = self.io.flush().await;
     }
 
+    /// The connection, for what is not HTTP/2.
+    pub fn io(&mut self) -> &mut TlsStream<TcpStream> {
+        &mut self.io
+    }
+
     /// Sends pings that nobody asked for.
     pub async fn ping(&mut self, times: usize) {
         for _ in 0..times {
