@@ -8,6 +8,7 @@ pub mod conditions;
 pub mod crd;
 pub mod fleet;
 pub mod ingress;
+pub mod reference;
 pub mod validation;
 
 mod structural;

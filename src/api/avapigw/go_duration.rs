@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::validation::{DurationError, parse_go_duration};
 
+/// What API servers check of a duration.
+pub const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$";
+
 /// A duration as written, for example `30s`, `1h30m` or `300ms`.
 ///
 /// It is kept as written, so that an object that is read and written back does
@@ -42,6 +45,6 @@ impl JsonSchema for GoDuration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$" })
+        json_schema!({ "type": "string", "pattern": DURATION_PATTERN })
     }
 }

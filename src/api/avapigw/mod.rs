@@ -56,7 +56,7 @@ pub use cors::Cors;
 pub use destination::{Destination, Mirror, WeightedDestination};
 pub use encoding::{BackendContentEncoding, BackendEncoding, Compression, ContentEncoding, Encoding};
 pub use fault::{Fault, FaultAbort, FaultDelay};
-pub use go_duration::GoDuration;
+pub use go_duration::{DURATION_PATTERN, GoDuration};
 pub use grpc_backend::{GRPCBackend, GrpcBackendSpec};
 pub use grpc_route::{GRPCRoute, GrpcRouteSpec};
 pub use grpc_transform::{FieldMask, GrpcTransform, MetadataTransform};

@@ -28,6 +28,25 @@ fn definitions_in_the_chart_are_current() {
 }
 
 #[test]
+fn the_reference_of_resources_is_current() {
+    let path = directory().join("../RESOURCES.md");
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let reference = flotilla_api::reference::reference();
+    assert!(
+        written == reference,
+        "{} is stale; run `cargo run -p flotilla-api --example reference -- charts/flotilla/RESOURCES.md`",
+        path.display()
+    );
+    for row in [
+        "| `spec.route[].weight` | integer | `100` | at least 0; at most 100 | Share of the requests, relative to the others. |",
+        "| `spec.timeout` | duration |  |  | Time limit of a request with all its retries. |",
+        "| `spec.hosts[].address` | string |  | required; at least 1 characters |",
+    ] {
+        assert!(reference.contains(row), "{row}");
+    }
+}
+
+#[test]
 fn definitions_come_in_a_stable_order() {
     let names: Vec<_> = crds().iter().map(|crd| crd.metadata.name.clone().unwrap_or_default()).collect();
     assert_eq!(
