@@ -9,41 +9,11 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::examples::HELLO;
 use crate::fleet::kubectl::Kubectl;
 use crate::fleet::objects::answering;
 use crate::fleet::waiting::{SOON, within};
 use crate::fleet::{Against, Fleet, webhooks};
-
-/// The quick start's objects, word for word.
-const HELLO: &str = r#"
-apiVersion: avapigw.io/v1alpha1
-kind: Backend
-metadata:
-  name: hello-backend
-spec:
-  hosts:
-    - address: hello-service.default.svc.cluster.local
-      port: 8080
-      weight: 1
-  healthCheck:
-    path: /health
-    interval: 10s
-    timeout: 5s
----
-apiVersion: avapigw.io/v1alpha1
-kind: APIRoute
-metadata:
-  name: hello-route
-spec:
-  match:
-    - uri:
-        prefix: /hello
-      methods: [GET]
-  route:
-    - destination:
-        host: hello-service
-        port: 8080
-"#;
 
 /// Would create an object; what the API server says against it.
 async fn refusal(fleet: &Fleet, kind: Kind, name: &str, spec: Value) -> Option<kube::core::Status> {

@@ -13,6 +13,7 @@ mod conflict;
 mod dashboards;
 mod demo;
 mod events;
+mod examples;
 mod fencing;
 mod fleet;
 mod half_known;

@@ -75,14 +75,20 @@ impl Kubectl {
         text
     }
 
-    /// Runs it with something on its standard input.
+    /// Runs it with something on its standard input; returns what it printed.
     pub async fn give(&self, arguments: &[&str], input: &str) -> String {
+        let (success, text) = self.run_given(arguments, input).await;
+        assert!(success, "kubectl {arguments:?}: {text}");
+        text
+    }
+
+    /// The same, whatever comes of it: whether it succeeded, and what it printed.
+    pub async fn run_given(&self, arguments: &[&str], input: &str) -> (bool, String) {
         let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
         let output = timeout(SOON, child.wait_with_output()).await.unwrap().unwrap();
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert!(output.status.success(), "kubectl {arguments:?}: {text}");
-        text
+        (output.status.success(), text)
     }
 
     /// `kubectl edit` with an editor.
