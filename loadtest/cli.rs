@@ -327,7 +327,7 @@ pub struct All {
     /// How many times every run is made; figures are medians.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub times: u32,
-    /// Only the runs of these names.
+    /// Only the runs of these names; of the others the page says what the folder has.
     #[arg(long, value_name = "RUN")]
     pub only: Vec<String>,
 }

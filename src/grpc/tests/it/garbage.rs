@@ -73,7 +73,7 @@ impl Decoder for Raw {
 /// The dice of a test, whose seed can be given.
 fn dice() -> StdRng {
     let seed = std::env::var("FLOTILLA_RPC_SEED").ok().map_or(1, |seed| seed.parse().unwrap());
-    println!("FLOTILLA_RPC_SEED={seed}");
+    eprintln!("FLOTILLA_RPC_SEED={seed}");
     StdRng::seed_from_u64(seed)
 }
 
