@@ -116,7 +116,7 @@ impl Holders {
         }
     }
 
-    /// Returns whether nobody would be left, and then it is left as it was.
+    /// Returns whether nobody is left: then the row is to be dropped.
     fn remove(&mut self, holder: &Holder) -> bool {
         match self {
             Holders::One(there) => there == holder,

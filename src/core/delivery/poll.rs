@@ -31,7 +31,7 @@ pub(super) const DOUBT_AGAIN: Duration = Duration::from_secs(5);
 /// For how long a gateway that increments could serve waits for a full synchronisation
 /// to end elsewhere, while none does: those in flight may be to gateways that are stuck.
 const FULL_PATIENCE: Duration = Duration::from_millis(500);
-/// While they do end, it waits for at most so many times what it saves: what increments
+/// While they do end, it waits for at most so many times what it saves, and the patience: what increments
 /// would cost the replica and its link comes on top, and all that wait would pay for it.
 const FULL_WORTH: u32 = 4;
 /// Empty messages whose late acknowledgements are still recognised.

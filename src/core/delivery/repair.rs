@@ -244,10 +244,11 @@ impl Repair {
         self.suspects.retain(|(kind, _), _| !sound(*kind));
     }
 
-    /// Touches if nothing is to be put back: the words heard may name one whose own
-    /// answer was not, and speak of what it was before.
+    /// Touches if nothing is to be put back where something is suspected: the words heard
+    /// may name one whose own answer was not, and speak of what it was before.
     pub(super) fn ask_if_clueless(&mut self) {
-        self.touch |= self.due.is_empty();
+        let put_back = |class: usize| self.due.iter().any(|(kind, _)| class_of(*kind) == class);
+        self.touch |= self.suspects.keys().any(|(kind, _)| !put_back(class_of(*kind)));
     }
 
     pub(super) fn has_work(&self) -> bool {

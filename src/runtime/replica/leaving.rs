@@ -23,8 +23,9 @@ use super::events::{Events, about};
 use super::reconciles::Finalizers;
 use super::retries::Retries;
 
-/// Failures in a row that people are told of: one or two may be conflicts, and end by themselves.
-const LASTING: u32 = 3;
+/// Failures in a row that people are told of: a few may be conflicts, or an API server that starts,
+/// and end by themselves.
+const LASTING: u32 = 5;
 
 type Id = (Kind, ObjectKey);
 

@@ -124,8 +124,26 @@ fn retries(kind: Kind, spec: &Value, say: &mut impl FnMut(&str, String), warning
 }
 
 fn backend(spec: &Value, say: &mut impl FnMut(&str, String)) {
+    // Gateways look at nothing that is switched off. Only health checks of gRPC can be.
+    let checks = spec.pointer("/healthCheck/enabled") != Some(&Value::Bool(false));
+    if checks {
+        health_check(spec, say);
+    }
+    let breaks = is_on(spec, "/circuitBreaker");
+    if breaks {
+        within(spec, "/circuitBreaker/timeout", SECOND, Duration::MAX, say);
+    }
+    for (path, range) in COUNTS {
+        let heeded = if path.starts_with("/healthCheck") { checks } else { breaks };
+        if let Some(count) = number(spec, path).filter(|count| heeded && !range.contains(count)) {
+            say(path, format!("is {count}; give a number from {} to {}", range.start(), range.end()));
+        }
+    }
+    credentials::of_backend(spec, "", say);
+}
+
+fn health_check(spec: &Value, say: &mut impl FnMut(&str, String)) {
     within(spec, "/healthCheck/interval", SECOND, Duration::MAX, say);
-    within(spec, "/circuitBreaker/timeout", SECOND, Duration::MAX, say);
     let set = |path| duration(spec, path).filter(|value| !value.is_zero());
     if let (Some(interval), Some(timeout)) = (set("/healthCheck/interval"), set("/healthCheck/timeout"))
         && timeout >= interval
@@ -137,12 +155,6 @@ fn backend(spec: &Value, say: &mut impl FnMut(&str, String)) {
         let path = quoted(text(spec, PATH));
         say(PATH, format!("is {path}, which does not begin with /; give a path, for example /health"));
     }
-    for (path, range) in COUNTS {
-        if let Some(count) = number(spec, path).filter(|count| !range.contains(count)) {
-            say(path, format!("is {count}; give a number from {} to {}", range.start(), range.end()));
-        }
-    }
-    credentials::of_backend(spec, "", say);
 }
 
 /// Refuses a duration outside of bounds; zero stands for none.

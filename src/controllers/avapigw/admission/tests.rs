@@ -179,7 +179,7 @@ fn checks_and_breakers_of_backends_stay_within_bounds() {
             for (count, words) in
                 [(0, "is 0; give a number from 1 to"), (1, ""), (most, ""), (most + 1, "from 1 to")]
             {
-                let spec = backend(json!({group: {field: count}}));
+                let spec = backend(json!({group: {"enabled": true, field: count}}));
                 check_told(kind, &spec, &format!("spec.{group}.{field}"), words);
             }
         }
@@ -188,6 +188,12 @@ fn checks_and_breakers_of_backends_stay_within_bounds() {
     range("healthCheck", "unhealthyThreshold", 10);
     range("circuitBreaker", "threshold", 100);
     range("circuitBreaker", "halfOpenRequests", 10);
+    // What is switched off is nobody's business.
+    let off = json!({
+        "circuitBreaker": {"enabled": false, "threshold": 500, "timeout": "1ms"},
+        "healthCheck": {"enabled": false, "healthyThreshold": 20, "interval": "1ms", "timeout": "2ms"},
+    });
+    assert_eq!(fields(Kind::GrpcBackend, &backend(off)), [""; 0]);
     // What gateways could not take either is told once.
     let negative = told(
         Kind::Backend,

@@ -40,12 +40,17 @@ pub struct RawClient {
 }
 
 impl RawClient {
-    /// Connects; `window` is how much a stream may send before it is read.
-    pub async fn connect(address: SocketAddr, tls: &ClientTls, window: u32) -> Self {
+    /// Connects and says nothing yet.
+    pub async fn silent(address: SocketAddr, tls: &ClientTls) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::from(address.ip());
         let io = TlsConnector::from(tls.config()).connect(name, stream).await.unwrap();
-        let mut client = RawClient { io, next_stream: 1, reading: true };
+        RawClient { io, next_stream: 1, reading: true }
+    }
+
+    /// Connects; `window` is how much a stream may send before it is read.
+    pub async fn connect(address: SocketAddr, tls: &ClientTls, window: u32) -> Self {
+        let mut client = Self::silent(address, tls).await;
         client.io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         // SETTINGS_INITIAL_WINDOW_SIZE
         let mut settings = vec![0, 4];
