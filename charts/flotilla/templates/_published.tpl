@@ -41,13 +41,19 @@ template: they share the values, and nothing says which of them comes first.
 {{- if hasKey $values.webhook.duplicateDetection "clusterWide" }}
 {{- $_ := set $values.webhook.duplicateDetection "scope" (ternary "cluster" "namespace" $values.webhook.duplicateDetection.clusterWide) }}
 {{- end }}
+{{- /* There one source signs for webhooks and gateways, and it is the webhooks' while these are on. */}}
+{{- $theirs := get (default dict $values.webhook.tls) "mode" }}
+{{- $ours := $values.grpc.tls.mode }}
+{{- if and $values.webhook.enabled $theirs (ne $ours (ternary "files" $theirs (eq $theirs "cert-manager"))) }}
+{{- fail (printf "webhook.tls.mode is %s and grpc.tls.mode is %s: the published operator takes the former for all its certificates, also those that gateways see, and flotilla takes the latter. Look at which it was and let both say that, see runbooks/replace-the-published-operator.md" $theirs $ours) }}
+{{- end }}
 {{- $gateways := "belongs to gateways, which this chart does not install" }}
 {{- $reasons := list
   (list "operator.image" "it names the published operator; what is installed is said by `image`")
   (list "leaderElection" "replicas always elect a leader; `leases.leader` says how fast")
   (list "grpc.tls.caBundle" "gateways get ca.crt with their certificates, see the runbook on certificates")
   (list "grpc.tls.selfsigned" "`grpc.tls.caLifetime` and `grpc.tls.certLifetime` say how long certificates last")
-  (list "webhook.tls" "webhooks use the replicas' own certificates, see `grpc.tls.mode`; the leader keeps the CA bundle true")
+  (list "webhook.tls" "webhooks use the replicas' own certificates, which `grpc.tls.mode` is about; the leader keeps the CA bundle true")
   (list "webhook.duplicateDetection.cacheEnabled" "duplicates are looked for among all objects as they are, without a cache")
   (list "webhook.duplicateDetection.cacheTTL" "duplicates are looked for among all objects as they are, without a cache")
   (list "vault.enabled" "`grpc.tls.mode=vault` says whether a Vault is used")
