@@ -327,8 +327,12 @@ fn values_without_effect_are_told(helm: &str, kubectl: &Kubectl) {
     ] {
         assert!(said.lines().any(|told| told == line), "no {line:?} in {said}");
     }
+    // What has to be changed is the value that decides, which is not ours here.
+    assert!(said.contains("Set operator.grpc.requireClientCert=true when"), "{said}");
+    assert!(said.contains(":9444, with or without a client certificate"), "{said}");
     assert!(!said.contains("keycloak") && !said.contains("requireClientCert:"), "{said}");
-    assert!(!told("default-values.yaml").contains("no effect"));
+    let said = told("default-values.yaml");
+    assert!(!said.contains("no effect") && said.contains(":9444 and need a client certificate"), "{said}");
 }
 
 /// A release of the published chart, whose gateways this chart does not have.

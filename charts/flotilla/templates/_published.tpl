@@ -17,7 +17,6 @@ template: they share the values, and nothing says which of them comes first.
 {{- $values := .Values }}
 {{- $aliases := list
   (list "imagePullSecrets" "image.pullSecrets")
-  (list "grpc.requireClientCert" "grpc.tls.requireClientCertificate")
   (list "grpc.tls.vault.pkiMount" "vault.pkiMount")
   (list "grpc.tls.vault.role" "vault.pkiRole")
   (list "grpc.tls.vault.commonName" "vault.commonName")
@@ -38,6 +37,7 @@ template: they share the values, and nothing says which of them comes first.
 {{- $_ := set $at (last $names) $found.value }}
 {{- end }}
 {{- end }}
+{{- include "flotilla.clientCertificates" . }}
 {{- if hasKey $values.webhook.duplicateDetection "clusterWide" }}
 {{- $_ := set $values.webhook.duplicateDetection "scope" (ternary "cluster" "namespace" $values.webhook.duplicateDetection.clusterWide) }}
 {{- end }}
@@ -90,6 +90,24 @@ template: they share the values, and nothing says which of them comes first.
 {{- end }}
 {{- $_ := set $values "withoutEffect" $given }}
 {{- end }}
+{{- end -}}
+
+{{/*
+Whether gateways need a certificate: of two names neither may beat the other in silence. What decides is kept for the
+notes.
+*/}}
+{{- define "flotilla.clientCertificates" -}}
+{{- $old := get .Values.grpc "requireClientCert" }}
+{{- $own := get .Values.grpc.tls "requireClientCertificate" }}
+{{- if and (kindIs "bool" $old) (kindIs "bool" $own) (ne $old $own) }}
+{{- fail (printf "grpc.requireClientCert is %t and grpc.tls.requireClientCertificate is %t: they are names of one thing, so leave one of them out" $old $own) }}
+{{- end }}
+{{- $name := ternary "grpc.requireClientCert" "grpc.tls.requireClientCertificate" (kindIs "bool" $old) }}
+{{- if hasKey (include "flotilla.at" (dict "in" .Values "path" (printf "operator.%s" $name)) | fromJson) "value" }}
+{{- $name = printf "operator.%s" $name }}
+{{- end }}
+{{- $_ := set .Values "clientCertificatesBy" $name }}
+{{- $_ := set .Values.grpc.tls "requireClientCertificate" (ternary $old (ternary $own true (kindIs "bool" $own)) (kindIs "bool" $old)) }}
 {{- end -}}
 
 {{/* Puts what stands in `from` over what stands in `into`, however deep, also what is empty. */}}
