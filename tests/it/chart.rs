@@ -114,7 +114,6 @@ fn values_of_the_published_chart_mean_here_what_they_meant_there() {
         ("CERT_SERVICE_NAME", "avapigw-operator"),
         ("REQUIRE_CLIENT_CERTIFICATE", "false"),
         ("VAULT_ADDR", "https://vault.vault.svc:8200"),
-        // Of the operator and not of its gateways.
         ("VAULT_K8S_ROLE", "avapigw-operator"),
         ("VAULT_K8S_MOUNT", "kubernetes-edge"),
         ("VAULT_PKI_MOUNT", "pki/edge"),
@@ -323,14 +322,14 @@ fn values_without_effect_are_told(helm: &str, kubectl: &Kubectl) {
     for line in [
         "  operator.image: it names the published operator; what is installed is said by `image`",
         "  leaderElection: replicas always elect a leader; `leases.leader` says how fast",
-        "  gateway: belongs to gateways, which this chart does not install",
+        "  metrics.enabled: metrics are always served",
     ] {
         assert!(said.lines().any(|told| told == line), "no {line:?} in {said}");
     }
     // What has to be changed is the value that decides, which is not ours here.
     assert!(said.contains("Set operator.grpc.requireClientCert=true when"), "{said}");
     assert!(said.contains(":9444, with or without a client certificate"), "{said}");
-    assert!(!said.contains("keycloak") && !said.contains("requireClientCert:"), "{said}");
+    assert!(!said.contains("serviceAccount") && !said.contains("requireClientCert:"), "{said}");
     let said = told("default-values.yaml");
     assert!(!said.contains("no effect") && said.contains(":9444 and need a client certificate"), "{said}");
 }

@@ -8,6 +8,7 @@ template: they share the values, and nothing says which of them comes first.
 {{- if and .Release.IsUpgrade (or .Values.operator .Values.gateway) }}
 {{- include "flotilla.noGateways" . }}
 {{- end }}
+{{- include "flotilla.operatorOnly" . }}
 {{- with .Values.operator }}
 {{- if eq (toString .enabled) "false" }}
 {{- fail "operator.enabled is false, and this chart installs nothing but what replaces the operator: leave the value out, or do not install it" }}
@@ -47,7 +48,6 @@ template: they share the values, and nothing says which of them comes first.
 {{- if and $values.webhook.enabled $theirs (ne $ours (ternary "files" $theirs (eq $theirs "cert-manager"))) }}
 {{- fail (printf "webhook.tls.mode is %s and grpc.tls.mode is %s: the published operator takes the former for all its certificates, also those that gateways see, and flotilla takes the latter. Look at which it was and let both say that, see runbooks/replace-the-published-operator.md" $theirs $ours) }}
 {{- end }}
-{{- $gateways := "belongs to gateways, which this chart does not install" }}
 {{- $reasons := list
   (list "operator.image" "it names the published operator; what is installed is said by `image`")
   (list "leaderElection" "replicas always elect a leader; `leases.leader` says how fast")
@@ -59,28 +59,12 @@ template: they share the values, and nothing says which of them comes first.
   (list "vault.enabled" "`grpc.tls.mode=vault` says whether a Vault is used")
   (list "vault.authMethod" "replicas log in by their service account, or by a token when `vault.tokenSecret` names its Secret")
   (list "vault.token" "a token in values can be read by everybody who sees the release: put it into a Secret, under `token`, and name that in `vault.tokenSecret`")
-  (list "vault.injectEnv" $gateways)
-  (list "vault.secretPath" $gateways)
-  (list "vault.tls" $gateways)
-  (list "vault.pki" $gateways)
   (list "metrics.enabled" "metrics are always served")
   (list "serviceAccount.automount" "replicas need the token, and no other pod gets it")
   (list "podSecurityContext" "replicas run as the uid 65532 without any rights of the node")
   (list "securityContext" "replicas run as the uid 65532 with a read-only root and without capabilities")
   (list "livenessProbe.httpGet" "it is /healthz at `health.port`")
   (list "readinessProbe.httpGet" "it is /readyz at `health.port`")
-  (list "service.httpPort" $gateways)
-  (list "service.httpsPort" $gateways)
-  (list "service.grpcPort" $gateways)
-  (list "service.grpcTlsPort" $gateways)
-  (list "service.metricsPort" $gateways)
-  (list "gateway" $gateways)
-  (list "ingress" $gateways)
-  (list "autoscaling" $gateways)
-  (list "redis" $gateways)
-  (list "redisEnv" $gateways)
-  (list "keycloak" $gateways)
-  (list "tls" $gateways)
 }}
 {{- $given := list }}
 {{- range $reasons }}
@@ -89,6 +73,32 @@ template: they share the values, and nothing says which of them comes first.
 {{- end }}
 {{- end }}
 {{- $_ := set $values "withoutEffect" $given }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Values that the published chart has at the top for its gateways. Beside them stand others that replicas have too
+(`resources`, `service`, `extraEnv`), so a file with them would put the gateways' settings onto replicas; without
+`operator`, what stands there was meant for another place.
+*/}}
+{{- define "flotilla.operatorOnly" -}}
+{{- $found := list }}
+{{- $operator := default dict .Values.operator }}
+{{- range list "gateway" "ingress" "autoscaling" "redis" "redisEnv" "keycloak" "tls" "podSecurityContext" "securityContext" "serviceAccount.automount" "livenessProbe.httpGet" "readinessProbe.httpGet" }}
+{{- if hasKey (include "flotilla.at" (dict "in" $.Values "path" .) | fromJson) "value" }}
+{{- $found = append $found . }}
+{{- end }}
+{{- end }}
+{{- range list "service.httpPort" "service.httpsPort" "service.grpcPort" "service.grpcTlsPort" "service.metricsPort" "vault.injectEnv" "vault.secretPath" "vault.tls" "vault.pki" }}
+{{- if hasKey (include "flotilla.at" (dict "in" $.Values "path" .) | fromJson) "value" }}
+{{- $found = append $found . }}
+{{- end }}
+{{- if hasKey (include "flotilla.at" (dict "in" $operator "path" .) | fromJson) "value" }}
+{{- $found = append $found (printf "operator.%s" .) }}
+{{- end }}
+{{- end }}
+{{- if $found }}
+{{- fail (printf "%s: this chart has no such value; the published chart has it for gateways, which this chart does not install. Of that chart's values pass only `operator`, see runbooks/replace-the-published-operator.md" (join ", " $found)) }}
 {{- end }}
 {{- end -}}
 
