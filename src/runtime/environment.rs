@@ -71,8 +71,9 @@ pub fn parse(
     let Some(name) = name else { return plain.map(|args| (args, Vec::new())) };
     let mut extended = arguments.clone();
     let mut complaints = Vec::new();
+    let given = |variable: &str| variables.get(variable).filter(|value| !value.is_empty());
     for (variable, flag) in bound(&name) {
-        let Some(value) = variables.get(&variable).filter(|value| !value.is_empty()) else { continue };
+        let Some(value) = given(&variable) else { continue };
         let mut with_it = extended.clone();
         with_it.push(format!("--{flag}={value}").into());
         match Args::try_parse_from(&with_it) {
@@ -85,7 +86,20 @@ pub fn parse(
                     variable,
                 })
             }
-            _ => extended = with_it,
+            _ => {
+                extended = with_it;
+                // A StatefulSet that sets our name must not silence in passing what somebody says by another.
+                let unheard = other_names(&name, &flag)
+                    .map(|other| self::variable(&other))
+                    .filter(|other| given(other).is_some_and(|said| said != value));
+                let own = &variable;
+                complaints.extend(unheard.map(|other| Complaint {
+                    problem: format!(
+                        "{own} is another name of it, says {value:?}, and is used; leave one of them out"
+                    ),
+                    variable: other,
+                }));
+            }
         }
     }
     Args::try_parse_from(&extended).map(|args| (args, complaints))
@@ -111,6 +125,20 @@ fn flags(name: &str) -> Vec<String> {
             aliases.into_iter().chain(argument.get_long()).map(str::to_owned).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// The other names of a flag, when this one is its own.
+fn other_names(command: &str, flag: &str) -> impl Iterator<Item = String> {
+    let args = Args::command();
+    let own = args.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
+    let named = own.chain(args.get_arguments()).find(|argument| argument.get_long() == Some(flag));
+    let others: Vec<String> = named
+        .and_then(clap::Arg::get_all_aliases)
+        .unwrap_or_default()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    others.into_iter()
 }
 
 /// Variables and the flags they set.
@@ -163,9 +191,9 @@ fn reason(error: &clap::Error) -> String {
 /// A text that names what is accepted.
 pub fn truth(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "1" | "on" => Ok(true),
-        "false" | "no" | "0" | "off" => Ok(false),
-        _ => Err("use true, yes, 1, on or false, no, 0, off".to_owned()),
+        "true" | "t" | "yes" | "1" | "on" => Ok(true),
+        "false" | "f" | "no" | "0" | "off" => Ok(false),
+        _ => Err("use true, t, yes, 1, on or false, f, no, 0, off".to_owned()),
     }
 }
 
@@ -369,10 +397,20 @@ mod tests {
             controller(&["--enable-webhooks", "--leader-elect=false", "--vault-k8s-mount=flag"], &variables);
         assert_eq!(complaints, []);
         took_all_of_it(&args);
-        assert_eq!(args.published.leader_elect, Some(true));
+        assert_eq!(args.published.leader_elect.as_deref(), Some("true"));
         // A name of ours beats another name of the same flag.
         let both = [("VAULT_K8S_MOUNT_PATH", "theirs"), ("VAULT_K8S_MOUNT", "ours")];
-        assert_eq!(controller(&[], &both).0.vault.vault_k8s_mount, "ours");
+        let (args, complaints) = controller(&[], &both);
+        assert_eq!(args.vault.vault_k8s_mount, "ours");
+        // And not in silence, unless both say the same.
+        assert_eq!(complaints.len(), 1);
+        assert_eq!(complaints[0].variable, "VAULT_K8S_MOUNT_PATH");
+        assert!(complaints[0].problem.contains("VAULT_K8S_MOUNT is another name"), "{complaints:?}");
+        let unusable = [("GRPC_REQUIRE_CLIENT_CERT", "false"), ("REQUIRE_CLIENT_CERTIFICATE", "perhaps")];
+        let (args, complaints) = controller(&[], &unusable);
+        assert_eq!((args.require_client_certificate, complaints.len()), (false, 1));
+        let same = [("VAULT_K8S_MOUNT_PATH", "ours"), ("VAULT_K8S_MOUNT", "ours")];
+        assert_eq!(controller(&[], &same).1, []);
     }
 
     #[test]
@@ -380,19 +418,31 @@ mod tests {
         let words = ["--enable-ingress-controller", "--leader-elect", "-enable-webhooks", "--grpc-port", "1"];
         let (args, _) = controller(&words, &[("ENABLE_WEBHOOKS", "perhaps")]);
         assert!(args.enable_ingress_controller && args.enable_webhooks);
-        assert_eq!((args.published.leader_elect, args.grpc_port), (Some(true), 1));
+        assert_eq!((args.published.leader_elect.as_deref(), args.grpc_port), (Some("true"), 1));
         assert!(controller(&[], &[]).0.published.given().next().is_none());
-        for (text, truth) in
-            [("yes", true), ("no", false), ("1", true), ("0", false), ("on", true), ("OFF", false)]
-        {
+        let (yes, no) = (["yes", "1", "on", "t", "T"], ["no", "0", "OFF", "f", "F"]);
+        for (text, truth) in yes.map(|text| (text, true)).into_iter().chain(no.map(|text| (text, false))) {
             assert_eq!(controller(&["--enable-webhooks", text], &[]).0.enable_webhooks, truth, "{text}");
             assert_eq!(controller(&[], &[("ENABLE_WEBHOOKS", text)]).0.enable_webhooks, truth, "{text}");
         }
-        let (args, complaints) = controller(&["--leader-elect"], &[("LEADER_ELECT", "perhaps")]);
-        assert_eq!((args.published.leader_elect, complaints.len()), (Some(true), 1));
-        for wrong in ["-grcp-port=1", "-leader-elect=perhaps", "-e"] {
+        let (args, complaints) = controller(&["--enable-webhooks"], &[("ENABLE_WEBHOOKS", "perhaps")]);
+        assert_eq!((args.enable_webhooks, complaints.len()), (true, 1));
+        for wrong in ["-grcp-port=1", "-enable-webhooks=perhaps", "-e"] {
             assert!(parse_words(&["controller", wrong], &[]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn values_that_have_no_effect_keep_nobody_from_starting() {
+        let words = [
+            "-duplicate-cache-ttl=0",
+            "-leader-elect=t",
+            "-tracing-sampling-rate=0x1p-2",
+            "-enable-tracing=T",
+        ];
+        let (args, complaints) = controller(&words, &[("DUPLICATE_CACHE_TTL", "1.5m")]);
+        assert_eq!((args.published.given().count(), complaints.len()), (4, 0));
+        assert_eq!(args.published.duplicate_cache_ttl.as_deref(), Some("1.5m"));
     }
 
     #[test]

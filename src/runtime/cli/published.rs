@@ -2,39 +2,36 @@
 //! are taken, so that its command line and its variables go on working, and
 //! each that is given is answered by a warning that says what happens instead.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use crate::environment::{duration, truth};
-
-/// What is taken and has no effect. `None`: not given.
+/// What is taken and has no effect. `None`: not given. Texts, whatever they say:
+/// a value that changes nothing must not keep a replica from starting, and Go
+/// reads more forms of numbers, durations and truths than are read here.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Flags of the published operator that are taken and have no effect")]
 pub struct PublishedArgs {
     /// Replicas always elect a leader
-    #[arg(long, value_name = "BOOL", value_parser = truth, num_args = 0..=1, default_missing_value = "true")]
-    pub leader_elect: Option<bool>,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub leader_elect: Option<String>,
     /// The leader's Lease is always called flotilla-leader
     #[arg(long, value_name = "NAME")]
     pub leader_election_id: Option<String>,
     /// There is no tracing
-    #[arg(long, value_name = "BOOL", value_parser = truth, num_args = 0..=1, default_missing_value = "true")]
-    pub enable_tracing: Option<bool>,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub enable_tracing: Option<String>,
     /// There is no tracing
     #[arg(long, value_name = "HOST:PORT")]
     pub otlp_endpoint: Option<String>,
     /// There is no tracing
     #[arg(long, value_name = "SHARE")]
-    pub tracing_sampling_rate: Option<f64>,
+    pub tracing_sampling_rate: Option<String>,
     /// Duplicates are looked for among all objects as they are, without a cache
-    #[arg(long, value_name = "BOOL", value_parser = truth, num_args = 0..=1, default_missing_value = "true")]
-    pub duplicate_cache_enabled: Option<bool>,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub duplicate_cache_enabled: Option<String>,
     /// Duplicates are looked for among all objects as they are, without a cache
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub duplicate_cache_ttl: Option<Duration>,
+    #[arg(long, value_name = "DURATION")]
+    pub duplicate_cache_ttl: Option<String>,
     /// Webhooks use the replica's own certificate
     #[arg(long, value_name = "DIR")]
-    pub webhook_cert_dir: Option<PathBuf>,
+    pub webhook_cert_dir: Option<String>,
 }
 
 impl PublishedArgs {
