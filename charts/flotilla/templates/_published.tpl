@@ -42,8 +42,13 @@ template: they share the values, and nothing says which of them comes first.
 {{- if hasKey $values.webhook.duplicateDetection "clusterWide" }}
 {{- $_ := set $values.webhook.duplicateDetection "scope" (ternary "cluster" "namespace" $values.webhook.duplicateDetection.clusterWide) }}
 {{- end }}
-{{- /* There one source signs for webhooks and gateways, and it is the webhooks' while these are on. */}}
+{{- /* One source signs for webhooks and gateways there, and it is the webhooks' while these are on. */}}
 {{- $theirs := get (default dict $values.webhook.tls) "mode" }}
+{{- /* Not given means selfsigned there, and `helm get values` tells only what was given. */}}
+{{- $moved := get (include "flotilla.at" (dict "in" $values "path" "operator.grpc.tls.mode") | fromJson) "value" }}
+{{- if and (not $theirs) (eq (toString $moved) "vault") }}
+{{- $theirs = "selfsigned" }}
+{{- end }}
 {{- $ours := $values.grpc.tls.mode }}
 {{- if and $values.webhook.enabled $theirs (ne $ours (ternary "files" $theirs (eq $theirs "cert-manager"))) }}
 {{- fail (printf "webhook.tls.mode is %s and grpc.tls.mode is %s: the published operator takes the former for all its certificates, also those that gateways see, and flotilla takes the latter. Look at which it was and let both say that, see runbooks/replace-the-published-operator.md" $theirs $ours) }}
