@@ -357,7 +357,8 @@ fn machine() -> String {
         "{cores} cores of {}, {} of memory, Linux {}",
         field(&cpu, "model name"),
         field(&memory, "MemTotal"),
-        kernel.trim()
+        // Without what a distribution adds.
+        kernel.trim().split('-').next().unwrap_or_default()
     )
 }
 

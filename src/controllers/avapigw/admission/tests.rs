@@ -93,7 +93,7 @@ fn rules_of_admission_name_their_fields() {
     back(health("10s", "5s"), &[]);
     back(health("10s", "10s"), &["spec.healthCheck.timeout"]);
     back(health("500ms", "100ms"), &["spec.healthCheck.interval"]);
-    back(json!({"circuitBreaker": {"timeout": "10ms"}}), &["spec.circuitBreaker.timeout"]);
+    back(json!({"circuitBreaker": {"enabled": true, "timeout": "10ms"}}), &["spec.circuitBreaker.timeout"]);
     assert_eq!(fields(Kind::GrpcBackend, &json!({})), ["spec.hosts"]);
 }
 
@@ -365,7 +365,7 @@ fn several_mistakes_take_one_attempt() {
     assert_eq!(fields(Kind::ApiRoute, &wrong), expected);
     // Also where a field is of another type than it should be.
     let typed = backend(
-        json!({"healthCheck": {"path": "health", "interval": 5}, "circuitBreaker": {"threshold": 500}}),
+        json!({"healthCheck": {"path": "health", "interval": 5}, "circuitBreaker": {"enabled": true, "threshold": 500}}),
     );
     let expected = ["spec.healthCheck.interval", "spec.healthCheck.path", "spec.circuitBreaker.threshold"];
     assert_eq!(fields(Kind::Backend, &typed), expected);
