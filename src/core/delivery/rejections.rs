@@ -75,11 +75,15 @@ pub(super) fn held(
     added: bool,
     bad: Option<&Resource>,
 ) -> Option<Arc<Resource>> {
-    if let Some(unheard) = session.unheard.get(key)
-        && bad.is_none_or(|bad| content(bad) != content(unheard))
-    {
-        // It may hold that, and then nothing older is to come back.
-        return Some(unheard.clone());
+    if let Some(unheard) = session.unheard.get(key) {
+        let other = |sent: &&Arc<Resource>| bad.is_none_or(|bad| content(bad) != content(sent));
+        if let Some(sent) = unheard.resource.as_ref().filter(other) {
+            // It may hold that, and then nothing older is to come back.
+            return Some(sent.clone());
+        }
+        if unheard.deleted {
+            return None;
+        }
     }
     match session.rejected.get(key) {
         // Its last good version is older than the one rejected before.

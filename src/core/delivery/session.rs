@@ -104,6 +104,15 @@ pub(crate) struct Turn {
     pub since: Mono,
 }
 
+/// What a gateway was sent of an object, and did not answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unheard {
+    /// The last content since its last deletion.
+    pub resource: Option<Arc<Resource>>,
+    /// Its deletion was among it: nothing from before that is to be put back.
+    pub deleted: bool,
+}
+
 /// See the module's description.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
@@ -133,9 +142,9 @@ pub(crate) struct Session {
     /// By object; those whose content is in the position's exclusions are in
     /// force, others wait for their object's new content to be acknowledged.
     pub rejected: BTreeMap<(Kind, ObjectKey), Rejected>,
-    /// What was sent last of an object and no answer came to, so that the gateway may
-    /// hold it: by object, until an answer about the object says that it took it.
-    pub unheard: BTreeMap<(Kind, ObjectKey), Arc<Resource>>,
+    /// What was sent of an object and no answer came to, so that the gateway may hold it,
+    /// or nothing: by object, until an answer about the object says that it took it.
+    pub unheard: BTreeMap<(Kind, ObjectKey), Unheard>,
     pub trouble: Option<Trouble>,
     /// Deletions since its `low` cannot be found out: only a full
     /// synchronisation makes it right.
@@ -227,7 +236,8 @@ impl Session {
             let Some(key) = update.change.key() else { continue };
             match &update.change {
                 Change::Upsert { resource, .. } if flight.misses(index) => {
-                    let before = self.unheard.insert(key.clone(), resource.clone());
+                    let unheard = self.unheard.entry(key.clone()).or_default();
+                    let before = unheard.resource.replace(resource.clone());
                     // Should this one be bad, nothing older than the one before it is
                     // to be put back either.
                     if let Some(before) = before.filter(|before| content(before) != content(resource))
@@ -237,7 +247,7 @@ impl Session {
                     }
                 }
                 _ if flight.misses(index) => {
-                    self.unheard.remove(&key);
+                    self.unheard.insert(key.clone(), Unheard { resource: None, deleted: true });
                     self.keep_nothing_of(&key);
                 }
                 _ if flight.took(index) => drop(self.unheard.remove(&key)),

@@ -253,3 +253,19 @@ fn who_is_named_before_its_own_answer_is_lost_costs_the_others_nothing() {
     assert_eq!(rejected(&bench), ["a/2"]);
     assert_eq!(bench.holds("g", Kind::Backend, "a/3").unwrap(), "name=a/3 v3");
 }
+
+#[test]
+fn what_was_deleted_unheard_does_not_come_back_by_a_rejection() {
+    let mut bench = with_routes(4);
+    bench.ballast();
+    bench.settle();
+    bench.route("a/1", "v2 invalid");
+    bench.route("a/2", "v2");
+    let sent = answer_some(&mut bench, &[0, 1]);
+    assert_eq!(sent, ["heartbeat", "~a/2", "-a/1"]);
+    assert!(bench.holds("g", Kind::ApiRoute, "a/1").is_none());
+    bench.pass(Duration::from_secs(60));
+    bench.route("a/1", "v3 undecodable");
+    bench.settle_for(Duration::from_secs(20));
+    assert!(bench.holds("g", Kind::ApiRoute, "a/1").is_none(), "an older one came back");
+}
