@@ -75,12 +75,13 @@ pub fn parse(
     for (variable, flag) in bound(&name) {
         let Some(value) = given(&variable) else { continue };
         let mut with_it = extended.clone();
-        with_it.push(format!("--{flag}={value}").into());
+        with_it.push(format!("--{}={value}", flag.name).into());
         match Args::try_parse_from(&with_it) {
             Err(error) if error.use_stderr() && !is_about_something_else(&error) => {
                 complaints.push(Complaint {
                     problem: format!(
-                        "{value:?} is no value for --{flag}: {}; the flag or its default is used",
+                        "{value:?} is no value for --{}: {}; the flag or its default is used",
+                        flag.name,
                         reason(&error)
                     ),
                     variable,
@@ -89,8 +90,10 @@ pub fn parse(
             _ => {
                 extended = with_it;
                 // A StatefulSet that sets our name must not silence in passing what somebody says by another.
-                let unheard = other_names(&name, &flag)
-                    .map(|other| self::variable(&other))
+                let unheard = flag
+                    .others
+                    .iter()
+                    .map(|other| self::variable(other))
                     .filter(|other| given(other).is_some_and(|said| said != value));
                 let own = &variable;
                 complaints.extend(unheard.map(|other| Complaint {
@@ -114,38 +117,36 @@ fn subcommand(arguments: &[OsString]) -> Option<String> {
     })
 }
 
+/// A flag under one of its names.
+struct Flag {
+    name: String,
+    /// Its other names, when this one is its own.
+    others: Vec<String>,
+}
+
 /// Flags of one subcommand and of all. Other names of a flag come before its
 /// own, so that of two variables for one flag its own has the last word.
-fn flags(name: &str) -> Vec<String> {
+fn flags(name: &str) -> Vec<Flag> {
     let command = Args::command();
     let own = command.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
     own.chain(command.get_arguments())
         .flat_map(|argument| {
             let aliases = argument.get_all_aliases().unwrap_or_default();
-            aliases.into_iter().chain(argument.get_long()).map(str::to_owned).collect::<Vec<_>>()
+            let others: Vec<String> = aliases.into_iter().map(str::to_owned).collect();
+            let alone = |name: &String| Flag { name: name.clone(), others: Vec::new() };
+            let mut flags: Vec<Flag> = others.iter().map(alone).collect();
+            flags.extend(argument.get_long().map(|name| Flag { name: name.to_owned(), others }));
+            flags
         })
         .collect()
 }
 
-/// The other names of a flag, when this one is its own.
-fn other_names(command: &str, flag: &str) -> impl Iterator<Item = String> {
-    let args = Args::command();
-    let own = args.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
-    let named = own.chain(args.get_arguments()).find(|argument| argument.get_long() == Some(flag));
-    let others: Vec<String> = named
-        .and_then(clap::Arg::get_all_aliases)
-        .unwrap_or_default()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-    others.into_iter()
-}
-
 /// Variables and the flags they set.
-fn bound(name: &str) -> Vec<(String, String)> {
-    let settable =
-        flags(name).into_iter().filter(|flag| !matches!(flag.as_str(), "help" | "version" | "kubeconfig"));
-    settable.map(|flag| (variable(&flag), flag)).collect()
+fn bound(name: &str) -> impl Iterator<Item = (String, Flag)> {
+    let settable = flags(name)
+        .into_iter()
+        .filter(|flag| !matches!(flag.name.as_str(), "help" | "version" | "kubeconfig"));
+    settable.map(|flag| (variable(&flag.name), flag))
 }
 
 /// Makes `--grpc-port` of `-grpc-port`. No flag has a short form of more than
@@ -155,7 +156,7 @@ fn lengthen(arguments: &mut [OsString], name: &str) {
     for argument in arguments.iter_mut().skip(1).take_while(|argument| *argument != "--") {
         let known = argument.to_str().and_then(|text| text.strip_prefix('-')).is_some_and(|rest| {
             let flag = rest.split('=').next().unwrap_or_default();
-            flags.iter().any(|known| known == flag)
+            flags.iter().any(|known| known.name == flag)
         });
         if known {
             let mut long = OsString::from("-");

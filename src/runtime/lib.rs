@@ -8,6 +8,8 @@ mod certs;
 mod cli;
 mod controller;
 mod crds;
+#[cfg(test)]
+mod damage;
 mod demo;
 mod environment;
 mod gateway;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::fleet::kubectl::Kubectl;
+use crate::fleet::kubectl::{Kubectl, holds};
 use crate::fleet::waiting::{SOON, within};
 use crate::fleet::{Against, Fleet, webhooks};
 
@@ -92,12 +92,6 @@ spec:
     - uri:
         prefix: /api/v1  # Duplicate route!
 "#;
-
-fn holds(text: &str, words: &[&str]) {
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in: {text}");
-    }
-}
 
 /// Waits until every gateway has something of which this holds.
 async fn every_gateway_has(fleet: &Fleet, what: &str, is_it: impl Fn(&str, &Value) -> bool) {

@@ -3,7 +3,7 @@
 
 use flotilla_core::ids::Kind;
 
-use crate::fleet::kubectl::Kubectl;
+use crate::fleet::kubectl::{Kubectl, holds};
 use crate::fleet::waiting::{SOON, within};
 use crate::fleet::{Against, Fleet, http};
 
@@ -69,12 +69,6 @@ async fn answers(fleet: &Fleet, path: &str, status: u16, body: &str) {
         same.then_some(()).ok_or_else(|| format!("it answers {got} {text}"))
     })
     .await;
-}
-
-fn holds(text: &str, words: &[&str]) {
-    for word in words {
-        assert!(text.contains(word), "no {word:?} in: {text}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -139,6 +139,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::damage::damage;
 
     const GOOD: &str = "rules:\n- gateways: {namespaces: [edge], labels: {tier: public}}\n  namespaces: [team-*]\n  kinds: [APIRoute]\notherwise: everything\n";
 
@@ -181,19 +182,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_file_holds_is_used_or_refused_by_its_name(
-            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
-            cut in any::<prop::sample::Index>(),
-            whole in any::<bool>(),
-        ) {
-            let mut bytes = GOOD.as_bytes().to_vec();
-            for (at, byte) in changes {
-                let at = at.index(bytes.len());
-                bytes[at] = byte;
-            }
-            if !whole {
-                bytes.truncate(cut.index(bytes.len()));
-            }
+        fn whatever_a_file_holds_is_used_or_refused_by_its_name(damage in damage(8)) {
+            let bytes = damage.of(GOOD.as_bytes());
             let text = String::from_utf8_lossy(&bytes);
             if let Err(error) = parse(Path::new("policy.yaml"), &text) {
                 let words = format!("{error:#}");

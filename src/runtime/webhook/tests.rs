@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::review::{self, About, Answer, Examined, Outcome};
 use super::*;
+use crate::damage::damage;
 
 mod ingress;
 
@@ -503,9 +504,7 @@ proptest! {
     /// Bytes of a good review, some of them changed: an answer in the words of the API.
     #[test]
     fn any_bytes_get_an_answer(
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-        cut in any::<prop::sample::Index>(),
-        whole in any::<bool>(),
+        damage in damage(6),
         which in 0..5usize,
     ) {
         let (about, review) = match Kind::ALL.get(which) {
@@ -514,15 +513,7 @@ proptest! {
             }
             None => (About::Ingress, ingress::review("UPDATE", ingress::at("/a"), ingress::at("/c"))),
         };
-        let mut bytes = review.to_string().into_bytes();
-        for (at, byte) in changes {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        if !whole {
-            bytes.truncate(cut.index(bytes.len()));
-        }
-        let answer = answered(about, &bytes);
+        let answer = answered(about, &damage.of(review.to_string().as_bytes()));
         match answer.outcome {
             Outcome::Admitted | Outcome::Refused => {
                 prop_assert_eq!(answer.status.as_u16(), 200);

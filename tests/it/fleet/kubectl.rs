@@ -131,3 +131,13 @@ impl Following {
         timeout(SOON, search).await.unwrap_or_else(|_| panic!("kubectl did not print {words:?}"))
     }
 }
+
+/// What it printed has all of these words.
+///
+/// # Panics
+/// When one is missing.
+pub fn holds(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in: {text}");
+    }
+}

@@ -18,14 +18,6 @@ use crate::vocabulary::{GRPC_FAILURES, GRPC_RETRIED, HTTP_FAILURES, METHODS};
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Counts of backends that have bounds.
-const COUNTS: [(&str, RangeInclusive<i64>); 4] = [
-    ("/healthCheck/healthyThreshold", 1..=10),
-    ("/healthCheck/unhealthyThreshold", 1..=10),
-    ("/circuitBreaker/threshold", 1..=100),
-    ("/circuitBreaker/halfOpenRequests", 1..=10),
-];
-
 /// Wrong elements of one list that an answer names.
 const NAMED: usize = 8;
 
@@ -125,19 +117,13 @@ fn retries(kind: Kind, spec: &Value, say: &mut impl FnMut(&str, String), warning
 
 fn backend(spec: &Value, say: &mut impl FnMut(&str, String)) {
     // Gateways look at nothing that is switched off. Only health checks of gRPC can be.
-    let checks = spec.pointer("/healthCheck/enabled") != Some(&Value::Bool(false));
-    if checks {
+    if spec.pointer("/healthCheck/enabled") != Some(&Value::Bool(false)) {
         health_check(spec, say);
     }
-    let breaks = is_on(spec, "/circuitBreaker");
-    if breaks {
+    if is_on(spec, "/circuitBreaker") {
         within(spec, "/circuitBreaker/timeout", SECOND, Duration::MAX, say);
-    }
-    for (path, range) in COUNTS {
-        let heeded = if path.starts_with("/healthCheck") { checks } else { breaks };
-        if let Some(count) = number(spec, path).filter(|count| heeded && !range.contains(count)) {
-            say(path, format!("is {count}; give a number from {} to {}", range.start(), range.end()));
-        }
+        bounded(spec, "/circuitBreaker/threshold", 1..=100, say);
+        bounded(spec, "/circuitBreaker/halfOpenRequests", 1..=10, say);
     }
     credentials::of_backend(spec, "", say);
 }
@@ -154,6 +140,15 @@ fn health_check(spec: &Value, say: &mut impl FnMut(&str, String)) {
     if is_set(spec, PATH) && !text(spec, PATH).starts_with('/') {
         let path = quoted(text(spec, PATH));
         say(PATH, format!("is {path}, which does not begin with /; give a path, for example /health"));
+    }
+    bounded(spec, "/healthCheck/healthyThreshold", 1..=10, say);
+    bounded(spec, "/healthCheck/unhealthyThreshold", 1..=10, say);
+}
+
+/// Refuses a number outside of bounds.
+fn bounded(spec: &Value, path: &str, range: RangeInclusive<i64>, say: &mut impl FnMut(&str, String)) {
+    if let Some(count) = number(spec, path).filter(|count| !range.contains(count)) {
+        say(path, format!("is {count}; give a number from {} to {}", range.start(), range.end()));
     }
 }
 
