@@ -189,20 +189,23 @@ async fn ingresses_are_served_as_they_are_now(against: Against) {
         assert_eq!(http::get(gateways.http, "/moved").await.unwrap().0.as_u16(), 308);
     }
 
-    // One that the published operator has left behind is taken over, and may go.
+    // What the published operator has left behind is taken over, and may go, also with another class by then.
     let mut taken_over = example();
-    taken_over["metadata"]["name"] = json!("old");
     taken_over["metadata"]["finalizers"] = json!(["ingress.avapigw.io/finalizer"]);
     taken_over["metadata"]["annotations"]["avapigw.io/applied-routes"] = json!("ingress-team-1-old-r0-p0");
-    create(&fleet, "team-1", &taken_over).await.unwrap();
-    becomes(&fleet, "team-1", "what the old one says, too", |all| routes(all) == 2).await;
-    ingresses(&fleet, "team-1").delete("old", &DeleteParams::default()).await.unwrap();
-    within(SOON, "the old one goes", async || {
-        let there = ingresses(&fleet, "team-1").get_opt("old").await.map_err(|error| error.to_string())?;
-        there.map_or(Ok(()), |ingress| Err(format!("{:?}", ingress.metadata)))
-    })
-    .await;
-    becomes(&fleet, "team-1", "only the redirect", |all| routes(all) == 1).await;
+    for (name, class) in [("old", "avapigw"), ("left", "another")] {
+        taken_over["metadata"]["name"] = json!(name);
+        create(&fleet, "team-1", &taken_over).await.unwrap();
+        becomes(&fleet, "team-1", "what it says, too", |all| routes(all) == 2).await;
+        change(&fleet, "team-1", name, json!({"spec": {"ingressClassName": class}})).await;
+        ingresses(&fleet, "team-1").delete(name, &DeleteParams::default()).await.unwrap();
+        within(SOON, &format!("{name} goes"), async || {
+            let there = ingresses(&fleet, "team-1").get_opt(name).await.map_err(|error| error.to_string())?;
+            there.map_or(Ok(()), |ingress| Err(format!("{:?}", ingress.metadata)))
+        })
+        .await;
+        becomes(&fleet, "team-1", "only the redirect", |all| routes(all) == 1).await;
+    }
 
     // Whoever owned some of them is killed; the others go on.
     fleet.replicas[1].kill().await;

@@ -312,8 +312,7 @@ impl World {
         let owner = (key.namespace.clone(), seen.uid.clone());
         let owned = self.by_owner.get(&owner).into_iter().flatten();
         let children = owned.filter_map(|id| self.children.get(id));
-        let of_class = self.class.has(&seen.ingress);
-        let ours = !seen.deleting && of_class;
+        let ours = !seen.deleting && self.class.has(&seen.ingress);
         let (made_nothing, told) = (!self.by_owner.contains_key(&owner), self.told.get(key));
         let mut work = Work {
             uid: seen.uid.clone(),
@@ -334,7 +333,9 @@ impl World {
             work.sum = "nothing is served for it any more".to_owned();
             work.done = Some(if seen.deleting { "IngressDeleted" } else { "IngressClassMismatch" });
             work.failing = "IngressCleanupFailed";
-            let held = seen.finalizer.filter(|_| seen.deleting && of_class);
+            // Whatever its class is now: it may have been ours when the finalizer was set, and
+            // who set it is not there to take it out. One that stays is harmed by nothing.
+            let held = seen.finalizer.filter(|_| seen.deleting);
             if made_nothing {
                 work.release = held;
             }

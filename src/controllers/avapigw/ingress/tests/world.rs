@@ -378,18 +378,19 @@ fn a_port_by_name_follows_its_service() {
     assert!(fixture.next().unwrap().steps.is_empty());
 }
 
+/// An Ingress with the finalizer of the published operator.
+fn held(fixture: &mut Fixture, deleting: bool, class: &str) {
+    let mut spec = spec(&[to("/a", "web")]);
+    spec["ingressClassName"] = json!(class);
+    let (ingress, revision) = (ingress(&[], &spec), fixture.next_revision());
+    let addresses = Value::Null;
+    let seen = SeenIngress { ingress, uid: "u".into(), revision, deleting, addresses, finalizer: Some(1) };
+    fixture.world.ingresses(Seen::Is(seen));
+}
+
 #[test]
 fn an_ingress_that_the_published_operator_holds_may_go_when_nothing_is_left_of_it() {
     let mut fixture = Fixture::new(Value::Null);
-    let held = |fixture: &mut Fixture, deleting: bool, class: &str| {
-        let mut spec = spec(&[to("/a", "web")]);
-        spec["ingressClassName"] = json!(class);
-        let (ingress, revision) = (ingress(&[], &spec), fixture.next_revision());
-        let addresses = Value::Null;
-        let seen =
-            SeenIngress { ingress, uid: "u".into(), revision, deleting, addresses, finalizer: Some(1) };
-        fixture.world.ingresses(Seen::Is(seen));
-    };
     held(&mut fixture, false, "avapigw");
     assert_eq!(fixture.work(), ["make Backend", "make APIRoute"]);
     held(&mut fixture, true, "avapigw");
@@ -400,8 +401,30 @@ fn an_ingress_that_the_published_operator_holds_may_go_when_nothing_is_left_of_i
     let work = fixture.next().unwrap();
     assert_eq!((turned(&work), work.failing), (Some("IngressDeleted"), "IngressCleanupFailed"));
     assert_eq!((work.steps, work.release), (Vec::new(), Some(1)));
+}
+
+#[test]
+fn an_ingress_that_is_held_may_go_also_when_its_class_is_another_by_then() {
+    let mut fixture = Fixture::new(Value::Null);
+    held(&mut fixture, false, "avapigw");
+    assert_eq!(fixture.work(), ["make Backend", "make APIRoute"]);
+    held(&mut fixture, false, "another");
+    let work = fixture.next().unwrap();
+    assert_eq!((work.steps.len(), work.release, turned(&work)), (2, None, Some("IngressClassMismatch")));
+    // Deleted before that is carried out: it stays until nothing is left.
     held(&mut fixture, true, "another");
-    assert_eq!(fixture.next(), None);
+    let work = fixture.next().unwrap();
+    assert_eq!((work.steps.len(), work.release, turned(&work)), (2, None, None));
+    work.steps.iter().for_each(|step| drop(fixture.carry_out(step)));
+    let work = fixture.next().unwrap();
+    assert_eq!((turned(&work), work.failing), (Some("IngressDeleted"), "IngressCleanupFailed"));
+    assert_eq!((work.steps, work.release), (Vec::new(), Some(1)));
+    // So it is for who has not seen what it was before.
+    let mut fixture = Fixture::new(Value::Null);
+    held(&mut fixture, false, "another");
+    assert_eq!(fixture.next(), None, "one that is not deleted is left as it is");
+    held(&mut fixture, true, "another");
+    assert_eq!(fixture.next().unwrap().release, Some(1));
 }
 
 /// One thing that happens.
