@@ -201,6 +201,85 @@ async fn a_gateway_that_listens_is_kept_up_to_date_and_its_next_replica_goes_on(
     }
 }
 
+/// One object of each kind that the reference gateway can load.
+fn one_of_each(revision: u64, text: &str) -> Vec<RawObject> {
+    let specs = [
+        (Kind::ApiRoute, format!(r#"{{"directResponse":{{"status":200,"body":"{text}"}}}}"#)),
+        (Kind::GrpcRoute, format!(r#"{{"match":[{{"service":{{"exact":"{text}"}}}}]}}"#)),
+        (Kind::Backend, format!(r#"{{"hosts":[{{"address":"{text}.example.com","port":80}}]}}"#)),
+        (Kind::GrpcBackend, format!(r#"{{"hosts":[{{"address":"{text}.example.com","port":81}}]}}"#)),
+    ];
+    // One name: only the kind tells them apart.
+    (revision..)
+        .zip(specs)
+        .map(|(revision, (kind, spec))| RawObject { kind, ..route("same", revision, &spec) })
+        .collect()
+}
+
+/// Digest of what gateways are to hold once the replica has read a revision of a kind.
+pub async fn digest_after(replica: &Replica, kind: Kind, revision: u64) -> String {
+    within("it has read that far", async {
+        loop {
+            let read = replica.delivery.inspect(move |engine| {
+                let there = engine.frontier().get(kind) >= Revision(revision);
+                there.then(|| engine.digest(&Default::default()))
+            });
+            if let Some(digest) = read.await.unwrap() {
+                return digest;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn every_kind_has_its_calls_where_a_gateway_takes_no_batches() {
+    let fleet = Fleet::new();
+    let gateways = listening(&fleet, "gw", false).await;
+    let (gateway, address) = (gateways.gateways()[0].clone(), gateways.listening()[0]);
+    let replica = Replica::with_routes(&fleet, Options::named("a"), Vec::new()).await;
+    let pushing = Pushing::start(&fleet, &replica);
+    pushing.dial("gw", address);
+    until("it has been told that there is nothing", || !gateway.version().is_empty()).await;
+
+    let mut digests = BTreeSet::from([gateway.digest().to_string()]);
+    let mut next = 101;
+    for (round, text) in [Some("one"), Some("two"), None].into_iter().enumerate() {
+        for object in one_of_each(next, text.unwrap_or_default()) {
+            let (kind, key) = (object.kind, object.key.clone());
+            let told = match text {
+                Some(_) => replica.delivery.changed(object).await,
+                None => replica.delivery.deleted(kind, key, Revision(next)).await,
+            };
+            told.unwrap();
+            let wanted = digest_after(&replica, kind, next).await;
+            until(&format!("{kind} is as in round {round}"), || *gateway.digest() == *wanted).await;
+            let held = gateway.view().held.iter().any(|one| one.kind == kind);
+            assert_eq!(held, text.is_some(), "{kind} in round {round}");
+            let different = digests.insert(wanted);
+            assert!(different || gateway.held_count() == 0, "{kind} in round {round} changed nothing");
+            next += 1;
+        }
+    }
+    assert_eq!(gateway.held_count(), 0);
+    // Every call was answered, and each by the call of its kind.
+    for kind in ["APIRoute", "GRPCRoute", "Backend", "GRPCBackend"] {
+        let calls = |verb: &str| {
+            let rpc = format!("{verb}{kind}");
+            pushing.metrics.calls.with_label_values(&[rpc.as_str(), "Ok"]).get()
+        };
+        assert_eq!((calls("Apply"), calls("Delete")), (2, 1), "{kind}");
+    }
+    assert!(pushing.metrics.calls.with_label_values(&["GetGatewayStatus", "Ok"]).get() > 0);
+    assert_eq!(pushing.metrics.calls.with_label_values(&["ApplyBatch", "Ok"]).get(), 0);
+    let stats = gateway.view().stats;
+    assert_eq!((stats.regressions, stats.reappeared, stats.deletions), (0, 0, 4));
+    pushing.stop().await;
+    replica.stop().await;
+    gateways.stop().await;
+}
+
 #[tokio::test]
 async fn calls_of_a_session_that_is_over_change_nothing() {
     let fleet = Fleet::new();

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use flotilla_certs::{Identity, LeafRequest};
 use flotilla_core::delivery::DeliveryConfig;
-use flotilla_core::ids::Revision;
+use flotilla_core::ids::Kind;
 use flotilla_core::object::RawObject;
 use flotilla_grpc::acceptor::{Acceptor, AcceptorConfig};
 use flotilla_grpc::metrics::Metrics;
@@ -20,7 +20,9 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::fleet::{Fleet, Options, Replica, TRUST_DOMAIN, info, until, within};
-use crate::push::{Pushing, answering, apply, client, listening, listening_with, open, routes, server_tls};
+use crate::push::{
+    Pushing, answering, apply, client, digest_after, listening, listening_with, open, routes, server_tls,
+};
 
 /// A replica whose messages have room for a few routes.
 fn small_messages() -> Options {
@@ -32,19 +34,11 @@ fn small_messages() -> Options {
 
 /// Digest of what gateways are to hold once the replica has read up to a revision.
 async fn digest_at(replica: &Replica, revision: u64) -> String {
-    within("it has read that far", async {
-        loop {
-            let read = replica.delivery.inspect(move |engine| {
-                let there = engine.frontier().0.iter().all(|read| *read >= Revision(revision));
-                there.then(|| engine.digest(&Default::default()))
-            });
-            if let Some(digest) = read.await.unwrap() {
-                return digest;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
+    let mut digest = String::new();
+    for kind in Kind::ALL {
+        digest = digest_after(replica, kind, revision).await;
+    }
+    digest
 }
 
 /// Forty routes, each changed at once.
