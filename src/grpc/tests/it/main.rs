@@ -11,3 +11,4 @@ mod push;
 mod push_parts;
 mod raw_http2;
 mod refusals;
+mod scopes;

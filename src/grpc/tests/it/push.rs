@@ -39,10 +39,21 @@ pub fn server_tls(fleet: &Fleet, certificate: &CertificatePem) -> ServerTls {
 }
 
 pub async fn listening_with(name: &str, batches: bool, tls: ServerTls) -> Gateways {
+    listening_as(name, batches, tls, |_| {}).await
+}
+
+/// A gateway that says more of itself.
+pub async fn listening_as(
+    name: &str,
+    batches: bool,
+    tls: ServerTls,
+    change: impl FnOnce(&mut GatewayOptions),
+) -> Gateways {
     let address = "127.0.0.1:0".parse().unwrap();
     let listen = Listen { address, tls, trust_domain: TRUST_DOMAIN.into(), batches };
     let id = GatewayId { namespace: "edge".into(), name: name.into() };
-    let options = GatewayOptions { listen: Some(listen), ..GatewayOptions::new(id, Vec::new(), None) };
+    let mut options = GatewayOptions { listen: Some(listen), ..GatewayOptions::new(id, Vec::new(), None) };
+    change(&mut options);
     Gateways::start(vec![options], FleetOptions::default()).await.unwrap()
 }
 
