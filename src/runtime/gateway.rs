@@ -110,6 +110,7 @@ fn gateways(args: &GatewayArgs) -> anyhow::Result<Vec<GatewayOptions>> {
         let id = GatewayId { namespace: args.gateway_namespace.as_str().into(), name: name.into() };
         Ok(GatewayOptions {
             listen,
+            labels: args.labels.0.clone(),
             namespaces: args.operator_namespaces.clone(),
             apply_cost: if args.real_apply_cost { ApplyCost::Real } else { ApplyCost::None },
             ..GatewayOptions::new(id, operators.clone(), Some(tls))

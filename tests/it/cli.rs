@@ -19,6 +19,11 @@ fn unknown_and_wrong_flags_are_named() {
     refused(&["no-such-command"], &["no-such-command"]);
     refused(&["demo", "--replicas", "0"], &["--replicas", "0"]);
     refused(&["gateway"], &["--operator-address"]);
+    refused(
+        &["gateway", "--labels", "tier:public"],
+        &["--labels", "\"tier:public\" is no label", "KEY=VALUE"],
+    );
+    refused(&["gateway", "--labels=tier=a,tier=b"], &["--labels", "\"tier\" is there twice", "once"]);
 }
 
 #[test]

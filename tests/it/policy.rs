@@ -6,7 +6,8 @@ use std::time::Duration;
 use flotilla_core::ids::Kind;
 use flotilla_core::object::RawObject;
 
-use crate::fleet::objects::answering;
+use crate::fleet::gateways::{free_addresses, push_flag};
+use crate::fleet::objects::{answering, backend};
 use crate::fleet::waiting::{SOON, within};
 use crate::fleet::{Against, Fleet, expected_digest};
 
@@ -23,11 +24,24 @@ fn policy(granted: &str) -> String {
 
 /// Waits until a group of gateways holds the objects of these namespaces.
 async fn holds(fleet: &Fleet, group: usize, namespaces: &[&str], long: Duration) {
+    holds_those(fleet, group, long, &format!("all of {namespaces:?}"), |object| {
+        namespaces.contains(&&*object.key.namespace)
+    })
+    .await;
+}
+
+/// Waits until a group of gateways holds these objects and no other.
+async fn holds_those(
+    fleet: &Fleet,
+    group: usize,
+    long: Duration,
+    what: &str,
+    theirs: impl Fn(&RawObject) -> bool,
+) {
     let objects: Vec<RawObject> = fleet.tenants.all().await.unwrap();
-    let theirs: Vec<RawObject> =
-        objects.into_iter().filter(|object| namespaces.contains(&&*object.key.namespace)).collect();
+    let theirs: Vec<RawObject> = objects.into_iter().filter(theirs).collect();
     let expected = expected_digest(&theirs);
-    within(long, &format!("gateway {group} holds {namespaces:?}"), async || {
+    within(long, &format!("gateway {group} holds {what}"), async || {
         let shown = fleet.gateways[group].first().await;
         (shown.digest == expected).then_some(()).ok_or_else(|| format!("{shown:?}"))
     })
@@ -96,6 +110,47 @@ async fn a_gateway_gets_what_the_policy_gives_it_and_loses_what_it_takes() {
     let removed = fleet.gateways[1].events.removed();
     assert!(removed.is_empty(), "the other gateway lost something: {removed:?}");
     fleet.nothing_went_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_go_by_labels_and_kinds_also_for_who_is_dialled() {
+    let Some(mut fleet) = Fleet::start(Against::Embedded).await else { return };
+    let rules = |public: &str| {
+        format!(
+            "rules:\n- gateways: {{names: [edge-*], labels: {{tier: public}}}}\n  {public}\n\
+             - gateways: {{names: [edge-*]}}\n  namespaces: [inner]\n  kinds: [Backend]\n"
+        )
+    };
+    let file = furnish(&fleet, &rules("namespaces: [shop]\n  kinds: [APIRoute]")).await;
+    for namespace in NAMESPACES {
+        fleet.tenants.create(Kind::Backend, namespace, "behind", backend(8080)).await;
+    }
+    let addresses = free_addresses(1);
+    let policy = format!("--gateway-policy={}", file.display());
+    fleet.add_replicas_with(2, &[&policy, &push_flag("edge-dialled", &addresses)]).await;
+    let dials = format!("--operator-address={}", fleet.operators().join(","));
+    let labels = "--labels=tier=public,zone=a".to_owned();
+    fleet.add_gateway_with("edge-public", &[dials.clone(), labels.clone()]).await;
+    fleet.add_gateway_with("edge-plain", &[dials, "--labels=zone=a".to_owned()]).await;
+    let listens = format!("--push-listen={}", addresses[0]);
+    fleet.add_gateway_with("edge-dialled", &[listens, labels, "--push-batches=false".to_owned()]).await;
+    let of = |kind: Kind, namespace: &'static str| {
+        move |object: &RawObject| object.kind == kind && &*object.key.namespace == namespace
+    };
+    for group in [0, 2] {
+        holds_those(&fleet, group, SOON, "routes of shop", of(Kind::ApiRoute, "shop")).await;
+    }
+    holds_those(&fleet, 1, SOON, "backends of inner", of(Kind::Backend, "inner")).await;
+
+    // Another version reaches those that are connected, whoever dialled whom.
+    std::fs::write(&file, rules("namespaces: [inner, shop]\n  kinds: [Backend]")).unwrap();
+    for group in [0, 2] {
+        let theirs = |object: &RawObject| object.kind == Kind::Backend;
+        holds_those(&fleet, group, GUARD + SOON, "all backends", theirs).await;
+    }
+    holds_those(&fleet, 1, SOON, "backends of inner", of(Kind::Backend, "inner")).await;
+    let removed = fleet.gateways[1].events.removed();
+    assert!(removed.is_empty(), "the gateway that nothing changed for lost something: {removed:?}");
 }
 
 /// Waits until a replica serves so many gateways that showed no certificate.

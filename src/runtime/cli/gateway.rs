@@ -1,10 +1,31 @@
 //! Flags of `flotilla gateway`: those of a real gateway (wire §2 point 15) and
 //! those of a test bed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::environment::truth;
+
+/// Labels of a gateway, by key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels(pub BTreeMap<String, String>);
+
+/// Reads labels. Each key once: of two values nobody knows which is meant.
+fn labels(text: &str) -> Result<Labels, String> {
+    let mut labels = BTreeMap::new();
+    for label in text.split(',').filter(|_| !text.trim().is_empty()) {
+        let (key, value) =
+            label.split_once('=').map(|(key, value)| (key.trim(), value.trim())).unwrap_or_default();
+        if key.is_empty() {
+            return Err(format!("{label:?} is no label; use KEY=VALUE, several separated by commas"));
+        }
+        if labels.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("{key:?} is there twice; give each key once"));
+        }
+    }
+    Ok(Labels(labels))
+}
 
 /// Flags of reference gateways.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,6 +57,9 @@ pub struct GatewayArgs {
     /// Namespaces to be given, separated by commas. Default: all
     #[arg(long, value_name = "NAMES", value_delimiter = ',', action = clap::ArgAction::Set)]
     pub operator_namespaces: Vec<String>,
+    /// Labels that it says it has, which rules of the replicas' policy may ask for: KEY=VALUE, separated by commas
+    #[arg(long, value_name = "KEY=VALUE", default_value = "", hide_default_value = true, value_parser = labels)]
+    pub labels: Labels,
     /// How many gateways to run in this process
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub count: u32,
@@ -58,4 +82,33 @@ pub struct GatewayArgs {
     /// Write the addresses that it listens on to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub address_file: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_keys_with_values_and_each_key_stands_once() {
+        let read = |text: &str| {
+            labels(text).map(|read| read.0.into_iter().map(|(key, value)| format!("{key}:{value}")).collect())
+        };
+        let good = |text: &str, expected: &[&str]| {
+            let read: Vec<String> = read(text).unwrap();
+            assert_eq!(read, expected, "{text:?}");
+        };
+        good("", &[]);
+        good("tier=public", &["tier:public"]);
+        good("tier=public, a.b/zone=eu-1", &["a.b/zone:eu-1", "tier:public"]);
+        good("empty=,sum=a=b", &["empty:", "sum:a=b"]);
+        let bad = |text: &str, words: [&str; 2]| {
+            let error = read(text).map(|_: Vec<String>| ()).unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)), "{text:?}: {error}");
+        };
+        bad("tier", ["\"tier\"", "KEY=VALUE"]);
+        bad("tier:public", ["\"tier:public\"", "KEY=VALUE"]);
+        bad("=public", ["\"=public\"", "KEY=VALUE"]);
+        bad("tier=public,", ["\"\"", "KEY=VALUE"]);
+        bad("tier=public,tier=internal", ["\"tier\"", "once"]);
+    }
 }

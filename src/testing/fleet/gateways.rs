@@ -139,6 +139,17 @@ impl Gateways {
         Self::start_with(program, authority, folder, name, addresses.len(), &flags, true).await
     }
 
+    /// One gateway with these flags: it is told where to dial or to listen.
+    pub async fn with_flags(
+        program: &Path,
+        authority: &Authority,
+        folder: &Path,
+        name: &str,
+        flags: &[String],
+    ) -> Gateways {
+        Self::start_with(program, authority, folder, name, 1, flags, true).await
+    }
+
     async fn start_with(
         program: &Path,
         authority: &Authority,

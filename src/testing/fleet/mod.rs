@@ -222,6 +222,14 @@ impl Fleet {
         &self.gateways[self.gateways.len() - 1]
     }
 
+    /// Starts a gateway with these flags, which say where it dials or listens.
+    pub async fn add_gateway_with(&mut self, name: &str, flags: &[String]) -> &Gateways {
+        let authority = self.authority().await;
+        let started = Gateways::with_flags(&self.program, &authority, self.folder.path(), name, flags).await;
+        self.gateways.push(started);
+        &self.gateways[self.gateways.len() - 1]
+    }
+
     /// Starts a process of gateways that wait at these addresses to be dialled.
     pub async fn add_listening(&mut self, name: &str, addresses: &[SocketAddr], batches: bool) -> &Gateways {
         let authority = self.authority().await;
