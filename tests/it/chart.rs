@@ -6,21 +6,29 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod admission;
+mod kubectl;
+mod replica;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use flotilla_testing::fleet::waiting::within;
 use flotilla_testing::real_kube::{Options, RealKube};
-use tempfile::TempDir;
 use tokio::runtime::Handle;
 
-use crate::program::flotilla;
+use kubectl::Kubectl;
 
 /// Where the documentation assumes the release to be.
 const NAMESPACE: &str = "avapigw-system";
 /// How long the API server may take for anything, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits, from a thread that may block, until `probe` says nothing against it.
+fn eventually(what: &str, probe: impl AsyncFnMut() -> Result<(), String>) {
+    Handle::current().block_on(within(PATIENCE, what, probe));
+}
 
 fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/flotilla")
@@ -157,100 +165,6 @@ fn old_clusters_are_not_given_what_they_do_not_know() {
     }
 }
 
-/// kubectl as one user of one cluster.
-struct Kubectl {
-    kubeconfig: PathBuf,
-}
-
-impl Kubectl {
-    fn run(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = Command::new("kubectl")
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
-        drop(stdin);
-        child.wait_with_output().unwrap()
-    }
-
-    fn give(&self, arguments: &[&str], input: &str) -> String {
-        let output = self.run(arguments, input);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kubectl {arguments:?}: {stderr}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn get(&self, arguments: &[&str]) -> String {
-        self.give(arguments, "")
-    }
-
-    /// Whether a user may do something.
-    fn may(&self, user: &str, words: &[&str]) -> bool {
-        let mut arguments = vec!["auth", "can-i", "--as", user];
-        arguments.extend(words);
-        let output = self.run(&arguments, "");
-        String::from_utf8_lossy(&output.stdout).trim() == "yes"
-    }
-
-    /// The kubeconfig of a service account, in a folder of its own.
-    fn service_account(&self, namespace: &str, name: &str) -> (TempDir, PathBuf) {
-        let token = self.get(&["create", "token", name, "--namespace", namespace]);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kubeconfig");
-        std::fs::copy(&self.kubeconfig, &path).unwrap();
-        let theirs = Kubectl { kubeconfig: path.clone() };
-        theirs.get(&["config", "set-credentials", name, "--token", token.trim()]);
-        theirs.get(&["config", "set-context", "--current", "--user", name]);
-        (folder, path)
-    }
-
-    /// Waits until an object is there and one of its fields, given as a JSON
-    /// path, has this value: kubectl watches it, with a deadline.
-    fn wait(&self, object: &str, field: &str, value: &str) {
-        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
-        self.get(&["wait", object, "--for=create", &timeout]);
-        self.get(&["wait", object, &format!("--for=jsonpath={field}={value}"), &timeout]);
-    }
-}
-
-/// A process that is killed, and whose log is shown, when the test fails.
-struct Running {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
-        }
-    }
-}
-
-/// Waits for a child's end, which a signal of the kernel tells, and not for ever.
-fn ended(child: &mut Child) -> std::process::ExitStatus {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    let (done, waiting) = std::sync::mpsc::channel::<()>();
-    // Whoever does not end is made to, so that the wait below ends and the test fails.
-    let guard = std::thread::spawn(move || {
-        if waiting.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-        }
-    });
-    let status = child.wait().unwrap();
-    drop(done);
-    guard.join().unwrap();
-    status
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
     let Some(helm) = helm() else { return };
@@ -274,10 +188,11 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
         kubectl.give(&["apply", "--server-side", "-f", "-"], &objects);
         rights_are_no_more_than_needed(&kubectl);
         requests_for_leases_have_their_own_priority(&kubectl);
-        rights_are_enough_for_a_replica(&kubectl);
+        replica::rights_are_enough_for_a_replica(&kubectl);
         services_are_read_where_somebody_looks_them_up(&helm);
         ingresses_take_more_rights(&helm, &kubectl);
         services_of_gateways_are_seen_where_they_are(&helm, &kubectl);
+        admission::what_is_written_is_asked_about(&helm, &kubectl);
     })
     .await
     .unwrap();
@@ -444,10 +359,9 @@ fn ingresses_take_more_rights(helm: &str, kubectl: &Kubectl) {
     let objects = render(helm, &["--set", values]);
     kubectl.give(&["apply", "--server-side", "-f", "-"], &objects);
     for right in wanted {
-        let granted = within(PATIENCE, "a right that Ingresses take", async || {
+        eventually("a right that Ingresses take", async || {
             kubectl.may(&replica, right).then_some(()).ok_or_else(|| format!("it may not {right:?}"))
         });
-        Handle::current().block_on(granted);
     }
     for refused in [
         &["update", "ingresses.networking.k8s.io", "-n", "default"][..],
@@ -467,13 +381,12 @@ fn ingresses_take_more_rights(helm: &str, kubectl: &Kubectl) {
     };
     let strict = render(helm, &["--set", &values.replace("Ignore", "Fail")]);
     kubectl.give(&["apply", "--server-side", "-f", "-"], &strict);
-    let asked = within(PATIENCE, "an Ingress of our class waits for a replica", async || {
+    eventually("an Ingress of our class waits for a replica", async || {
         let output = kubectl.run(&["create", "--dry-run=server", "-f", "-"], &ingress("avapigw"));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let asked = said.contains("failed calling webhook \"vingress.avapigw.io\"");
         asked.then_some(()).ok_or(said)
     });
-    Handle::current().block_on(asked);
     kubectl.give(&["create", "--dry-run=server", "-f", "-"], &ingress("nginx"));
     let class = kubectl.get(&["get", "ingressclass", "avapigw", "-o", "jsonpath={.spec.controller}"]);
     assert_eq!(class, "avapigw.io/ingress-controller");
@@ -492,10 +405,9 @@ fn services_of_gateways_are_seen_where_they_are(helm: &str, kubectl: &Kubectl) {
     kubectl.give(&["apply", "--server-side", "-f", "-"], &objects);
     for right in ["edge", NAMESPACE].map(|namespace| ["list", "watch"].map(|verb| there(namespace, verb))) {
         for right in right {
-            let granted = within(PATIENCE, "endpoints of gateways may be seen", async || {
+            eventually("endpoints of gateways may be seen", async || {
                 kubectl.may(&replica, &right).then_some(()).ok_or_else(|| format!("it may not {right:?}"))
             });
-            Handle::current().block_on(granted);
         }
     }
     for refused in [there("default", "list"), there("edge", "update")] {
@@ -516,11 +428,10 @@ fn requests_for_leases_have_their_own_priority(kubectl: &Kubectl) {
         said.contains(schema.trim())
     };
     // New FlowSchemas take effect when the API server has seen them.
-    let effective = within(PATIENCE, "requests for Leases do not wait with everybody else's", async || {
+    eventually("requests for Leases do not wait with everybody else's", async || {
         let theirs = falls_under_it(&["get", "leases", "--namespace", NAMESPACE]);
         theirs.then_some(()).ok_or_else(|| "they fall under another FlowSchema".to_owned())
     });
-    Handle::current().block_on(effective);
     assert!(falls_under_it(&[
         "get",
         "lease",
@@ -531,69 +442,4 @@ fn requests_for_leases_have_their_own_priority(kubectl: &Kubectl) {
     ]));
     assert!(falls_under_it(&["get", "shardmap", "fleet", "--ignore-not-found"]));
     assert!(!falls_under_it(&["get", "apiroutes", "--all-namespaces"]), "only what must not wait");
-}
-
-fn rights_are_enough_for_a_replica(kubectl: &Kubectl) {
-    let (_folder, kubeconfig) = kubectl.service_account(NAMESPACE, "flotilla");
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let child = flotilla(&[
-        "controller",
-        "--kubeconfig",
-        kubeconfig.to_str().unwrap(),
-        "--member-name",
-        "flotilla-0",
-        "--cert-namespace",
-        NAMESPACE,
-        "--bind-address",
-        "127.0.0.1",
-        "--grpc-port",
-        "0",
-        "--peer-port",
-        "0",
-        "--webhook-port",
-        "0",
-        "--metrics-bind-address",
-        "127.0.0.1:0",
-        "--health-probe-bind-address",
-        "127.0.0.1:0",
-        "--log-format",
-        "json",
-        "--webhook-configuration",
-        "flotilla",
-    ])
-    .stdout(Stdio::null())
-    .stderr(log.reopen().unwrap())
-    .spawn()
-    .unwrap();
-    let mut running = Running { child, log: log.path().to_owned() };
-    kubectl.wait("shardmap/fleet", "{.status.leader}", "flotilla-0");
-    let ca =
-        kubectl.get(&["get", "secret", "flotilla-ca", "-n", NAMESPACE, "-o", r"jsonpath={.data.ca\.crt}"]);
-    let bundles = r"jsonpath={range .webhooks[*]}{.clientConfig.caBundle} {end}";
-    let believed = within(PATIENCE, "the CA bundle is in every webhook", async || {
-        let found = kubectl.get(&["get", "validatingwebhookconfiguration", "flotilla", "-o", bundles]);
-        let found: Vec<&str> = found.split_whitespace().collect();
-        (found == [ca.as_str(); 4]).then_some(()).ok_or_else(|| format!("{found:?}"))
-    });
-    Handle::current().block_on(believed);
-    let route = "apiVersion: avapigw.io/v1alpha1\nkind: APIRoute\nmetadata: {name: hello, namespace: default}\n\
-                 spec: {match: [{uri: {prefix: /}}], directResponse: {status: 200, body: hello}}\n";
-    kubectl.give(&["apply", "-f", "-"], route);
-    kubectl.wait("apiroute/hello", r#"{.status.conditions[?(@.type=="Ready")].reason}"#, "NoGateways");
-    assert!(kubectl.get(&["get", "secret", "flotilla-ca", "-n", NAMESPACE]).contains("flotilla-ca"));
-    // Told to end, it gives up its Leases itself.
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(running.child.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    let code = ended(&mut running.child);
-    let log = std::fs::read_to_string(log.path()).unwrap();
-    assert!(code.success(), "told to end, the replica ended with {code}");
-    // The one that names the log's incarnation is nobody's to give up.
-    let holders = r#"jsonpath={range .items[*]}{.metadata.name}={.spec.holderIdentity}{"\n"}{end}"#;
-    let holders = kubectl.get(&["get", "leases", "-n", NAMESPACE, "-o", holders]);
-    let held: Vec<&str> = holders
-        .lines()
-        .filter(|line| !line.ends_with('=') && !line.starts_with("flotilla-incarnation="))
-        .collect();
-    assert!(held.is_empty(), "Leases are still held: {held:?}: {log}");
-    assert!(!log.contains("forbidden"), "a right is missing: {log}");
 }
