@@ -182,7 +182,8 @@ pub struct ControllerArgs {
     /// went
     #[arg(long, value_name = "N", default_value = "10")]
     pub status_refresh_rate: NonZeroU32,
-    /// Time over which streams are ended when this replica is told to end
+    /// Time over which streams are ended when this replica is told to end. With --webhook-configuration it
+    /// goes on for 3 s at least, because API servers still ask it
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
     pub drain_spread: Duration,
     /// Serve gateways (true, false)

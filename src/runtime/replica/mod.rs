@@ -74,6 +74,11 @@ pub type Delivery = DeliveryHandle<AvapigwCompiler>;
 /// streams are spread.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a replica that API servers are told to ask goes on at least once it is told
+/// to end, however fast its streams are ended: so long it may take until every API
+/// server has seen that it is not ready. Who asks at a closed port may not write.
+const UNASKED: Duration = Duration::from_secs(3);
+
 /// How long answers of the web servers may take at the end.
 const WEB_GRACE: Duration = Duration::from_secs(2);
 
@@ -386,9 +391,11 @@ async fn assemble(
         ahead: BTreeSet::new(),
     };
     supervisor.spawn_fallible("history of the cluster", lineage.run(delivering.clone()));
+    let mut asked = false;
     if let (Some(listener), Some(webhooks)) = (ports.webhooks, webhooks) {
         let (tls, limits) = (standby.tls.webhooks.clone(), webhook::Limits::default());
         if let Some(name) = args.webhook_configuration.clone().filter(|name| !name.is_empty()) {
+            asked = true;
             let bundle = CaBundle {
                 client: clients.objects.clone(),
                 name,
@@ -534,7 +541,8 @@ async fn assemble(
     let metrics = certs::Metrics::new(&registry, args.cert_provider, settings.member.as_str(), &held)?;
     let keeping = Keeping { source, tls, held, metrics };
     supervisor.spawn("certificates", keeping.run(delivering.clone()));
-    supervisor.spawn("drain", drain(cancel, readiness, delivery, args.drain_spread, delivering));
+    let stay = if asked { args.drain_spread.max(UNASKED) } else { args.drain_spread };
+    supervisor.spawn("drain", drain(cancel, readiness, delivery, args.drain_spread, stay, delivering));
     supervisor.run(args.drain_spread + GRACE).await
 }
 
@@ -677,12 +685,13 @@ fn webhooks(
 }
 
 /// Ends the replica in order once it is told to: not ready, streams ended one
-/// after the other, then everything else.
+/// after the other over `spread`, everything else after `stay`.
 async fn drain(
     cancel: CancellationToken,
     readiness: Readiness,
     delivery: Delivery,
     spread: Duration,
+    stay: Duration,
     delivering: CancellationToken,
 ) {
     tokio::select! {
@@ -695,6 +704,6 @@ async fn drain(
     let _ = delivery.drain(spread).await;
     tokio::select! {
         () = delivering.cancelled() => {}
-        () = tokio::time::sleep(spread) => delivering.cancel(),
+        () = tokio::time::sleep(stay) => delivering.cancel(),
     }
 }
