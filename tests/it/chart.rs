@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use flotilla_testing::fleet::waiting::within;
 use flotilla_testing::real_kube::{Options, RealKube};
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use kubectl::Kubectl;
@@ -176,6 +177,7 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
         for namespace in [NAMESPACE, "edge"] {
             kubectl.get(&["create", "namespace", namespace]);
         }
+        kubectl.get(&["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted"]);
         every_set_of_values_is_accepted(&helm, &kubectl);
         gateways_are_not_upgraded_away(&helm, &kubectl);
         values_without_effect_are_told(&helm, &kubectl);
@@ -186,6 +188,7 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
             &["--set", "image.repository=registry.example.com/flotilla,webhook.failurePolicy=Ignore"],
         );
         kubectl.give(&["apply", "--server-side", "-f", "-"], &objects);
+        pods_may_run_where_only_restricted_ones_may(&helm, &kubectl);
         rights_are_no_more_than_needed(&kubectl);
         requests_for_leases_have_their_own_priority(&kubectl);
         replica::rights_are_enough_for_a_replica(&kubectl);
@@ -197,6 +200,33 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
     .await
     .unwrap();
     drop(kube);
+}
+
+/// The pods of every set of values, in a namespace of the strictest of the standards
+/// for pods. No node is needed to be refused.
+fn pods_may_run_where_only_restricted_ones_may(helm: &str, kubectl: &Kubectl) {
+    let create = |pod: &Value| kubectl.run(&["create", "--dry-run=server", "-f", "-"], &pod.to_string());
+    for entry in std::fs::read_dir(chart().join("ci")).unwrap() {
+        let values = entry.unwrap().path();
+        let objects = render(helm, &["--values", values.to_str().unwrap()]);
+        let set = objects.split("\n---").find(|object| object.contains("\nkind: StatefulSet\n")).unwrap();
+        let set = kubectl.give(&["create", "--dry-run=client", "-o", "json", "-f", "-"], set);
+        let set: Value = serde_json::from_str(&set).unwrap();
+        let mut pod = set["spec"]["template"].clone();
+        pod["apiVersion"] = "v1".into();
+        pod["kind"] = "Pod".into();
+        pod["metadata"]["name"] = "flotilla-0".into();
+        pod["metadata"]["namespace"] = NAMESPACE.into();
+        // Others are not installed.
+        pod["spec"]["serviceAccountName"] = "flotilla".into();
+        let said = create(&pod);
+        assert!(said.status.success(), "{}: {}", values.display(), String::from_utf8_lossy(&said.stderr));
+        // The question is asked rightly: no such pod may run there.
+        pod["spec"]["containers"][0]["securityContext"] = serde_json::json!({"runAsNonRoot": true});
+        let said = create(&pod);
+        let words = String::from_utf8_lossy(&said.stderr);
+        assert!(!said.status.success() && words.contains("violates PodSecurity \"restricted"), "{words}");
+    }
 }
 
 fn every_set_of_values_is_accepted(helm: &str, kubectl: &Kubectl) {
