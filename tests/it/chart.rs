@@ -8,6 +8,7 @@
 
 mod admission;
 mod kubectl;
+mod policy;
 mod replica;
 
 use std::path::{Path, PathBuf};
