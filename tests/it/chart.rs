@@ -51,7 +51,7 @@ fn helm() -> Option<String> {
     Some(helm)
 }
 
-/// What the chart makes of some values, without kinds that need an operator.
+/// What the chart makes of some values.
 fn render(helm: &str, arguments: &[&str]) -> String {
     render_for("1.34.4", helm, arguments)
 }
@@ -65,11 +65,7 @@ fn render_for(version: &str, helm: &str, arguments: &[&str]) -> String {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    let needs_operator = |object: &&str| {
-        ["ServiceMonitor", "PrometheusRule"].iter().any(|kind| object.contains(&format!("\nkind: {kind}\n")))
-    };
-    text.split("\n---").filter(|object| !needs_operator(object)).collect::<Vec<_>>().join("\n---")
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Without Helm: what each alert names is written in the template itself.
@@ -174,11 +170,13 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
     let Some(kube) = RealKube::start(options).await.unwrap() else { return };
     let kubectl = Kubectl { kubeconfig: kube.kubeconfig() };
     tokio::task::spawn_blocking(move || {
-        // The one of gateways that the values name is somebody else's.
-        for namespace in [NAMESPACE, "edge"] {
+        // Those of gateways and of the Prometheus operator, which the values name, are
+        // somebody else's.
+        for namespace in [NAMESPACE, "edge", "monitoring"] {
             kubectl.get(&["create", "namespace", namespace]);
         }
         kubectl.get(&["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted"]);
+        kinds_of_the_prometheus_operator_are_known(&kubectl);
         every_set_of_values_is_accepted(&helm, &kubectl);
         gateways_are_not_upgraded_away(&helm, &kubectl);
         values_without_effect_are_told(&helm, &kubectl);
@@ -201,6 +199,19 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
     .await
     .unwrap();
     drop(kube);
+}
+
+/// Their definitions, so that what the chart makes of these kinds is looked at, too.
+fn kinds_of_the_prometheus_operator_are_known(kubectl: &Kubectl) {
+    kubectl.give(&["create", "-f", "-"], include_str!("chart/monitoring.yaml"));
+    for kind in ["servicemonitors", "prometheusrules"] {
+        let name = format!("{kind}.monitoring.coreos.com");
+        kubectl.get(&["wait", "crd", &name, "--for=condition=Established", "--timeout=60s"]);
+        eventually(&format!("{kind} are served"), async || {
+            let output = kubectl.run(&["get", &name, "--namespace", NAMESPACE], "");
+            output.status.success().then_some(()).ok_or(String::from_utf8_lossy(&output.stderr).into_owned())
+        });
+    }
 }
 
 /// The pods of every set of values, in a namespace of the strictest of the standards
