@@ -8,6 +8,7 @@
 
 mod admission;
 mod kubectl;
+mod optional;
 mod policy;
 mod replica;
 
@@ -195,6 +196,7 @@ async fn the_chart_is_accepted_and_its_rights_are_enough_and_no_more() {
         ingresses_take_more_rights(&helm, &kubectl);
         services_of_gateways_are_seen_where_they_are(&helm, &kubectl);
         admission::what_is_written_is_asked_about(&helm, &kubectl);
+        optional::every_optional_part_runs(&helm, &kubectl);
     })
     .await
     .unwrap();

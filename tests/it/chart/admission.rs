@@ -55,7 +55,7 @@ pub fn ingress(name: &str, timeout: &str) -> Value {
         "metadata": {"name": name, "namespace": "default", "annotations": {"avapigw.io/timeout": timeout}},
         "spec": {
             "ingressClassName": "avapigw",
-            "rules": [{"host": "asked.example", "http": {"paths": [{
+            "rules": [{"host": format!("{name}.example"), "http": {"paths": [{
                 "path": "/", "pathType": "Prefix",
                 "backend": {"service": {"name": "web", "port": {"number": 80}}},
             }]}}],
@@ -120,7 +120,6 @@ pub fn what_is_written_is_asked_about(helm: &str, kubectl: &Kubectl) {
     admitted(kubectl, &ingress("asked", "5s"));
     refused(kubectl, "create", &ingress("another", "soon"), words);
     refused(kubectl, "apply", &ingress("asked", "soon"), words);
-    kubectl.get(&["delete", "ingress", "asked", "-n", "default"]);
     replica.end(kubectl);
     // What is applied later names the Service again.
     kubectl.get(&["delete", "validatingwebhookconfiguration", "flotilla"]);

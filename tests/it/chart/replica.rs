@@ -1,10 +1,11 @@
 //! A replica with the environment that the chart gives it and the rights of the
 //! chart's service account.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 
+use flotilla_testing::fleet::http;
 use flotilla_testing::fleet::process::free_port;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,6 +22,7 @@ pub struct Replica {
     log: NamedTempFile,
     /// Where it answers API servers.
     pub webhooks: u16,
+    metrics: SocketAddr,
     _kubeconfig: TempDir,
 }
 
@@ -41,13 +43,14 @@ impl Replica {
         let (folder, kubeconfig) = kubectl.service_account(NAMESPACE, "flotilla");
         let log = NamedTempFile::new().unwrap();
         let webhooks = free_port();
+        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         // Variables beat flags; of two of one name the later one counts.
         let here = [
             ("BIND_ADDRESS", "127.0.0.1".to_owned()),
             ("GRPC_PORT", "0".to_owned()),
             ("PEER_PORT", "0".to_owned()),
             ("WEBHOOK_PORT", webhooks.to_string()),
-            ("METRICS_BIND_ADDRESS", "127.0.0.1:0".to_owned()),
+            ("METRICS_BIND_ADDRESS", metrics.to_string()),
             ("HEALTH_PROBE_BIND_ADDRESS", "127.0.0.1:0".to_owned()),
         ];
         let child = flotilla(&["controller", "--kubeconfig", kubeconfig.to_str().unwrap()])
@@ -57,11 +60,20 @@ impl Replica {
             .stderr(log.reopen().unwrap())
             .spawn()
             .unwrap();
-        Replica { child, log, webhooks, _kubeconfig: folder }
+        Replica { child, log, webhooks, metrics, _kubeconfig: folder }
     }
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap_or_default()
+    }
+
+    /// Waits until one of its metrics, without labels, has this value.
+    pub fn counts(&self, name: &str, value: u32) {
+        eventually(&format!("{name} is {value}"), async || {
+            let text = http::text(self.metrics, "/metrics").await?;
+            let line = text.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_default();
+            (line == format!("{name} {value}")).then_some(()).ok_or_else(|| format!("it says {line:?}"))
+        });
     }
 
     /// Tells it to end, and waits until it has; nothing was ever forbidden, and no
