@@ -42,7 +42,7 @@ const RUNS: &[Run] = &[
     run_of("noisy", &["noisy", "--gateways", "20"]),
     run_of("slow", &["slow"]),
     run_of("scale", &["scale", "--gateways", "100"]),
-    run_of("admission", &["admission", "--start", "replicas=3,api=embedded"]),
+    run_of("admission", &["admission", "--start", "replicas=3,api=real"]),
     run_of("reading", &["reading"]),
     run_of("fleet-sim", &["fleet-sim"]),
 ];
@@ -251,8 +251,14 @@ fn page(results: &[Found]) -> anyhow::Result<String> {
         )?;
     }
     distributions(&mut page, results)?;
-    if let Some(found) = results.iter().find(|found| found.run.name == "fleet-sim") {
-        fleet_sim(&mut page, &found.result)?;
+    let tables: [(&str, Table); 3] =
+        [("poisoned", poisoned), ("admission", admission), ("fleet-sim", fleet_sim)];
+    for (name, table) in tables {
+        // A run that could not measure has said so above, by not having held.
+        let found = results.iter().find(|found| found.run.name == name && found.times > 0);
+        if let Some(found) = found {
+            table(&mut page, &found.result)?;
+        }
     }
     Ok(page)
 }
@@ -311,6 +317,48 @@ fn distributions(page: &mut String, results: &[Found]) -> anyhow::Result<()> {
                 spread["cpu_micros_per_delivery"].as_f64().unwrap_or_default()
             )?;
         }
+    }
+    Ok(())
+}
+
+/// What a run has to tell besides distributions.
+type Table = fn(&mut String, &Value) -> anyhow::Result<()>;
+
+fn poisoned(page: &mut String, result: &Value) -> anyhow::Result<()> {
+    let number = |name: &str| result[name].as_f64().unwrap_or_default();
+    // In a cell of a table, whatever it says.
+    let said = result["message"].as_str().unwrap_or_default().replace(['\n', '\r'], " ").replace('|', "\\|");
+    writeln!(
+        page,
+        "\n## A burst with one route that no gateway can load\n\n\
+         Milliseconds: of the others from the answer to the last creation; of the bad one from the answer to its own, and to its mending.\n\n\
+         | routes | gateways | others everywhere | status tells of the bad one | in these words | Ready when mended |\n\
+         |---|---|---|---|---|---|\n\
+         | {} | {} | {:.0} | {:.0} | {said} | {:.0} |",
+        result["routes"],
+        result["gateways"],
+        number("everywhere_after_ms"),
+        number("said_after_ms"),
+        number("ready_after_ms")
+    )?;
+    Ok(())
+}
+
+fn admission(page: &mut String, result: &Value) -> anyhow::Result<()> {
+    writeln!(
+        page,
+        "\n## Milliseconds of an admission review, p50 / p99 / max\n\n\
+         {} replicas in turn, {} reviews of each sort.\n\n\
+         | routes | a match that somebody has, refused | one that nobody has, admitted |\n\
+         |---|---|---|",
+        result["replicas"], result["asks"]
+    )?;
+    for row in result["rows"].as_array().into_iter().flatten() {
+        let three = |name: &str| {
+            let at = |quantile: &str| row[name][quantile].as_f64().unwrap_or_default();
+            format!("{:.2} / {:.2} / {:.2}", at("p50"), at("p99"), at("max"))
+        };
+        writeln!(page, "| {} | {} | {} |", row["routes"], three("refused_ms"), three("admitted_ms"))?;
     }
     Ok(())
 }
@@ -383,6 +431,35 @@ mod tests {
         );
         assert!(page.contains("1.0 / 2.0 / 3.0") && !page.contains('{'), "{page}");
         assert!(page.contains("| 3 | 1.5 | yes |") && page.contains("- *p99 of the same*: "), "{page}");
+    }
+
+    #[test]
+    fn what_a_poisoned_burst_and_admissions_found_is_on_the_page() {
+        let found = |name: &str, times, result| {
+            let run = RUNS.iter().find(|run| run.name == name).unwrap();
+            Found { run, times, held: times > 0, result }
+        };
+        let bad = json!({
+            "routes": 1000, "gateways": 50, "everywhere_after_ms": 812.4, "said_after_ms": 1530.6,
+            "message": "3 of 50 reject it:\nregex \"(a|b\"", "ready_after_ms": 97.2,
+        });
+        let at = |p50: f64| json!({"p50": p50, "p99": p50 * 2.0, "max": p50 * 3.0});
+        let row =
+            |routes: u32, p50| json!({"routes": routes, "refused_ms": at(p50), "admitted_ms": at(p50 + 0.1)});
+        let asked = json!({"replicas": 3, "asks": 2000, "rows": [row(100, 0.4), row(10_000, 0.5)]});
+        let both = [found("poisoned", 1, bad), found("admission", 1, asked)];
+        let page = page(&both).unwrap();
+        for line in [
+            "| 1000 | 50 | 812 | 1531 | 3 of 50 reject it: regex \"(a\\|b\" | 97 |",
+            "3 replicas in turn, 2000 reviews of each sort.",
+            "| 100 | 0.40 / 0.80 / 1.20 | 0.50 / 1.00 / 1.50 |",
+            "| 10000 | 0.50 / 1.00 / 1.50 | 0.60 / 1.20 / 1.80 |",
+        ] {
+            assert!(page.lines().any(|found| found == line), "no {line:?} in {page}");
+        }
+        let none = [found("poisoned", 0, Value::Null), found("admission", 0, Value::Null)];
+        let page = super::page(&none).unwrap();
+        assert!(!page.contains("null") && !page.contains("## A burst with"), "{page}");
     }
 
     #[test]
