@@ -35,6 +35,14 @@ pub struct RawObject {
     pub status: Bytes,
 }
 
+impl RawObject {
+    /// Whether another state of the object differs in nothing that gateways get: it is the
+    /// same object, with the same spec, and is being deleted or not as well.
+    pub fn has_content_of(&self, other: &RawObject) -> bool {
+        (&self.uid, self.generation, self.deleting) == (&other.uid, other.generation, other.deleting)
+    }
+}
+
 /// One resource as a gateway gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource {

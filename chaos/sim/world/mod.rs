@@ -427,6 +427,8 @@ impl<'a> World<'a> {
             message_limit: weather.message_limit,
             batch_bytes: weather.message_limit,
             tombstones: weather.tombstones as usize,
+            // So low that a burst is loud.
+            loud_changes: 8,
             breakage: self.breakage,
             ..DeliveryConfig::avapigw("0badcafe")
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::edge::{Builder, Edge};
+use super::loud::Loud;
 use super::plan::Difference;
 use super::position::{Position, Positions};
 use super::session::{Session, Turn};
@@ -103,6 +104,7 @@ pub(super) struct Engine {
     pub planned_for: u64,
     /// The store's state that watching sessions have seen.
     pub seen: u64,
+    pub loud: Loud,
     /// Per kind the history that was asked for and when.
     pub asked: BTreeMap<Kind, (Revision, Mono)>,
     pub queued: Vec<Action>,
@@ -143,6 +145,7 @@ impl Engine {
             plans: BTreeMap::new(),
             planned_for: 0,
             seen: 0,
+            loud: Loud::new(config.loud_changes, config.loud_patience),
             asked: BTreeMap::new(),
             queued: Vec::new(),
             applied_changes: 0,
@@ -284,13 +287,15 @@ impl Engine {
     }
 
     pub fn next_deadline(&self) -> Option<Mono> {
+        let moved = self.store.changes() != self.seen && !self.watching.is_empty();
+        let company = self.loud.all_until().filter(|_| moved);
         let at_once = self.untidy
             || !self.queued.is_empty()
             || !self.touched.is_empty()
             || (self.fulls < self.config.concurrent_full_syncs && !self.waiting_full.is_empty())
-            || (self.store.changes() != self.seen && !self.watching.is_empty());
+            || (moved && company.is_none());
         let look = self.config.standstill.map(|limit| self.next_look(limit));
         let deadline = self.deadlines.first().map(|(at, _)| *at);
-        if at_once { Some(Mono::default()) } else { [deadline, look].into_iter().flatten().min() }
+        if at_once { Some(Mono::default()) } else { [deadline, look, company].into_iter().flatten().min() }
     }
 }

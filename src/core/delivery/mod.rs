@@ -11,6 +11,7 @@ mod cost;
 mod edge;
 mod engine;
 mod holdings;
+mod loud;
 mod plan;
 mod poll;
 mod position;
@@ -55,6 +56,7 @@ impl<C: Compiler> Delivery<C> {
     /// A complete list of one kind. A list that is older than what was seen is
     /// ignored and noticed.
     pub fn listed(&mut self, kind: Kind, revision: Revision, objects: Vec<RawObject>) -> Listed {
+        self.engine.loud.other(kind, revision);
         let listed = self.engine.store.listed(&self.compiler, kind, revision, objects);
         if let Listed::Stale { seen } = listed {
             self.engine.notice(Notice::StaleList { kind, revision, seen });
@@ -64,11 +66,17 @@ impl<C: Compiler> Delivery<C> {
 
     /// An object was created or modified.
     pub fn changed(&mut self, object: RawObject) {
+        let known = self.engine.store.object(object.kind, &object.key);
+        // A status is nobody's news.
+        if known.is_none_or(|known| !known.has_content_of(&object)) {
+            self.engine.loud.changed(&object.key.namespace, object.kind, object.revision);
+        }
         self.engine.store.changed(&self.compiler, object);
     }
 
     /// An object was deleted at a revision.
     pub fn deleted(&mut self, kind: Kind, key: &ObjectKey, revision: Revision) {
+        self.engine.loud.changed(&key.namespace, kind, revision);
         self.engine.store.deleted(&self.compiler, kind, key, revision);
     }
 

@@ -64,7 +64,7 @@ impl Engine {
             }
             due.insert(slot);
         }
-        if self.store.changes() != self.seen {
+        if !self.loud.waits(now) && self.store.changes() != self.seen {
             self.seen = self.store.changes();
             due.append(&mut self.watching);
         }
@@ -247,6 +247,14 @@ impl Engine {
 
     fn send_difference(&mut self, now: Mono, session: &mut Session, limits: &mut dyn Limits) -> Verdict {
         let position = session.position.clone();
+        // Who has a place among those that wait for a full synchronisation keeps it.
+        if position.base == Base::Log
+            && session.sequence > 0
+            && session.turn.is_none()
+            && let Some(until) = self.loud.until(now, &position.low)
+        {
+            return Verdict::Watch(Some(until));
+        }
         let plan = self.plan(&position);
         let (covered, difference) = (plan.covered, plan.difference.clone());
         let mut wake = None;

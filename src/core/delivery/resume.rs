@@ -223,6 +223,7 @@ impl Engine {
 
     pub fn history(&mut self, kind: Kind, since: Revision, until: Revision, tombstones: Vec<Tombstone>) {
         self.asked.remove(&kind);
+        self.loud.other(kind, until);
         self.store.history(kind, since, until, tombstones);
         // Whoever asked for no more than this and is still not covered will
         // not be by asking again.

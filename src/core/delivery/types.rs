@@ -337,6 +337,11 @@ pub struct DeliveryConfig {
     pub shrink_guard: Duration,
     /// How many full synchronisations may be in flight at once.
     pub concurrent_full_syncs: usize,
+    /// Changes in a second from which on news of a namespace, if there is no other, waits for
+    /// more of it; 0: never.
+    pub loud_changes: u32,
+    /// For how long at most.
+    pub loud_patience: Duration,
     /// Quiet time after which a gateway's version is moved forward by an empty
     /// message, so that it can be resumed precisely.
     pub version_refresh: Duration,
@@ -364,6 +369,8 @@ impl DeliveryConfig {
             heartbeat_interval: Duration::from_secs(30),
             shrink_guard: Duration::from_secs(30),
             concurrent_full_syncs: 16,
+            loud_changes: 100,
+            loud_patience: Duration::from_millis(50),
             version_refresh: Duration::from_secs(5),
             tombstones: 100_000,
             standstill: None,

@@ -474,9 +474,7 @@ impl Store {
                 if revision <= known.revision {
                     return;
                 }
-                let same_content = known.uid == object.uid
-                    && known.generation == object.generation
-                    && known.deleting == object.deleting;
+                let same_content = known.has_content_of(&object);
                 let restated = entry.restated.take();
                 if let Some(before) = restated {
                     self.restated.remove(&(kind, before, key.clone()));

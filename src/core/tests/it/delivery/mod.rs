@@ -11,6 +11,7 @@ mod contest;
 mod gateway;
 mod holdings;
 mod log;
+mod loud;
 mod rejections;
 mod resume;
 mod sending;
