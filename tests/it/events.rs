@@ -56,6 +56,8 @@ async fn all_is_told(fleet: &mut Fleet, mark: &str) {
 /// gateway, what is created has no gateway to be applied to, which is no news later.
 async fn restarted(fleet: &mut Fleet) {
     fleet.restart_all().await;
+    // Whoever begins to act on a namespace does not tell again what was told there in these words.
+    fleet.map_of_running().await;
     fleet.tenants.create(Kind::ApiRoute, NAMESPACE, "again", answering(NAMESPACE, "again", "x")).await;
     fleet.settled().await;
 }
