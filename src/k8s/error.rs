@@ -51,7 +51,7 @@ pub enum Error {
         seen: Revision,
     },
     /// 401 or 403: somebody must grant something.
-    #[error("{what}: refused: {message}; check the credentials and the RBAC rules of this replica")]
+    #[error("{what}: refused: {message}{}", remedy(.message))]
     Denied {
         /// The request.
         what: String,
@@ -66,6 +66,14 @@ pub enum Error {
         /// The server's or our words.
         message: String,
     },
+}
+
+/// What to do about a 401 or 403. An admission webhook, our own or another, says so itself.
+fn remedy(message: &str) -> &'static str {
+    match message.starts_with("admission webhook") {
+        true => "",
+        false => "; check the credentials and the RBAC rules of this replica",
+    }
 }
 
 impl Error {

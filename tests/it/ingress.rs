@@ -296,6 +296,30 @@ async fn a_real_api_server_refuses_ingresses_that_cannot_be_served() {
     // What it becomes is admitted, although what it claims is reserved for it.
     create(&fleet, "team-0", &example()).await.unwrap();
     becomes(&fleet, "team-0", "both", |all| routes(all) == 2).await;
+
+    // While it changes there are both what it was and what it will be: neither is refused because of the other.
+    let all_of_it = path("/", json!({"number": 80}));
+    let default = json!({"spec": {"defaultBackend": all_of_it["backend"], "rules": null}});
+    let rule = json!({"spec": {"defaultBackend": null, "rules": [{"http": {"paths": [all_of_it]}}]}});
+    let grpc = json!({"metadata": {"annotations": {"avapigw.io/protocol": "grpc"}}});
+    let http = json!({"metadata": {"annotations": {"avapigw.io/protocol": null}}});
+    for (what, patch, is_route) in [
+        ("a default backend", &default, "APIRoute ingress-team-0-api-ingress-default"),
+        ("a rule for the same", &rule, "APIRoute ingress-team-0-api-ingress-"),
+        ("the default backend again", &default, "APIRoute ingress-team-0-api-ingress-default"),
+        ("another protocol", &grpc, "GRPCRoute ingress-grpc-team-0-api-ingress-default"),
+        ("the protocol it had", &http, "APIRoute ingress-team-0-api-ingress-default"),
+    ] {
+        change(&fleet, "team-0", "api-ingress", patch.clone()).await;
+        becomes(&fleet, "team-0", what, |all| {
+            let made: Vec<&str> =
+                all.iter().map(|(name, _)| *name).filter(|name| name.contains("ingress-")).collect();
+            let default = |name: &str| name.ends_with("-default");
+            let route = made.iter().find(|name| name.starts_with(is_route));
+            made.len() == 2 && route.is_some_and(|name| default(name) == default(is_route))
+        })
+        .await;
+    }
     fleet.settled().await;
     fleet.check().unwrap();
 }

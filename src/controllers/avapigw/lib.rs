@@ -21,7 +21,7 @@ pub use compile::AvapigwCompiler;
 pub use conflicts::{Conflict, Conflicts, Scope};
 pub use ingress::{
     Child, Class, Converted, Fault, Faults, Ingress, MayAct, Next, Produced, Seen, SeenIngress, Step, Told,
-    Unresolved, Work, World, convert, covers, is_part_of,
+    Unresolved, Work, World, convert, covers,
 };
 pub use status::AvapigwStatus;
 pub use whole::compile_all;

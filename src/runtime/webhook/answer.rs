@@ -5,6 +5,7 @@
 //! in time, all bodies together are bounded in bytes, and every request that
 //! cannot be answered gets a `Status` that says why.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -34,7 +35,7 @@ impl Webhooks {
         &self,
         request: Request<B>,
         limits: Limits,
-        room: &Semaphore,
+        room: &Arc<Semaphore>,
     ) -> Response<Full<Bytes>>
     where
         B: Body<Data = Bytes>,
@@ -60,7 +61,12 @@ impl Webhooks {
         response
     }
 
-    async fn answer<B>(&self, request: Request<B>, limits: Limits, room: &Semaphore) -> Result<Answer, Answer>
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        limits: Limits,
+        room: &Arc<Semaphore>,
+    ) -> Result<Answer, Answer>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -77,7 +83,8 @@ impl Webhooks {
         let kibibytes = announced.unwrap_or(limits.body).div_ceil(1024);
         let cluster_wide = self.known.is_cluster_wide();
         let read = room
-            .acquire_many(u32::try_from(kibibytes).unwrap_or(u32::MAX))
+            .clone()
+            .acquire_many_owned(u32::try_from(kibibytes).unwrap_or(u32::MAX))
             .await
             .map_err(|_| Answer::error(StatusCode::SERVICE_UNAVAILABLE, "this replica is ending"))?;
         let body = Limited::new(request.into_body(), limits.body).collect().await.map_err(|error| {
@@ -91,13 +98,15 @@ impl Webhooks {
         // A large object with many expressions takes its time, which others must
         // not wait for.
         let examined = tokio::task::spawn_blocking(move || {
-            known.ask(|shown| review::examine(about, &body, shown, &rules))
+            let examined = known.ask(|shown| review::examine(about, &body, shown, &rules));
+            // Also when nobody waits for the answer any more: until now the body was there.
+            drop(read);
+            examined
         });
         let internal = |error: tokio::task::JoinError| {
             Answer::error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
         };
         let examined = examined.await.map_err(internal)?;
-        drop(read);
         Ok(match examined {
             Examined::Answered(answer) => {
                 if let Some(told) = answer.told.filter(|told| told.duplicate) {

@@ -171,6 +171,7 @@ impl Decider {
         let Some(others) = &self.others else { return self.by_itself(&question) };
         if question.claims.len() > AdmissionQuestion::MOST_CLAIMS {
             // Nobody takes a question of this size; what comes of it is settled by age.
+            self.decisions.with_label_values(&["alone"]).inc();
             return self.by_itself(&AdmissionQuestion { reserve: false, ..question });
         }
         match timeout_at(deadline, self.ask_others(others, question.clone())).await {

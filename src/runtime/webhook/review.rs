@@ -172,8 +172,8 @@ pub(super) struct Rules {
     pub class: Option<Class>,
 }
 
-/// Questions to others about one review; an object with more claims is judged by what is
-/// known, and what comes of it is settled by age.
+/// Questions to others about one review; of an Ingress with more routes the rest is judged
+/// by what is known, and what comes of that is settled by age.
 const QUESTIONS: usize = 64;
 
 /// What one replica can say about a review.
@@ -332,7 +332,7 @@ impl Write<'_> {
         verdict: Verdict,
         claims: Vec<(Kind, ObjectKey, Vec<Claim>)>,
     ) -> Examined {
-        if claims.is_empty() || claims.len() > QUESTIONS {
+        if claims.is_empty() {
             return Examined::Answered(told(&self.uid, self.asked, &name, &verdict));
         }
         let question = |(kind, mut key, claims): (Kind, ObjectKey, Vec<Claim>)| {
@@ -342,7 +342,7 @@ impl Write<'_> {
             }
             AdmissionQuestion { kind, key, claims, reserve: !self.dry_run, stand_in: false }
         };
-        let questions = claims.into_iter().map(question).collect();
+        let questions = claims.into_iter().take(QUESTIONS).map(question).collect();
         Examined::Contested(Box::new(Contested {
             uid: self.uid,
             asked: self.asked,

@@ -736,9 +736,26 @@ async fn huge_objects_are_answered_and_reserve_nothing_beyond_the_bound() {
     wide["spec"]["unknown"] = Value::from(vec![json!({"a": [1, 2, 3]}); 100_000]);
     let host = |number: usize| json!({"address": format!("h{number}"), "port": 1 + number % 60_000});
     let hosts = object(Kind::Backend, "hosts", json!({"hosts": (0..50_000).map(host).collect::<Vec<_>>()}));
-    for (kind, object) in
-        [(Kind::ApiRoute, many), (Kind::ApiRoute, long), (Kind::ApiRoute, wide), (Kind::Backend, hosts)]
-    {
+    let destinations: Vec<Value> = (0..30_000)
+        .map(|number| json!({"destination": {"host": format!("h{number}"), "port": 80}}))
+        .collect();
+    let mut leads = route("leads", "/l");
+    leads["spec"]["route"] = Value::from(destinations);
+    // What was there before is as huge, and has none of it.
+    let mut before = many.clone();
+    for (number, entry) in before["spec"]["match"].as_array_mut().unwrap().iter_mut().enumerate() {
+        entry["uri"] = json!({"exact": format!("/before/{number}")});
+    }
+    let changed = review("UPDATE", Kind::ApiRoute, before, many.clone());
+    let (status, body) = server.ask(Kind::ApiRoute, &changed).await;
+    assert_eq!((status, &body["response"]["allowed"]), (200, &json!(true)), "{body:.300}");
+    for (kind, object) in [
+        (Kind::ApiRoute, many),
+        (Kind::ApiRoute, leads),
+        (Kind::ApiRoute, long),
+        (Kind::ApiRoute, wide),
+        (Kind::Backend, hosts),
+    ] {
         let (status, body) = server.ask(kind, &created(kind, object.clone())).await;
         assert_eq!(status, 200, "{}: {body:.300}", object["metadata"]["name"]);
         assert!(body["response"]["allowed"].is_boolean());

@@ -1,7 +1,7 @@
 //! Whether an Ingress of our class may be written: it is converted, and
 //! what it becomes is judged as if its author had written that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use flotilla_core::claims::Claim;
@@ -9,11 +9,11 @@ use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 use serde_json::Value;
 
-use super::{References, Refusal, Services, Verdict, WARNINGS, in_the_way, rules};
-use crate::conflicts::Conflicts;
-use crate::ingress::{Converted, Fault, Ingress, Produced, convert, is_part_of, origin_of};
+use super::{References, Refusal, Services, Verdict, in_the_way, rules};
+use crate::conflicts::{Conflict, Conflicts};
+use crate::ingress::{Converted, Fault, Ingress, Produced, convert, origin_of};
 
-/// A port of which nobody here knows the number: what is judged does not depend on it.
+/// A port of which nobody here knows the number: nothing is judged by it.
 const SOME_PORT: u16 = 1;
 
 /// Judges a write of an Ingress that is ours, in place of what it was `before` if that
@@ -52,7 +52,7 @@ pub fn judge_ingress(
                 Refusal::new(field, problem)
             };
             verdict.refusals.extend(found.faults.into_iter().map(refusal));
-            return (verdict, Vec::new());
+            return (verdict.bounded(), Vec::new());
         }
     };
     verdict.warnings.extend(converted.warnings.iter().cloned());
@@ -63,21 +63,20 @@ pub fn judge_ingress(
         verdict.warnings.push(words.to_owned());
     }
     let before = before.and_then(|before| convert(before, &|_, _| Some(SOME_PORT)).ok()).unwrap_or_default();
-    check_conflicts(known, ingress, &converted, &before, created, &mut verdict);
+    check_conflicts(known, &converted, &before, created, &mut verdict);
     let contested = match verdict.refusals.is_empty() {
         true => new_claims(known, &converted, &before, created),
         false => Vec::new(),
     };
-    verdict.warnings.truncate(WARNINGS);
-    (verdict, contested)
+    (verdict.bounded(), contested)
 }
 
-fn routes<'a>(
+/// What it becomes, each as an object.
+fn objects<'a>(
     converted: &'a Converted,
     created: &'a Arc<str>,
 ) -> impl Iterator<Item = (&'a Produced, RawObject)> {
-    let routes = converted.resources.iter().filter(|produced| produced.kind.is_route());
-    routes.map(move |produced| (produced, produced.object(created)))
+    converted.resources.iter().map(move |produced| (produced, produced.object(created)))
 }
 
 /// The rules for what a tenant writes hold for what an Ingress becomes. Of many routes
@@ -152,38 +151,44 @@ fn named_services(ingress: &Ingress) -> impl Iterator<Item = (String, &str)> {
     backends.filter_map(|(field, backend)| Some((field, backend.service.as_ref()?.name.as_str())))
 }
 
-/// As for routes: who was in conflict already and has to give way, may be changed.
+/// As for what tenants write: who was in conflict already and has to give way, may be changed.
 fn check_conflicts(
     known: &Conflicts,
-    ingress: &Ingress,
     converted: &Converted,
     before: &Converted,
     created: &Arc<str>,
     verdict: &mut Verdict,
 ) {
-    let already: Vec<_> = routes(before, created).flat_map(|(_, object)| known.of(&object)).collect();
-    for (produced, object) in routes(converted, created) {
-        for conflict in known.of(&object) {
-            let itself = is_part_of(&ingress.key, conflict.kind, &conflict.other);
-            let same = already.iter().any(|one| (one.kind, &one.other) == (conflict.kind, &conflict.other));
-            if !itself && (conflict.precedes || !same) {
+    let already: HashSet<_> = objects(before, created)
+        .flat_map(|(_, object)| known.of(&object))
+        .map(|conflict| (conflict.kind, conflict.other))
+        .collect();
+    let made_up = format!(".{SOME_PORT}");
+    // Where a backend leads whose port has a name is known when it is made.
+    let known_place = |(produced, _): &(&Produced, RawObject)| {
+        produced.kind.is_route() || !produced.key.name.ends_with(&made_up)
+    };
+    for (produced, object) in objects(converted, created).filter(known_place) {
+        for Conflict { claim, kind, other, precedes, .. } in known.of(&object) {
+            let gives_way = !precedes && already.contains(&(kind, other.clone()));
+            if !gives_way {
                 let field = produced.field.clone();
-                let refusal =
-                    in_the_way(produced.kind, field, &conflict.claim, conflict.kind, &conflict.other, "");
-                verdict.refusals.push(refusal);
+                verdict.refusals.push(in_the_way(produced.kind, field, &claim, kind, &other, ""));
             }
         }
     }
 }
 
-/// What its routes claim that none of them claimed before.
+/// What its routes claim that none of them claimed before. About its backends the owner is
+/// asked when they are made.
 fn new_claims(
     known: &Conflicts,
     converted: &Converted,
     before: &Converted,
     created: &Arc<str>,
 ) -> Vec<(Kind, ObjectKey, Vec<Claim>)> {
-    let had: BTreeSet<(Arc<str>, _)> = routes(before, created)
+    let routes = |of| objects(of, created).filter(|(produced, _)| produced.kind.is_route());
+    let had: BTreeSet<(Arc<str>, _)> = routes(before)
         .flat_map(|(_, object)| known.new_claims(&object, None))
         .map(|claim| (claim.slot, claim.interest))
         .collect();
@@ -195,5 +200,5 @@ fn new_claims(
             claims.map(|claim| Claim { field: produced.field.as_str().into(), ..claim }).collect();
         (!claims.is_empty()).then(|| (produced.kind, produced.key.clone(), claims))
     };
-    routes(converted, created).filter_map(new).collect()
+    routes(converted).filter_map(new).collect()
 }

@@ -14,6 +14,8 @@ mod rules;
 mod services;
 mod warnings;
 
+use std::collections::HashSet;
+
 use flotilla_api::validation::{inspect, route_destinations};
 use flotilla_core::claims::{Claim, Taken};
 use flotilla_core::ids::{Kind, ObjectKey};
@@ -28,6 +30,9 @@ pub use services::Services;
 
 /// Warnings of one answer; API servers cut off what is much longer.
 const WARNINGS: usize = 16;
+
+/// Refusals of one answer: who mends these is told of more.
+const REFUSALS: usize = 32;
 
 /// What becomes of a route that leads, or an Ingress whose backend leads, to what nobody
 /// knows: no Backend, none of their hosts, no Service.
@@ -65,6 +70,19 @@ pub struct Verdict {
     pub warnings: Vec<String>,
 }
 
+impl Verdict {
+    /// As much of it as an answer has room for.
+    fn bounded(mut self) -> Self {
+        if self.refusals.len() > REFUSALS {
+            // Who else is in the way is said in any case: it is counted, too.
+            self.refusals.sort_by_key(|refusal| !refusal.duplicate);
+            self.refusals.truncate(REFUSALS);
+        }
+        self.warnings.truncate(WARNINGS);
+        self
+    }
+}
+
 /// Judges a write: of `object`, in place of `before` if it was there already.
 pub fn judge(
     known: &Conflicts,
@@ -86,8 +104,7 @@ pub fn judge(
     }
     check_references(known, services, object, before, references, &mut verdict);
     check_conflicts(known, object, before, &mut verdict);
-    verdict.warnings.truncate(WARNINGS);
-    verdict
+    verdict.bounded()
 }
 
 fn same_spec(one: &RawObject, other: &RawObject) -> bool {
@@ -157,16 +174,16 @@ fn check_references(
     }
     // Where it led already is no reason to refuse that something else is changed.
     let already = before.and_then(|before| route_destinations(&before.spec).ok()).unwrap_or_default();
-    let mut told = Vec::new();
+    let already: HashSet<&str> = already.iter().map(|destination| destination.host.as_ref()).collect();
+    let mut told = HashSet::new();
     for destination in route_destinations(&object.spec).unwrap_or_default() {
         let host = destination.host.as_ref();
-        if told.iter().any(|one| one == host) {
+        if !told.insert(host.to_owned()) {
             continue;
         }
         let Some(problem) = unknown(known, services, object, host) else { continue };
-        told.push(host.to_owned());
         match references {
-            References::Deny if !already.iter().any(|one| one.host.as_ref() == host) => {
+            References::Deny if !already.contains(host) => {
                 verdict.refusals.push(Refusal::new("spec.route", problem));
             }
             _ => verdict.warnings.push(problem),

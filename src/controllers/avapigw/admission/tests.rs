@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::conflicts::Scope;
-use crate::ingress::Ingress;
+use crate::ingress::{Ingress, convert};
 
 fn object(kind: Kind, key: &str, created: &str, spec: &Value) -> RawObject {
     let (namespace, name) = key.split_once('/').unwrap();
@@ -584,6 +584,72 @@ fn ingress(annotations: &[(&str, &str)]) -> Ingress {
 fn judged(annotations: &[(&str, &str)]) -> Verdict {
     let (created, services) = (Arc::from("1"), Services::default());
     judge_ingress(&empty(), &services, &ingress(annotations), None, &created, References::Deny).0
+}
+
+/// What is served of an Ingress stands in nobody's way but others'.
+#[test]
+fn an_ingress_that_is_served_may_be_changed_and_others_keep_what_is_theirs() {
+    let created: Arc<str> = "2".into();
+    let judge = |known: &Conflicts, new: &Ingress, before: Option<&Ingress>| {
+        let (verdict, claims) =
+            judge_ingress(known, &Services::default(), new, before, &created, References::Deny);
+        (verdict.refusals.into_iter().map(|one| one.problem).collect::<Vec<_>>(), claims.len())
+    };
+    let served = |ingress: &Ingress| {
+        let mut known = empty();
+        let made = convert(ingress, &|_, _| Some(1)).unwrap();
+        made.resources.iter().for_each(|one| known.insert(&one.object(&created)));
+        known
+    };
+    let plain = ingress(&[]);
+    let mut known = served(&plain);
+    for annotations in [&[("timeout", "9s")][..], &[("protocol", "grpc")], &[("path-rewrite", "/x")]] {
+        let changed = ingress(annotations);
+        let (refusals, _) = judge(&known, &changed, Some(&plain));
+        assert_eq!(refusals, [""; 0], "{annotations:?}");
+    }
+    assert_eq!(
+        judge(&known, &ingress(&[("timeout", "9s")]), Some(&plain)),
+        (vec![], 0),
+        "it claims nothing new"
+    );
+    // Another Ingress with the same path, and one that leads to the same endpoint by the other protocol.
+    let other = Ingress { key: ObjectKey::new("shop", "other"), ..ingress(&[]) };
+    let (refusals, _) = judge(&known, &other, None);
+    assert!(
+        matches!(&refusals[..], [one] if one.contains("APIRoute shop/ingress-shop-all-")),
+        "{refusals:?}"
+    );
+    let grpc = Ingress { key: ObjectKey::new("shop", "other"), ..ingress(&[("protocol", "grpc")]) };
+    let (refusals, _) = judge(&known, &grpc, None);
+    assert!(
+        matches!(&refusals[..], [one] if one.contains("belongs to Backend shop/ingress-shop-all.basket.80")),
+        "{refusals:?}"
+    );
+    // Of a port with a name nobody knows here where it leads.
+    let mut named = grpc.clone();
+    let paths = &mut named.spec.rules.as_mut().unwrap()[0].http.as_mut().unwrap().paths;
+    paths[0].backend =
+        serde_json::from_value(json!({"service": {"name": "basket", "port": {"name": "web"}}})).unwrap();
+    let anywhere = json!({"hosts": [{"address": "basket.shop.svc.cluster.local", "port": 1}]});
+    known.insert(&object(Kind::Backend, "shop/one", "1", &anywhere));
+    assert_eq!(judge(&known, &named, None).0, [""; 0]);
+    // An older route that has it already: nothing becomes worse by a change. One that is younger gives way.
+    let mut path = plain.clone();
+    path.spec.rules.as_mut().unwrap()[0].http.as_mut().unwrap().paths[0].path = Some("/cart".to_owned());
+    let spec = convert(&plain, &|_, _| Some(1)).unwrap();
+    let route = spec.resources.iter().find(|one| one.kind == Kind::ApiRoute).unwrap();
+    let rival = RawObject { key: ObjectKey::new("shop", "rival"), ..route.object(&"1".into()) };
+    known.insert(&rival);
+    assert_eq!(judge(&known, &path, Some(&plain)), (vec![], 1), "it leaves what the older one has");
+    let (refusals, _) = judge(&known, &ingress(&[("timeout", "9s")]), Some(&plain));
+    assert!(matches!(&refusals[..], [one] if one.contains("shop/rival")), "{refusals:?}");
+    known.insert(&RawObject { created: "3".into(), generation: 2, ..rival });
+    assert_eq!(
+        judge(&known, &ingress(&[("timeout", "9s")]), Some(&plain)).0,
+        [""; 0],
+        "the rival is younger"
+    );
 }
 
 /// The published operator's sample of an Ingress with all that it has uses these: what it takes no notice of, or takes

@@ -7,6 +7,11 @@
 //! specificity, by which gateways decide. A Backend and a GRPCBackend are in
 //! conflict when they lead to the same address and port.
 //!
+//! What one Ingress becomes is not in conflict with itself: while it changes there are both
+//! what it was and what it will be, and the reconciler's rule keeps the older one served.
+//! Whose an object is its name says: who gives two of his own such names is not refused,
+//! and finds the younger one in conflict.
+//!
 //! Claims are found by hashing what must be equal, and under that by method or
 //! kind: asking costs as much as the object asked about has claims, whatever the
 //! number of objects.
@@ -25,6 +30,8 @@ use flotilla_core::time::Mono;
 pub(crate) use claim::{claims, claims_of, normal};
 use claim::{claims_of_hosts, hosts};
 use reserved::Reserved;
+
+use crate::ingress::ingress_of;
 
 /// Objects that one answer names; the first by precedence. It bounds what an
 /// answer costs where many objects had the same claim before anybody checked.
@@ -173,7 +180,8 @@ impl Conflicts {
         reserve: bool,
     ) -> Vec<Taken> {
         self.reserved.expire(now);
-        let others = |holder: &&Holder| (holder.kind, &holder.key) != (kind, key);
+        let own = Own::of(kind, key);
+        let others = |holder: &&Holder| !own.has(holder);
         let mut found: BTreeMap<(&ObjectKey, Kind), Taken> = BTreeMap::new();
         for (claim, wanted) in claims.iter().enumerate() {
             let held =
@@ -196,9 +204,8 @@ impl Conflicts {
     pub fn new_claims(&self, object: &RawObject, before: Option<&RawObject>) -> Vec<Claim> {
         let of = |object: &RawObject| claims(object, self.scope);
         let had = before.map(of).unwrap_or_default();
-        let is_new =
-            |claim: &Claim| !had.iter().any(|had| (&had.slot, had.interest) == (&claim.slot, claim.interest));
-        of(object).into_iter().filter(is_new).collect()
+        let had: BTreeSet<_> = had.iter().map(|claim| (&claim.slot, claim.interest)).collect();
+        of(object).into_iter().filter(|claim| !had.contains(&(&claim.slot, claim.interest))).collect()
     }
 
     /// Whose claims meet.
@@ -214,12 +221,12 @@ impl Conflicts {
 
     /// Besides, how many claims of others were looked at.
     fn find(&self, object: &RawObject) -> (Vec<Conflict>, usize) {
-        let own = Holder::of(object);
+        let (own, whole) = (Holder::of(object), Own::of(object.kind, &object.key));
         let mut looked_at = 0;
         let mut found: BTreeMap<&Holder, Claim> = BTreeMap::new();
         for claim in claims(object, self.scope) {
             for holders in self.held.meeting(&claim) {
-                let others = holders.iter().filter(|holder| !holder.is_same_object(&own));
+                let others = holders.iter().filter(|holder| !whole.has(holder));
                 for holder in others.take(NAMED) {
                     looked_at += 1;
                     found.entry(holder).or_insert_with(|| claim.clone());
@@ -245,6 +252,24 @@ impl Conflicts {
     /// name, or, for a Service, under its name within the namespace.
     pub fn reaches(&self, namespace: &Arc<str>, host: &str) -> bool {
         self.reached.contains_key(&(namespace.clone(), normal(host)))
+    }
+}
+
+/// An object, and whatever else its Ingress becomes if it is of one.
+struct Own<'a> {
+    kind: Kind,
+    key: &'a ObjectKey,
+    ingress: Option<ObjectKey>,
+}
+
+impl<'a> Own<'a> {
+    fn of(kind: Kind, key: &'a ObjectKey) -> Self {
+        Own { kind, key, ingress: ingress_of(kind, key) }
+    }
+
+    fn has(&self, holder: &Holder) -> bool {
+        (holder.kind, &holder.key) == (self.kind, self.key)
+            || (self.ingress.is_some() && ingress_of(holder.kind, &holder.key) == self.ingress)
     }
 }
 

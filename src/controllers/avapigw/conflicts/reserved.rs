@@ -93,12 +93,14 @@ impl Reserved {
     /// An object shows up with these claims: what was reserved for it is its own
     /// soon, unless it is another state of the object.
     pub fn seen(&mut self, kind: Kind, key: &ObjectKey, claims: &[Claim]) {
-        let has = |reserved: &Claim| {
-            claims.iter().any(|claim| (&claim.slot, claim.interest) == (&reserved.slot, reserved.interest))
-        };
         let all = (kind, key.clone(), 0)..=(kind, key.clone(), u64::MAX);
-        for (id, reservation) in self.by_object.range_mut(all) {
-            if reservation.claims.iter().all(has) {
+        let mut reservations = self.by_object.range_mut(all).peekable();
+        if reservations.peek().is_none() {
+            return;
+        }
+        let has: BTreeSet<_> = claims.iter().map(|claim| (&claim.slot, claim.interest)).collect();
+        for (id, reservation) in reservations {
+            if reservation.claims.iter().all(|claim| has.contains(&(&claim.slot, claim.interest))) {
                 self.by_end.remove(&(reservation.until, id.clone()));
                 reservation.until = reservation.made + AT_LEAST;
                 self.by_end.insert((reservation.until, id.clone()));

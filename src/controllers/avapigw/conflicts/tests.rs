@@ -70,6 +70,28 @@ fn equal_matches_conflict_and_different_specificity_does_not() {
     assert!(!http(query("q"), query("Q")), "parameters have a case");
 
     let grpc = |one: Value, other: Value| conflict(Kind::GrpcRoute, &one, &other);
+    let full = || {
+        json!({
+            "service": {"prefix": "s"}, "method": {"exact": "m"}, "authority": {"exact": "a.example.org"},
+            "metadata": [{"name": "X-Tenant", "exact": "1"}], "withoutHeaders": ["x-debug"],
+        })
+    };
+    assert!(grpc(full(), full()));
+    for (part, other) in [
+        ("service", json!({"exact": "s"})),
+        ("service", json!({"regex": "s"})),
+        ("method", json!({"exact": "n"})),
+        ("authority", json!({"exact": "b.example.org"})),
+        ("authority", json!({"prefix": "a.example.org"})),
+        ("authority", Value::Null),
+        ("metadata", json!([{"name": "X-Tenant", "exact": "2"}])),
+        ("metadata", json!([])),
+        ("withoutHeaders", json!(["x-trace"])),
+    ] {
+        let mut different = full();
+        different[part] = other.clone();
+        assert!(!grpc(full(), different), "{part}: {other}");
+    }
     let call = |method: &str| json!({"service": {"exact": "s"}, "method": {"exact": method}});
     assert!(grpc(call("m"), call("m")));
     assert!(!grpc(call("m"), call("n")));
@@ -115,6 +137,13 @@ fn the_text_of_a_slot_is_fixed() {
     let condition = r#"{"service":null,"method":null,"authority":null,"metadata":[],"without":[]}"#;
     assert_eq!(claim.slot.as_ref(), format!(r#"[null,{{"Grpc":{condition}}}]"#));
     assert_eq!((claim.field.as_ref(), claim.words.as_ref()), ("spec.match", "any service"));
+    let full = json!({"match": [{"service": {"prefix": "s"}, "method": {"exact": "m"}, "authority": {"regex": "a.*"},
+        "metadata": [{"name": "X-B", "present": true}], "withoutHeaders": ["D"]}]});
+    let [claim] = claims(&object(Kind::GrpcRoute, "n/a", 1, &full), Scope::Cluster).try_into().unwrap();
+    let condition = format!(
+        r#"{{"service":{{"Prefix":"s"}},"method":{{"Exact":"m"}},"authority":{{"Regex":"a.*"}},"metadata":[{b}],"without":["d"]}}"#
+    );
+    assert_eq!(claim.slot.as_ref(), format!(r#"[null,{{"Grpc":{condition}}}]"#));
     let [claim] = claims(
         &object(Kind::Backend, "n/a", 1, &json!({"hosts": [{"address": "B.", "port": 1}]})),
         Scope::Cluster,
@@ -187,6 +216,32 @@ fn a_service_is_reached_by_the_names_that_it_has_in_the_namespace() {
     assert!(!conflicts.reaches(&Arc::from("shop"), "hello-service"));
     conflicts.listed(Kind::Backend, &[]);
     assert!(conflicts.reached.is_empty());
+}
+
+/// While an Ingress changes there are both what it was and what it will be.
+#[test]
+fn what_one_ingress_becomes_is_not_in_conflict_with_itself() {
+    let entry = json!({"uri": {"prefix": "/"}});
+    let hosts = json!({"hosts": [{"address": "web.shop.svc", "port": 80}]});
+    let was = route("shop/ingress-shop-api-default", 1, &entry);
+    let mut conflicts = holding(&[was, object(Kind::Backend, "shop/ingress-shop-api.web.80", 1, &hosts)]);
+    let mut ask = |kind, key: &str, spec: &Value| {
+        let asked = object(kind, key, 2, spec);
+        let found: Vec<_> = conflicts.of(&asked).into_iter().map(|one| one.other.to_string()).collect();
+        let claims = conflicts.new_claims(&asked, None);
+        let taken = conflicts.admit(Mono(1), kind, &asked.key, &claims, false);
+        assert_eq!(taken.into_iter().map(|one| one.key.to_string()).collect::<Vec<_>>(), found, "{key}");
+        found
+    };
+    let spec = json!({ "match": [entry] });
+    assert_eq!(ask(Kind::ApiRoute, "shop/ingress-shop-api-0123456789abcdef", &spec), [""; 0]);
+    assert_eq!(ask(Kind::GrpcBackend, "shop/ingress-grpc-shop-api.web.80", &hosts), [""; 0]);
+    for other in ["shop/mine", "shop/ingress-shop-api2-default", "shop/ingress-shop-api-x"] {
+        assert_eq!(ask(Kind::ApiRoute, other, &spec), ["shop/ingress-shop-api-default"]);
+    }
+    for other in ["shop/mine", "shop/ingress-grpc-shop-api2.web.80"] {
+        assert_eq!(ask(Kind::GrpcBackend, other, &hosts), ["shop/ingress-shop-api.web.80"]);
+    }
 }
 
 /// Counted, not timed: how many claims of others one question looks at.

@@ -61,34 +61,34 @@ pub fn convert(ingress: &Ingress, ports: &dyn Fn(&str, &str) -> Option<u16>) -> 
     })
 }
 
-/// Whether an object of this kind and name is what `ingress` becomes, or became once.
-pub fn is_part_of(ingress: &ObjectKey, kind: Kind, key: &ObjectKey) -> bool {
-    let Some(rest) = key.name.strip_prefix(&prefix(ingress, kind)) else { return false };
-    let of_route = |rest: &str| {
-        rest == DEFAULT || (rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    };
-    let of_backend = |rest: &str| {
-        let parts = rest.split_once('.');
-        let number = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-        parts.is_some_and(|(service, port)| !service.is_empty() && number(port))
-    };
-    key.namespace == ingress.namespace
-        && match kind.is_route() {
-            true => rest.strip_prefix('-').is_some_and(of_route),
-            false => rest.strip_prefix('.').is_some_and(of_backend),
+/// The Ingress that becomes, or became once, an object of this kind and name.
+pub fn ingress_of(kind: Kind, key: &ObjectKey) -> Option<ObjectKey> {
+    let stem = match kind.is_route() {
+        true => {
+            let (stem, rest) = key.name.rsplit_once('-')?;
+            let hashed = rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+            (hashed || rest == DEFAULT).then_some(stem)?
         }
+        false => {
+            let (rest, port) = key.name.rsplit_once('.')?;
+            let (stem, service) = rest.rsplit_once('.')?;
+            let number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            (number && !service.is_empty()).then_some(stem)?
+        }
+    };
+    let name = stem.strip_prefix(&prefix(&key.namespace, kind))?;
+    Some(ObjectKey::new(key.namespace.clone(), name))
 }
 
 const DEFAULT: &str = "default";
 
-/// What the names of one kind begin with. Then comes for a route `-` and what it
-/// matches, hashed: a path that is put in front of others renames none of them. For a
-/// backend `.SERVICE.PORT`. What follows has neither `-` nor, but for the one, `.`, so no
-/// two Ingresses share a name.
-fn prefix(ingress: &ObjectKey, kind: Kind) -> String {
-    let ObjectKey { namespace, name } = ingress;
+/// What the names of one kind begin with; the Ingress's own follows. Then comes for a route
+/// `-` and what it matches, hashed: a path that is put in front of others renames none of
+/// them. For a backend `.SERVICE.PORT`. What follows has neither `-` nor, but for the one,
+/// `.`, so no two Ingresses share a name.
+fn prefix(namespace: &str, kind: Kind) -> String {
     let grpc = if matches!(kind, Kind::GrpcRoute | Kind::GrpcBackend) { "grpc-" } else { "" };
-    format!("ingress-{grpc}{namespace}-{name}")
+    format!("ingress-{grpc}{namespace}-")
 }
 
 /// The same in every process and release.
@@ -261,7 +261,8 @@ impl Conversion<'_> {
             self.secured = true;
         }
         let kind = self.kind();
-        let name = format!("{}-{name}", prefix(&self.ingress.key, kind));
+        let of = &self.ingress.key;
+        let name = format!("{}{}-{name}", prefix(&of.namespace, kind), of.name);
         self.make(kind, name, Value::Object(spec), field);
     }
 
@@ -282,7 +283,8 @@ impl Conversion<'_> {
         let port = self.port(service, &field)?;
         let kind = backend_kind(self.kind());
         let ObjectKey { namespace, .. } = &self.ingress.key;
-        let name = format!("{}.{}.{port}", prefix(&self.ingress.key, kind), service.name);
+        let of = &self.ingress.key;
+        let name = format!("{}{}.{}.{port}", prefix(&of.namespace, kind), of.name, service.name);
         let key = ObjectKey::new(namespace.clone(), name.as_str());
         if !self.made.contains_key(&(kind, name.clone())) {
             let mut spec = self.annotations.backend.clone();

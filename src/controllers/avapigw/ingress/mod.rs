@@ -28,7 +28,7 @@ use flotilla_core::ids::{Kind, ObjectKey, Revision};
 use flotilla_core::object::RawObject;
 
 pub use class::Class;
-pub use convert::{convert, is_part_of};
+pub use convert::{convert, ingress_of};
 pub use plan::{Child, Step, covers};
 pub use world::{MayAct, Next, Seen, SeenIngress, Told, Work, World};
 
