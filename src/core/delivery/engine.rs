@@ -20,7 +20,7 @@ use crate::time::Mono;
 /// A session's number in this process, in the order of connecting.
 pub(super) type Slot = u64;
 
-/// What was computed for a position at the store's present state.
+/// What was computed for a position and what gateways get at present.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub position: Arc<Position>,
@@ -99,7 +99,7 @@ pub(super) struct Engine {
     pub full_ended: Mono,
     /// When which session wants attention; equal to the sessions' `wake`.
     pub deadlines: BTreeSet<(Mono, Slot)>,
-    /// Keyed by position; valid for the store's state `planned_for`.
+    /// Keyed by position; valid for what gateways got at `planned_for`.
     pub plans: BTreeMap<u64, Plan>,
     pub planned_for: u64,
     /// The store's state that watching sessions have seen.

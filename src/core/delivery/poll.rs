@@ -219,10 +219,11 @@ impl Engine {
         now + WARN_AGAIN
     }
 
-    /// The plan for a position, computed once per position and state.
+    /// The plan for a position, computed once per position and state of what gateways get:
+    /// a frontier that has only moved over statuses changes nothing of it.
     pub(super) fn plan(&mut self, position: &Arc<Position>) -> &mut Plan {
-        if self.planned_for != self.store.changes() {
-            self.planned_for = self.store.changes();
+        if self.planned_for != self.store.revised() {
+            self.planned_for = self.store.revised();
             self.plans.clear();
         }
         let store = &self.store;
@@ -315,10 +316,12 @@ impl Engine {
     /// The same configuration at the frontier: nothing that the position's
     /// scope includes has changed in between.
     fn advanced(&mut self, position: &Arc<Position>) -> Arc<Position> {
-        if let Some(advanced) = &self.plan(position).advanced {
+        let frontier = self.store.frontier();
+        if let Some(advanced) = &self.plan(position).advanced
+            && advanced.low == frontier
+        {
             return advanced.clone();
         }
-        let frontier = self.store.frontier();
         let excluded = self.plan(position).difference.excluded.clone();
         let advanced = self.positions.intern(Position {
             base: Base::Log,

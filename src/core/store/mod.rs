@@ -93,6 +93,8 @@ pub struct Store {
     events: Frontier,
     stamps: u64,
     changes: u64,
+    /// Moves with those of them that may change what a gateway lacks.
+    revised: u64,
     message_limit: u64,
     tombstone_bound: usize,
     /// While a list is read: who is to be judged again, and because of which change.
@@ -128,6 +130,7 @@ impl Store {
             events: Frontier::default(),
             stamps: 0,
             changes: 0,
+            revised: 0,
             message_limit,
             tombstone_bound,
             postponed: None,
@@ -165,6 +168,12 @@ impl Store {
         self.changes
     }
 
+    /// Moves with what may change what a gateway lacks: not with statuses and bookmarks,
+    /// which move the frontier only.
+    pub fn revised(&self) -> u64 {
+        self.revised
+    }
+
     /// A complete list of one kind at a revision. Deletions that it implies
     /// carry the list's revision.
     pub fn listed(
@@ -179,6 +188,7 @@ impl Store {
             return Listed::Stale { seen };
         }
         self.changes += 1;
+        self.revised += 1;
         self.frontier.advance(kind, revision);
         let state = &mut self.kinds[kind.index()];
         if !state.listed {
@@ -229,6 +239,7 @@ impl Store {
     /// An object was deleted at a revision.
     pub fn deleted(&mut self, compiler: &dyn Compiler, kind: Kind, key: &ObjectKey, revision: Revision) {
         self.changes += 1;
+        self.revised += 1;
         self.frontier.advance(kind, revision);
         self.events.advance(kind, revision);
         self.remove(compiler, kind, key, revision, true);
@@ -257,6 +268,7 @@ impl Store {
             return false;
         }
         self.changes += 1;
+        self.revised += 1;
         // First, so that what does not fit raises the floor again.
         self.kinds[kind.index()].tombstones.extend(since);
         for Tombstone { kind: buried, key, revision } in tombstones {
@@ -487,6 +499,7 @@ impl Store {
                     entry.object = object;
                     return;
                 }
+                self.revised += 1;
                 let (existed, replaced) = (!known.deleting, known.uid != object.uid);
                 entry.hash = content_hash(&object.uid, object.generation);
                 entry.content = at;
@@ -506,6 +519,7 @@ impl Store {
                 if state.tombstones.get(&key).is_some_and(|grave| grave.revision >= revision) {
                     return;
                 }
+                self.revised += 1;
                 self.adopt(object, at, unseen.is_none());
                 (false, false, true)
             }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::delivery::{Batch, DeliveryConfig};
+use flotilla_core::ids::Kind;
 
-use super::bench::{Bench, config, words};
+use super::bench::{Bench, config, gateway_id, key, words};
 
 const AT_ONCE: usize = 4;
 
@@ -154,4 +155,44 @@ fn who_has_nothing_comes_before_those_that_increments_would_help() {
     bench.answer(name, batch, *first);
     let next: Vec<_> = bench.poll().into_iter().filter(|(_, batch, _)| batch.full).collect();
     assert_eq!(next.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>(), ["empty"]);
+}
+
+/// Statuses are written while a fleet is brought up to date: they are no news, and gateways that are
+/// looked at before and after one get the very same batches.
+#[test]
+fn a_status_in_between_does_not_end_what_gateways_share() {
+    let config = DeliveryConfig { message_limit: 20_000, batch_updates: 4, duty_cycle: 1.0, ..config() };
+    let mut bench = Bench::new(config);
+    for n in 0..60 {
+        bench.route(&format!("a/{n:02}"), &"x".repeat(1_000));
+    }
+    bench.connect("first");
+    bench.connect("second");
+    let mut statuses = 0;
+    let mut told = |bench: &mut Bench| {
+        statuses += 1;
+        let object = bench.log.status(Kind::ApiRoute, &key("a/00"), &format!("{{\"told\":{statuses}}}"));
+        bench.delivery.changed(object);
+        bench.bookmark();
+    };
+    let mut under_way = bench.poll();
+    let mut rounds = 0;
+    while let [(one, batch, at), (other, same, there)] = under_way.as_slice() {
+        assert!(Arc::ptr_eq(batch, same), "round {rounds}: {:?} {:?}", words(batch), words(same));
+        rounds += 1;
+        told(&mut bench);
+        bench.answer(one, batch, *at);
+        let mut next = bench.poll();
+        told(&mut bench);
+        bench.answer(other, same, *there);
+        next.extend(bench.poll());
+        under_way = next;
+    }
+    assert!(under_way.is_empty() && rounds > 10, "{rounds} rounds");
+    bench.settle();
+    bench.assert_equal("first");
+    bench.assert_equal("second");
+    let position = |name: &str| bench.delivery.session_of(&gateway_id(name)).unwrap().low;
+    assert_eq!(position("first"), Some(bench.delivery.frontier()), "over the statuses, too");
+    assert_eq!(position("second"), position("first"));
 }
