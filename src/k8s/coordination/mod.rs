@@ -158,8 +158,10 @@ impl Coordination {
                 // anything that would end the tenure.
                 biased;
                 Some(answer) = requests.join_next() => match answer {
-                    Ok(Some(event)) => event,
-                    _ => Event::Tick,
+                    Ok(event) => event.unwrap_or(Event::Tick),
+                    Err(error) if error.is_cancelled() => Event::Tick,
+                    // Its answer would be waited for without an end.
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
                 () = cancel.cancelled(), if stop_at.is_none() => {
                     stop_at = Some(Instant::now() + FAREWELL);
