@@ -157,6 +157,8 @@ pub fn by_request() -> Vec<Plan> {
     for late in 1..=9 {
         add(Fault::Delay { time: seconds(late), times: 2 }, request(Verb::Update, "leases"), 6 + late);
     }
+    // Slow at every renewal, and at nothing else.
+    add(Fault::Delay { time: Duration::from_millis(1200), times: 1000 }, request(Verb::Update, "leases"), 1);
     for nth in [1, 6, 12] {
         add(Fault::Away(seconds(10)), Target::all(Occasion::Write, "*"), nth);
     }
@@ -207,6 +209,7 @@ pub const FIXED: &[&str] = &[
     "hang=12@update:leases#8",
     "delay=4,2@update:leases#9",
     "delay=9,1@update:leases#12",
+    "delay=1.2,1000@update:leases#1",
     "truncate@list:apiroutes#1",
     "lose-answer@page:apiroutes#1",
     "status=410,1@page:apiroutes#1",

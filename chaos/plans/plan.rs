@@ -17,6 +17,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use flotilla_apiserver::{Place, Verb};
+use flotilla_core::coordination::CoordinationConfig;
 
 /// What goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,6 +210,8 @@ impl Plan {
             | Fault::Travel(time)
             | Fault::Relist(time)
             | Fault::Away(time) => *time,
+            // However many answers are so late.
+            Fault::Delay { time, .. } if *time < CoordinationConfig::default().request_timeout() => *time,
             Fault::Delay { time, times } => *time * u32::try_from(*times).unwrap_or(u32::MAX),
             Fault::Status { times, .. } | Fault::Gone { times } => Duration::from_secs(5 * times),
             _ => Duration::ZERO,
@@ -225,7 +228,7 @@ impl fmt::Display for Fault {
             Fault::LoseAnswer => f.write_str("lose-answer"),
             Fault::Status { code, times } => write!(f, "status={code},{times}"),
             Fault::Hang(time) => write!(f, "hang={}", seconds(time)),
-            Fault::Delay { time, times } => write!(f, "delay={},{times}", seconds(time)),
+            Fault::Delay { time, times } => write!(f, "delay={},{times}", time.as_secs_f64()),
             Fault::Truncate => f.write_str("truncate"),
             Fault::Gone { times } => write!(f, "gone={times}"),
             Fault::Cut => f.write_str("cut"),
@@ -280,6 +283,13 @@ impl FromStr for Fault {
     fn from_str(text: &str) -> Result<Self, PlanError> {
         let wrong = || PlanError::Fault(text.to_owned());
         let (name, arguments) = text.split_once('=').unwrap_or((text, ""));
+        // Parts of a second matter here and nowhere else.
+        if name == "delay" {
+            let (seconds, times) = arguments.split_once(',').ok_or_else(wrong)?;
+            let time = seconds.parse().ok().and_then(|time| Duration::try_from_secs_f64(time).ok());
+            let times = times.parse().map_err(|_| wrong())?;
+            return Ok(Fault::Delay { time: time.ok_or_else(wrong)?, times });
+        }
         let numbers: Vec<u64> = arguments
             .split(',')
             .filter(|part| !part.is_empty())
@@ -294,9 +304,6 @@ impl FromStr for Fault {
                 Fault::Status { code: code.ok_or_else(wrong)?, times: *times }
             }
             ("hang", [seconds]) => Fault::Hang(Duration::from_secs(*seconds)),
-            ("delay", [seconds, times]) => {
-                Fault::Delay { time: Duration::from_secs(*seconds), times: *times }
-            }
             ("truncate", []) => Fault::Truncate,
             ("gone", [times]) => Fault::Gone { times: *times },
             ("cut", []) => Fault::Cut,

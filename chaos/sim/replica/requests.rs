@@ -13,6 +13,7 @@ use flotilla_core::report::StatusPatch;
 use flotilla_core::time::Mono;
 use flotilla_observer::InstanceId;
 
+use super::coordination::config;
 use super::lineage::{History, Question};
 use crate::api::{LEASES, MAP, Refusal};
 use crate::clock::{MILLIS, SECONDS};
@@ -100,14 +101,16 @@ impl Ask {
     /// How long the product waits for an answer.
     fn patience(&self) -> u64 {
         match self {
-            // A renewal interval.
             Ask::ReadLease(_)
             | Ask::WriteLease(..)
             | Ask::ListLeases
             | Ask::DeleteLease(..)
             | Ask::ReadMap
-            | Ask::WriteMap(_)
-            | Ask::History(_) => SECONDS,
+            | Ask::WriteMap(_) => {
+                let patience = config().request_timeout();
+                u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX)
+            }
+            Ask::History(_) => SECONDS,
             Ask::List(lane, _) | Ask::Watch(lane, ..) if *lane >= LEASES => 5 * SECONDS,
             Ask::List(..) | Ask::Page(..) | Ask::Watch(..) => 60 * SECONDS,
             Ask::Patch(..) => 10 * SECONDS,

@@ -117,6 +117,18 @@ impl CoordinationConfig {
     }
 }
 
+impl CoordinationConfig {
+    /// How long an answer of the API server is waited for: half of what is left of a renewal
+    /// when the next one is sent. An API server that is so slow at everything keeps nobody
+    /// from acting, and after a request that hangs there is as much time again. Half a second
+    /// at least, five at most.
+    pub fn request_timeout(&self) -> Duration {
+        let left = |lease: LeaseTiming| lease.validity().saturating_sub(lease.renew);
+        let least = left(self.member_lease).min(left(self.leader_lease));
+        (least / 2).clamp(Duration::from_millis(500), Duration::from_secs(5))
+    }
+}
+
 /// Who this replica is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -242,6 +254,21 @@ mod tests {
             None => assert_eq!(error, None),
             Some(part) => assert!(error.as_deref().is_some_and(|text| text.contains(part)), "{error:?}"),
         }
+    }
+
+    #[test]
+    fn after_a_request_that_hangs_there_is_as_much_time_again() {
+        let patience = |duration, renew| {
+            let mut config = CoordinationConfig::default();
+            let times = LeaseTiming { duration, renew, margin: duration / 50 };
+            (config.member_lease, config.leader_lease) = (times, times);
+            config.request_timeout()
+        };
+        let ms = Duration::from_millis;
+        assert_eq!(CoordinationConfig::default().request_timeout(), ms(1625));
+        assert_eq!(patience(ms(5_000), ms(1_900)), ms(1_500));
+        assert_eq!(patience(ms(5_000), ms(4_800)), ms(500), "half a second at least");
+        assert_eq!(patience(ms(60_000), ms(2_000)), ms(5_000), "five at most");
     }
 
     #[test]

@@ -36,8 +36,9 @@ pub use view::{ActingPermit, Announcement, CurrentPermit, OwnershipView, PeerNew
 use lease::Leases;
 use map::Maps;
 
-/// How long giving up Leases may take at the end.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// How long giving up Leases may take at the end, besides a renewal that is under way and
+/// what is written instead: as long as other writes are waited for, and a little.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How many events of watches and words of peers may wait; their senders then
 /// wait too, and lose nothing by it.
@@ -103,9 +104,7 @@ impl Coordination {
         metrics: CoordinationMetrics,
     ) -> Result<(Self, Handles), ConfigError> {
         let origin = Instant::now();
-        // A request that takes longer than a renewal interval is made anew.
-        let request_timeout =
-            config.member_lease.renew.max(Duration::from_millis(500)).min(Duration::from_secs(5));
+        let request_timeout = config.request_timeout();
         let acting = Arc::new(ArcSwap::from_pointee(Acting::nothing(identity.member.clone())));
         let coordinator = Coordinator::new(config, identity, rand::rng().random())?;
         let (view, ownership) = watch::channel(Arc::new(OwnershipView::default()));
@@ -164,7 +163,7 @@ impl Coordination {
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
                 () = cancel.cancelled(), if stop_at.is_none() => {
-                    stop_at = Some(Instant::now() + FAREWELL);
+                    stop_at = Some(Instant::now() + FAREWELL + 2 * self.request_timeout);
                     Event::Shutdown
                 }
                 Some(event) = events.recv() => event,
