@@ -13,11 +13,17 @@ use crate::Error;
 use crate::objects::{json_patch, objects, within};
 
 /// Sets the finalizer of its kind to an object that does not have it; whether that was
-/// so. One that is not there, or is being deleted, is left alone.
+/// so. One that is not there, or is being deleted, is left alone. `may_act` is asked when
+/// the object has been read: a process may sleep in between.
 ///
 /// # Errors
-/// `Conflict` when the object changed meanwhile.
-pub async fn hold(client: &Client, kind: Kind, key: &ObjectKey) -> Result<bool, Error> {
+/// `Conflict` when the object changed meanwhile, or its namespace is another's by now.
+pub async fn hold(
+    client: &Client,
+    kind: Kind,
+    key: &ObjectKey,
+    may_act: impl Fn() -> bool,
+) -> Result<bool, Error> {
     let api = objects(client, kind, &key.namespace);
     let Some(object) = within(&format!("read {kind} {key}"), api.get_opt(&key.name)).await? else {
         return Ok(false);
@@ -33,6 +39,9 @@ pub async fn hold(client: &Client, kind: Kind, key: &ObjectKey) -> Result<bool, 
         {"op": "add", "path": "/metadata/finalizers", "value": all},
     ]);
     let patch = json_patch(&what, operations)?;
+    if !may_act() {
+        return Err(Error::Conflict { what });
+    }
     match within(&what, api.patch(&key.name, &PatchParams::default(), &patch)).await {
         Ok(_) => Ok(true),
         Err(Error::NotFound { .. }) => Ok(false),
@@ -42,11 +51,17 @@ pub async fn hold(client: &Client, kind: Kind, key: &ObjectKey) -> Result<bool, 
 
 /// Takes the finalizer of its kind out of an object that is being deleted, if it has
 /// it; whether it had. One that is not there, is another of this name, or is not being
-/// deleted, is left alone.
+/// deleted, is left alone. `may_act` is asked as for [`hold`].
 ///
 /// # Errors
-/// `Conflict` when the object changed meanwhile.
-pub async fn release(client: &Client, kind: Kind, key: &ObjectKey, uid: &str) -> Result<bool, Error> {
+/// `Conflict` when the object changed meanwhile, or its namespace is another's by now.
+pub async fn release(
+    client: &Client,
+    kind: Kind,
+    key: &ObjectKey,
+    uid: &str,
+    may_act: impl Fn() -> bool,
+) -> Result<bool, Error> {
     let what = format!("read {kind} {key}");
     let api = objects(client, kind, &key.namespace);
     let Some(object) = within(&what, api.get_opt(&key.name)).await? else { return Ok(false) };
@@ -55,6 +70,7 @@ pub async fn release(client: &Client, kind: Kind, key: &ObjectKey, uid: &str) ->
     let revision = object.resource_version().unwrap_or_default();
     let leaves = object.metadata.deletion_timestamp.is_some() && object.uid().as_deref() == Some(uid);
     match place.filter(|_| leaves) {
+        Some(_) if !may_act() => Err(Error::Conflict { what: format!("release {kind} {key}") }),
         Some(place) => take_out(&api, &format!("{kind} {key}"), &key.name, &revision, place, finalizer).await,
         None => Ok(false),
     }

@@ -11,12 +11,13 @@ use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
 use flotilla_k8s::watch::ObjectEvent;
 use flotilla_k8s::{Error, finalizers};
 use kube::Client;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::reconciles::Finalizers;
 use super::retries::Retries;
+use super::writes::Writes;
 
 /// Pause between two of them: statuses are more urgent.
 const PACE: Duration = Duration::from_millis(10);
@@ -72,7 +73,7 @@ impl Holding {
         client: Client,
         permit: ActingPermit,
         mut ownership: watch::Receiver<Arc<OwnershipView>>,
-        writes: Arc<Semaphore>,
+        writes: Writes,
         counted: Finalizers,
         cancel: CancellationToken,
     ) {
@@ -95,18 +96,18 @@ impl Holding {
                     continue;
                 }
                 let paced = Instant::now() + PACE;
-                // It is never closed.
-                let under_way = writes.acquire().await;
-                if !permit.may_act(&key.namespace) {
-                    again.forget(&object);
-                    continue;
-                }
+                let may_act = || permit.may_act(&key.namespace);
+                let hold = finalizers::hold(&client, *kind, key, may_act);
                 let held = tokio::select! {
                     biased; // as above
                     () = cancel.cancelled() => return,
-                    held = finalizers::hold(&client, *kind, key) => held,
+                    held = writes.carry_out(may_act, hold) => held,
                 };
-                drop(under_way);
+                // Not ours any more, or given up: then it is ours later, or stays so.
+                let Some(held) = held else {
+                    again.failed(object);
+                    continue;
+                };
                 match held {
                     // What the watch tells next is true, whatever it is.
                     Ok(set) => {

@@ -24,16 +24,14 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
 use super::reconciles::{Finalizers, INGRESS as CONTROLLER, Outcome, Reconciles};
-
-/// Writes under way at a time, and so the jobs.
-pub const WRITES: u32 = 8;
+use super::writes::{AT_ONCE, Writes};
 
 /// First and longest pause until an Ingress is tried again that could not be written.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -107,9 +105,8 @@ pub struct Ingresses {
     pub permit: ActingPermit,
     /// Moves when that may have changed.
     pub ownership: watch::Receiver<Arc<OwnershipView>>,
-    /// One permit for each write that is under way: whoever holds all of them knows that
-    /// there is none.
-    pub writes: Arc<Semaphore>,
+    /// Through which every write goes.
+    pub writes: Writes,
     /// What the watches show.
     pub observed: mpsc::Receiver<Observed>,
     /// What people are told.
@@ -197,7 +194,7 @@ impl Ingresses {
             }
             let permit = self.permit.current();
             more = false;
-            while jobs.len() < WRITES as usize {
+            while jobs.len() < AT_ONCE as usize {
                 let now = Instant::now();
                 let may_act = |key: &ObjectKey| {
                     let waits = again.get(key).is_some_and(|again| again.at > now);
@@ -282,7 +279,7 @@ impl Ingresses {
 struct Job {
     client: kube::Client,
     permit: ActingPermit,
-    writes: Arc<Semaphore>,
+    writes: Writes,
     metrics: Metrics,
     owner: Owner,
     events: Events,
@@ -368,12 +365,15 @@ impl Job {
 
     /// Carries out a write if this replica still acts here; `None` when it does not.
     async fn write<T>(&self, write: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
-        // It is never closed.
-        let _under_way = self.writes.acquire().await;
-        if !self.permit.may_act(&self.owner.key.namespace) {
-            return Ok(None);
+        let may_act = || self.permit.may_act(&self.owner.key.namespace);
+        match self.writes.carry_out(may_act, write).await {
+            Some(done) => done.map(Some),
+            // Given up for other namespaces' sake: it is tried again.
+            None if may_act() => {
+                Err(Error::Conflict { what: format!("write for Ingress {}", self.owner.key) })
+            }
+            None => Ok(None),
         }
-        write.await.map(Some)
     }
 
     async fn step(&self, step: Step) -> Result<Written, Error> {

@@ -15,13 +15,14 @@ use flotilla_k8s::event::Telling;
 use flotilla_k8s::watch::ObjectEvent;
 use flotilla_k8s::{Error, finalizers};
 use kube::Client;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::events::{Events, about};
 use super::reconciles::Finalizers;
 use super::retries::Retries;
+use super::writes::Writes;
 
 /// Failures in a row that people are told of: a few may be conflicts, or an API server that starts,
 /// and end by themselves.
@@ -134,7 +135,7 @@ impl Leaving {
         client: Client,
         permit: ActingPermit,
         mut ownership: watch::Receiver<Arc<OwnershipView>>,
-        writes: Arc<Semaphore>,
+        writes: Writes,
         (events, counted): (Events, Finalizers),
         cancel: CancellationToken,
     ) {
@@ -165,16 +166,22 @@ impl Leaving {
                     continue;
                 }
                 let (kind, key) = &object;
-                // It is never closed.
-                let _under_way = writes.acquire().await;
-                if !permit.may_act(&key.namespace) {
-                    again.forget(&object);
-                    continue;
-                }
+                let may_act = || permit.may_act(&key.namespace);
+                let release = finalizers::release(&client, *kind, key, &held.uid, may_act);
                 let released = tokio::select! {
                     biased; // as above
                     () = cancel.cancelled() => return,
-                    released = finalizers::release(&client, *kind, key, &held.uid) => released,
+                    released = writes.carry_out(may_act, release) => released,
+                };
+                let released = match released {
+                    Some(released) => released,
+                    // Given up for other namespaces' sake.
+                    None if may_act() => Err(Error::Conflict { what: format!("release {kind} {key}") }),
+                    // Another's, who is told of it as we were.
+                    None => {
+                        again.forget(&object);
+                        continue;
+                    }
                 };
                 match released {
                     // Whatever else holds it is others' business.
@@ -187,8 +194,10 @@ impl Leaving {
                         self.done(&object, &held.uid);
                     }
                     Err(error) => {
-                        tracing::warn!(kind = kind.name(), namespace = %key.namespace, name = %key.name,
-                            error = %error, "an object cannot go yet, trying again");
+                        if !matches!(error, Error::Conflict { .. }) {
+                            tracing::warn!(kind = kind.name(), namespace = %key.namespace, name = %key.name,
+                                error = %error, "an object cannot go yet, trying again");
+                        }
                         let told = stays(*kind, key, &held.uid, &error);
                         if again.failed(object) == LASTING {
                             events.tell(told);

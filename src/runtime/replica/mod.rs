@@ -24,6 +24,7 @@ mod retries;
 mod services;
 mod settings;
 mod voices;
+mod writes;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -54,7 +55,7 @@ use lineage::{Doubt, Lineage};
 use prometheus::{Opts, Registry};
 use rand::Rng as _;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::certs::{self, Keeping, Material, ReplicaTls, Source};
@@ -418,7 +419,7 @@ async fn assemble(
         &registry,
         (&cancel, &delivering),
     )?;
-    let writes = Arc::new(Semaphore::new(ingress::WRITES as usize));
+    let writes = writes::Writes::new();
     let finalizers = reconciles::Finalizers::new(&registry)?;
     let leaving = leaving::Leaving::new(args.deletion_timeout);
     let holding = args.finalizers.then(holding::Holding::default);

@@ -3,7 +3,6 @@
 //! `flotilla_core::report`.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
@@ -21,15 +20,16 @@ use flotilla_k8s::event::Telling;
 use flotilla_k8s::{Error, status};
 use kube::Client;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::Delivery;
 use super::events::{Events, about};
 use super::leaving::Leaving;
 use super::reconciles::{Outcome, Reconciles, controller};
-use super::{Delivery, ingress};
+use super::writes::Writes;
 
 /// Rounds are at least this far apart: what happens in between is looked at
 /// together.
@@ -158,8 +158,8 @@ pub struct Reporting {
     pub permit: ActingPermit,
     /// Requests to finish writes for namespaces that we act on no more.
     pub drains: mpsc::Receiver<Drain>,
-    /// Other writes for namespaces: all permits are there when none is under way.
-    pub writes: Arc<Semaphore>,
+    /// Other writes for namespaces.
+    pub writes: Writes,
     /// Tables of all replicas.
     pub inputs: mpsc::Receiver<Input>,
     /// Moves when objects or the own table changed.
@@ -259,9 +259,7 @@ impl Reporting {
                 }
             }
         }
-        // What begins from here on sees that it may not.
-        let all = self.writes.acquire_many(ingress::WRITES);
-        let _ = tokio::time::timeout_at(until, all).await;
+        self.writes.finish(until).await;
         drop(drain);
     }
 

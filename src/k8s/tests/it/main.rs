@@ -8,6 +8,7 @@ mod ca;
 mod clock;
 mod coordination;
 mod endpoints;
+mod finalizers;
 mod incarnation;
 mod server;
 mod services;
