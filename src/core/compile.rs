@@ -7,6 +7,11 @@ use crate::claims::Claim;
 use crate::ids::{Kind, ObjectKey};
 use crate::object::RawObject;
 
+/// The form that objects are given. It is part of every version ([`crate::version::scope_hash`]):
+/// a gateway that holds what another release made of the same objects gets everything anew.
+/// To be raised with every change of what objects compile to.
+pub const FORM: u32 = 1;
+
 /// Compiles objects of one family for its gateways.
 ///
 /// Implementations must be pure: the same object and the same answers of

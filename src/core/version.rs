@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::compile::FORM;
 use crate::delivery::Scope;
 use crate::ids::{Frontier, Kind, Revision};
 
@@ -178,9 +179,14 @@ pub fn cluster_id(uid: &str) -> Arc<str> {
     format!("{:08x}", fold(xxh3_64(uid.as_bytes()))).into()
 }
 
-/// Names a scope: equal scopes have equal hashes in every process and release.
+/// Names a scope and the [`FORM`] of what is in it: the same in every process, and in every
+/// release that gives objects this form.
 pub fn scope_hash(scope: &Scope) -> u32 {
-    let mut bytes = Vec::new();
+    hash_in_form(scope, FORM)
+}
+
+fn hash_in_form(scope: &Scope, form: u32) -> u32 {
+    let mut bytes = form.to_be_bytes().to_vec();
     for namespace in &scope.namespaces {
         bytes.extend_from_slice(namespace.as_bytes());
         bytes.push(0);
@@ -309,11 +315,12 @@ mod tests {
     #[test]
     fn hashes_never_change() {
         let hashes = (cluster_id("6f1f"), scope_hash(&Scope::default()), content_hash("uid-1", 7));
-        assert_eq!(hashes, ("25bd382b".into(), 178_796_345, 3_171_248_593));
+        assert_eq!(hashes, ("25bd382b".into(), 1_456_157_463, 3_171_248_593));
         assert_ne!(content_hash("uid-1", 7), content_hash("uid-1", 8));
         let namespace = Scope { namespaces: ["a".into()].into(), ..Scope::default() };
         let kind = Scope { kinds: [Kind::ApiRoute].into(), ..Scope::default() };
         assert_ne!(scope_hash(&namespace), scope_hash(&kind));
+        assert_ne!(hash_in_form(&namespace, FORM), hash_in_form(&namespace, FORM + 1));
     }
 
     #[test]

@@ -139,6 +139,7 @@ fn put_string(out: &mut BytesMut, parts: &[&str]) {
 mod tests {
     use std::sync::Arc;
 
+    use flotilla_core::compile::FORM;
     use flotilla_core::ids::Revision;
     use serde_json::{Value, json};
 
@@ -167,6 +168,50 @@ mod tests {
 
     fn text(compilation: &Compilation) -> &str {
         std::str::from_utf8(&compilation.outcome.as_ref().unwrap().spec_json).unwrap()
+    }
+
+    #[test]
+    fn another_form_has_another_number() {
+        let of = |kind, spec| {
+            let compiled = compile(kind, spec, &["team-a/api"]).outcome;
+            let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+            compiled.map(|compiled| (text(&compiled.spec_json), compiled.rank)).map_err(|error| error.field)
+        };
+        let form = [
+            of(Kind::ApiRoute, "{}"),
+            of(Kind::ApiRoute, r#"{"match":[{"uri":{"regex":"("}}],"directResponse":{"status":200}}"#),
+            of(Kind::GrpcRoute, r#"{"route":[{"destination":{"host":"a.b","port":80}}]}"#),
+            of(Kind::GrpcBackend, "{}"),
+            of(Kind::ApiRoute, r#"{"route":[{"destination":{"host":"api","port":80}}],"timeout":"5s"}"#),
+            of(Kind::ApiRoute, r#"{"match":[{"uri":{"exact":"/a"}}],"directResponse":{"status":200}}"#),
+            of(
+                Kind::GrpcRoute,
+                r#"{"match":[{"service":{"exact":"a.B"}}],"route":[{"destination":{"host":"x","port":1}}]}"#,
+            ),
+            of(Kind::Backend, r#"{"hosts":[{"address":"x","port":1}]}"#),
+            of(Kind::GrpcBackend, r#"{"hosts":[{"address":"y","port":2}]}"#),
+        ];
+        let expected = [
+            Err("spec.route"),
+            Err("spec.match[0].uri.regex"),
+            Ok((r#""route":[{"destination":{"host":"a.b","port":80}}]"#, 1)),
+            Err("spec.hosts"),
+            Ok((r#""route":[{"destination":{"host":"team-a/api","port":80}}],"timeout":"5s""#, 1)),
+            Ok((r#""match":[{"uri":{"exact":"/a"}}],"directResponse":{"status":200}"#, 0)),
+            Ok((
+                r#""match":[{"service":{"exact":"a.B"}}],"route":[{"destination":{"host":"x","port":1}}]"#,
+                0,
+            )),
+            Ok((r#""hosts":[{"address":"x","port":1}]"#, 0)),
+            Ok((r#""hosts":[{"address":"y","port":2}]"#, 0)),
+        ];
+        let named = |rest| format!(r#"{{"name":"team-a/r",{rest}}}"#);
+        let expected = expected.map(|one| one.map(|(rest, rank)| (named(rest), rank)).map_err(str::to_owned));
+        assert_eq!(
+            (FORM, form),
+            (1, expected),
+            "raise FORM with what is expected here: gateways keep what they hold otherwise"
+        );
     }
 
     #[test]

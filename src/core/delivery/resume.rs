@@ -161,8 +161,8 @@ impl Engine {
             return (Origin::Unknown { high: nothing }, Some(reason));
         }
         if version.scope != scope.hash {
-            let reason = "it asked for other namespaces or kinds before".to_string();
-            return (Origin::Unknown { high }, Some(reason));
+            let reason = "it asked for other namespaces or kinds before, or another release served it";
+            return (Origin::Unknown { high }, Some(reason.to_owned()));
         }
         if version.excluded == Exclusions::Unknown {
             let reason = "it had rejected more resources than a version names".to_string();
