@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::SETTLE;
+use super::bench::statuses_rest;
 use crate::cli::{self, Size};
 use crate::fleet::Fleet;
 use crate::process::load;
@@ -126,6 +127,7 @@ pub async fn run(args: &cli::Admission) -> anyhow::Result<bool> {
         routes.create(there..count, None).await?;
         there = count;
         known(&mut replicas, &routes, count - 1).await?;
+        statuses_rest(&fleet).await?;
         let mut taken = Histogram::<u64>::new(3)?;
         let mut free = Histogram::<u64>::new(3)?;
         for number in 0..args.asks {

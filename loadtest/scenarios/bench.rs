@@ -50,7 +50,7 @@ impl Bench {
     pub async fn fill_gateways(&mut self) -> anyhow::Result<()> {
         self.start_gateways()?;
         all_hold(&self.crew, self.size.routes as usize).await?;
-        self.statuses_rest().await
+        statuses_rest(&self.fleet).await
     }
 
     /// The same before the gateways come.
@@ -73,22 +73,6 @@ impl Bench {
     pub fn start_gateways(&mut self) -> anyhow::Result<()> {
         say(&format!("{} gateways", self.size.gateways));
         self.fleet.start_readers(&mut self.crew, "gateway", self.size.gateways, Reading::Freely)
-    }
-
-    /// Waits until the statuses of what was furnished are all written: they would
-    /// stand before those of the changes that are measured.
-    async fn statuses_rest(&self) -> anyhow::Result<()> {
-        let until = Instant::now() + SETTLE;
-        let (mut last, mut since) = (None, Instant::now());
-        while since.elapsed() < REST {
-            let now = self.fleet.counter(PATCHES, "").await;
-            if std::mem::replace(&mut last, now) != now {
-                since = Instant::now();
-            }
-            anyhow::ensure!(Instant::now() < until, "statuses are written without end: not measured");
-            sleep(Duration::from_millis(200)).await;
-        }
-        Ok(())
     }
 
     /// Makes changes at a steady pace while `meanwhile` is done with the fleet,
@@ -139,4 +123,24 @@ impl Bench {
         all_hold(&self.crew, there - deleted).await?;
         super::outcome(&self.crew, &self.routes, self.board.open()).await
     }
+}
+
+/// Waits until the statuses of what was furnished are all written: they would stand
+/// before those of the changes that are measured, and what they cost is not the cost of
+/// what is.
+///
+/// # Errors
+/// When there is no end to them.
+pub async fn statuses_rest(fleet: &Fleet) -> anyhow::Result<()> {
+    let until = Instant::now() + SETTLE;
+    let (mut last, mut since) = (None, Instant::now());
+    while since.elapsed() < REST {
+        let now = fleet.counter(PATCHES, "").await;
+        if std::mem::replace(&mut last, now) != now {
+            since = Instant::now();
+        }
+        anyhow::ensure!(Instant::now() < until, "statuses are written without end: not measured");
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
 }

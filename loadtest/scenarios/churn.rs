@@ -22,8 +22,8 @@ struct Found {
     came: u32,
     stay_seconds: f64,
     controller: Spread,
-    /// Writes of statuses a second, all together.
-    status_patches_per_second: Option<f64>,
+    /// Writes of statuses a second, besides one for each change.
+    status_patches_beside_per_second: Option<f64>,
     /// What must not have happened to those that came and went.
     violations_of_guests: Violations,
 }
@@ -45,13 +45,13 @@ pub async fn run(args: &Churn) -> anyhow::Result<bool> {
     let (controller, (came, violations)) =
         bench.changes(steady.pace(Whose::All), async |fleet| come_and_go(fleet, args).await).await?;
     controller.say("churn");
-    let per_second = |patches: f64| patches * f64::from(steady.rate);
+    let beside = |per_change: f64| (per_change - 1.0) * f64::from(steady.rate);
     let found = Found {
         rate: steady.rate,
         seconds: steady.seconds,
         came,
         stay_seconds: args.stay,
-        status_patches_per_second: controller.status_patches_per_change.map(per_second),
+        status_patches_beside_per_second: controller.status_patches_per_change.map(beside),
         controller,
         violations_of_guests: violations,
     };

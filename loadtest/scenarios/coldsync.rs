@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::bench::Bench;
+use super::bench::{Bench, statuses_rest};
 use super::yardstick::{Cold, cold};
 use super::{all_hold, traffic};
 use crate::cli;
@@ -48,6 +48,8 @@ pub async fn run(args: &cli::Coldsync) -> anyhow::Result<bool> {
     let gateways = f64::from(args.size.gateways);
     let needed = servers.peak_rss.saturating_sub(before.rss) as f64;
     let allowed = 3.0 * bytes as f64 / gateways + 65_536.0 * gateways;
+    // Until then every status goes out and comes back as a change.
+    statuses_rest(&bench.fleet).await?;
     let at_rest = 30.0 * 1_048_576.0 + 2.5 * bench.routes.bytes().await? as f64 + 24_576.0 * gateways;
     let mut found = Found {
         all_in_sync_after_ms: took.as_secs_f64() * 1000.0,

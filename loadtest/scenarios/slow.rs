@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::bench::Bench;
 use crate::cli::Slow;
-use crate::client::{Board, Crew, Model, Reading};
+use crate::client::{Board, Crew, Model, Reading, Violations};
 use crate::process::Usage;
 use crate::report::{Conditions, Measured, Report, Spread, mebibytes, say};
 use crate::workload::Whose;
@@ -27,6 +27,8 @@ struct Found {
     beside_rss: u64,
     /// `beside_rss` by `alone_rss`.
     rss_ratio: f64,
+    /// What must not have happened to the slow ones.
+    violations_of_slow: Violations,
 }
 
 impl Measured for Found {
@@ -66,6 +68,7 @@ pub async fn run(args: &Slow) -> anyhow::Result<bool> {
         alone_rss,
         beside_rss,
         rss_ratio: beside_rss as f64 / alone_rss as f64,
+        violations_of_slow: crew.violations(),
     };
     say(&format!(
         "beside {} that read {} bytes a second: p99 {:.2} times that of alone; memory {:.1} MiB, then {:.1} MiB",
@@ -77,5 +80,7 @@ pub async fn run(args: &Slow) -> anyhow::Result<bool> {
     ));
     drop(crew);
     let conditions = Conditions::new("slow", &steady.fleet, steady.size);
-    Report { conditions, found, outcome: bench.close().await? }.finish(&steady.fleet)
+    let slow_held = found.violations_of_slow.none();
+    let report = Report { conditions, found, outcome: bench.close().await? };
+    Ok(report.finish(&steady.fleet)? && slow_held)
 }
