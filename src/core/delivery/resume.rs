@@ -224,10 +224,12 @@ impl Engine {
     pub fn history(&mut self, kind: Kind, since: Revision, until: Revision, tombstones: Vec<Tombstone>) {
         self.asked.remove(&kind);
         self.loud.other(kind, until);
-        self.store.history(kind, since, until, tombstones);
+        // A list may have overtaken the question, and left a gap that the answer says
+        // nothing of: then it is asked again.
+        let taken = self.store.history(kind, since, until, tombstones);
         // Whoever asked for no more than this and is still not covered will
         // not be by asking again.
-        self.give_up(kind, |low| low >= since);
+        self.give_up(kind, |low| taken && low >= since);
     }
 
     pub fn history_unavailable(&mut self, kind: Kind, since: Revision) {

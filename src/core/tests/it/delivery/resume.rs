@@ -131,6 +131,38 @@ fn deletions_from_before_our_first_list_are_asked_for() {
 }
 
 #[test]
+fn a_question_that_a_list_has_overtaken_is_asked_again() {
+    let mut bench = away();
+    bench.delete(Kind::ApiRoute, "a/2");
+    bench.restart_replica(plain());
+    bench.connect("g");
+    bench.settle();
+    let (early, asked) = (Revision(bench.log.revision), std::mem::take(&mut bench.asked));
+    // Another gateway knew more of a quiet kind, which was listed anew for it; what came
+    // and went in between may be on this one.
+    let object = bench.log.put(Kind::ApiRoute, &key("a/1"), "v2");
+    bench.list_all();
+    bench.delivery.changed(object);
+    let answer = |bench: &mut Bench, asked: Vec<(Kind, Revision)>, until: Revision| {
+        for (kind, since) in asked {
+            let found = bench.log.deletions(kind, since, until);
+            bench.delivery.history(kind, since, until, found);
+        }
+    };
+    answer(&mut bench, asked.clone(), early);
+    assert_eq!(words_to("g", &bench.settle()), ["~a/1"]);
+    let again = std::mem::take(&mut bench.asked);
+    assert_eq!(again, asked);
+    let lost = |notice: &Notice| matches!(notice, Notice::NotResumable { .. });
+    assert!(!bench.notices.iter().any(lost), "{:?}", bench.notices);
+    let until = Revision(bench.log.revision);
+    answer(&mut bench, again, until);
+    assert_eq!(words_to("g", &bench.settle()), ["-a/2"]);
+    bench.assert_equal("g");
+    assert_eq!(bench.gateways["g"].fulls, 1, "only the very first");
+}
+
+#[test]
 fn history_is_asked_for_once_however_many_gateways_need_it() {
     let mut bench = away();
     bench.connect("h");
