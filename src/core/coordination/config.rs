@@ -115,9 +115,7 @@ impl CoordinationConfig {
         }
         Ok(())
     }
-}
 
-impl CoordinationConfig {
     /// How long an answer of the API server is waited for: half of what is left of a renewal
     /// when the next one is sent. An API server that is so slow at everything keeps nobody
     /// from acting, and after a request that hangs there is as much time again. Half a second

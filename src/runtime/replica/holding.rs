@@ -97,20 +97,21 @@ impl Holding {
                 }
                 let paced = Instant::now() + PACE;
                 let may_act = || permit.may_act(&key.namespace);
+                let what = format!("hold {kind} {key}");
                 let hold = finalizers::hold(&client, *kind, key, may_act);
                 let held = tokio::select! {
                     biased; // as above
                     () = cancel.cancelled() => return,
-                    held = writes.carry_out(may_act, hold) => held,
-                };
-                // Not ours any more, or given up: then it is ours later, or stays so.
-                let Some(held) = held else {
-                    again.failed(object);
-                    continue;
+                    held = writes.carry_out(&what, may_act, hold) => held,
                 };
                 match held {
+                    // Another's now.
+                    Ok(None) => {
+                        again.forget(&object);
+                        continue;
+                    }
                     // What the watch tells next is true, whatever it is.
-                    Ok(set) => {
+                    Ok(Some(set)) => {
                         if set {
                             counted.set(object.0);
                         }

@@ -366,14 +366,7 @@ impl Job {
     /// Carries out a write if this replica still acts here; `None` when it does not.
     async fn write<T>(&self, write: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
         let may_act = || self.permit.may_act(&self.owner.key.namespace);
-        match self.writes.carry_out(may_act, write).await {
-            Some(done) => done.map(Some),
-            // Given up for other namespaces' sake: it is tried again.
-            None if may_act() => {
-                Err(Error::Conflict { what: format!("write for Ingress {}", self.owner.key) })
-            }
-            None => Ok(None),
-        }
+        self.writes.carry_out(&format!("write for Ingress {}", self.owner.key), may_act, write).await
     }
 
     async fn step(&self, step: Step) -> Result<Written, Error> {

@@ -167,25 +167,18 @@ impl Leaving {
                 }
                 let (kind, key) = &object;
                 let may_act = || permit.may_act(&key.namespace);
+                let what = format!("release {kind} {key}");
                 let release = finalizers::release(&client, *kind, key, &held.uid, may_act);
                 let released = tokio::select! {
                     biased; // as above
                     () = cancel.cancelled() => return,
-                    released = writes.carry_out(may_act, release) => released,
-                };
-                let released = match released {
-                    Some(released) => released,
-                    // Given up for other namespaces' sake.
-                    None if may_act() => Err(Error::Conflict { what: format!("release {kind} {key}") }),
-                    // Another's, who is told of it as we were.
-                    None => {
-                        again.forget(&object);
-                        continue;
-                    }
+                    released = writes.carry_out(&what, may_act, release) => released,
                 };
                 match released {
+                    // Another's, who is told of it as we were.
+                    Ok(None) => again.forget(&object),
                     // Whatever else holds it is others' business.
-                    Ok(taken) => {
+                    Ok(Some(taken)) => {
                         if taken {
                             counted.taken_out(*kind);
                             events.tell(gone(*kind, key, &held, self.patience));

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use flotilla_k8s::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -25,25 +26,32 @@ impl Writes {
         Writes { under_way: Arc::new(Semaphore::new(AT_ONCE as usize)), given_up: watch::Sender::new(()) }
     }
 
-    /// Carries out a write if `may_act` says yes. `None` when it does not, and when the write
-    /// was given up by [`Writes::finish`].
+    /// Carries out a write if `may_act` says yes; `None` when it does not.
+    ///
+    /// # Errors
+    /// The write's, and `Conflict` when it was given up by [`Writes::finish`] for others'
+    /// sake and may be tried again.
     pub async fn carry_out<T>(
         &self,
+        what: &str,
         may_act: impl Fn() -> bool,
-        write: impl Future<Output = T>,
-    ) -> Option<T> {
+        write: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Option<T>, Error> {
         // Before the question, so that who was told yes hears of everything that comes after,
         // and before the turn, so that who waits for one when others are given up goes, too.
         let mut given_up = self.given_up.subscribe();
         // It is never closed.
         let _under_way = self.under_way.acquire().await;
         if !may_act() {
-            return None;
+            return Ok(None);
         }
         tokio::select! {
             biased; // nothing is sent any more once it is given up
-            _ = given_up.changed() => None,
-            done = write => Some(done),
+            _ = given_up.changed() => match may_act() {
+                true => Err(Error::Conflict { what: what.to_owned() }),
+                false => Ok(None),
+            },
+            done = write => done.map(Some),
         }
     }
 
@@ -76,11 +84,12 @@ mod tests {
         let may_act = || may.load(Ordering::Relaxed);
         // All places taken by what never ends, more of it that waits for a place, and one that
         // has no permission any more when its turn comes.
-        let hang = |_| writes.carry_out(|| true, pending::<()>());
+        let hang = |_| writes.carry_out("hang", || true, pending::<Result<(), Error>>());
         let hanging = futures::future::join_all((0..AT_ONCE + 2).map(hang));
         let waiting = async {
             tokio::task::yield_now().await;
-            writes.carry_out(may_act, async { panic!("it had no permission when its turn came") }).await
+            let write = async { panic!("it had no permission when its turn came") };
+            writes.carry_out::<()>("wait", may_act, write).await
         };
         let finished = async {
             tokio::task::yield_now().await;
@@ -90,19 +99,26 @@ mod tests {
             since.elapsed()
         };
         let (hung, waited, took) = tokio::join!(hanging, waiting, finished);
-        assert!(hung.iter().all(Option::is_none));
-        assert_eq!((waited, took), (None::<()>, WHILE));
+        let given_up = |hung: &Result<Option<()>, Error>| matches!(hung, Err(Error::Conflict { .. }));
+        assert!(hung.iter().all(given_up), "{hung:?}");
+        assert!(matches!(waited, Ok(None)), "{waited:?}");
+        assert_eq!(took, WHILE);
         // The next ones are not given up because of those.
         may.store(true, Ordering::Relaxed);
-        assert_eq!(writes.carry_out(may_act, async { 7 }).await, Some(7));
+        assert!(matches!(writes.carry_out("write", may_act, async { Ok(7) }).await, Ok(Some(7))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_ends_in_time_is_waited_for_and_not_longer() {
         let writes = Writes::new();
         let since = Instant::now();
-        let write = writes.carry_out(|| true, tokio::time::sleep(WHILE / 4));
+        let write = async {
+            tokio::time::sleep(WHILE / 4).await;
+            Ok(())
+        };
+        let write = writes.carry_out("write", || true, write);
         let (done, ()) = tokio::join!(write, writes.finish(since + WHILE));
-        assert_eq!((done, since.elapsed()), (Some(()), WHILE / 4));
+        assert!(matches!(done, Ok(Some(()))), "{done:?}");
+        assert_eq!(since.elapsed(), WHILE / 4);
     }
 }
