@@ -9,8 +9,6 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep};
 
-use super::server::{GREETING, UPDATE};
-
 const START: Duration = Duration::from_secs(20);
 
 /// A running yardstick. It ends when dropped.
@@ -22,11 +20,12 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Starts this binary as a bare server with the files of a folder.
+    /// Starts this binary as a bare server with the files of a folder. It sends the greetings,
+    /// none of which is empty, to every stream that comes.
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn start(material: &Path) -> anyhow::Result<Limit> {
+    pub async fn start(material: &Path, greetings: &[Vec<u8>]) -> anyhow::Result<Limit> {
         let port_file = material.join("limit.port");
         let mut child = Command::new(std::env::current_exe()?)
             .arg("limit-server")
@@ -38,7 +37,11 @@ impl Limit {
             .kill_on_drop(true)
             .spawn()
             .context("the yardstick's server cannot be started")?;
-        let orders = child.stdin.take().context("it has no standard input")?;
+        let mut orders = child.stdin.take().context("it has no standard input")?;
+        for greeting in greetings {
+            order(&mut orders, greeting).await?;
+        }
+        order(&mut orders, &[]).await?;
         let until = Instant::now() + START;
         loop {
             if let Ok(text) = tokio::fs::read_to_string(&port_file).await {
@@ -55,28 +58,18 @@ impl Limit {
     /// # Errors
     /// When the server is gone.
     pub async fn send(&mut self, message: &[u8]) -> anyhow::Result<()> {
-        self.order(UPDATE, message).await
-    }
-
-    /// Has a message sent to every stream that comes, behind those of earlier calls.
-    ///
-    /// # Errors
-    /// When the server is gone.
-    pub async fn greet(&mut self, message: &[u8]) -> anyhow::Result<()> {
-        self.order(GREETING, message).await
-    }
-
-    async fn order(&mut self, what: u8, message: &[u8]) -> anyhow::Result<()> {
-        let length = u32::try_from(message.len()).context("a message over 4 GiB")?;
-        let mut order = vec![what];
-        order.extend(length.to_be_bytes());
-        order.extend_from_slice(message);
-        self.orders.write_all(&order).await.context("the yardstick's server is gone")?;
-        self.orders.flush().await.context("the yardstick's server is gone")
+        order(&mut self.orders, message).await
     }
 
     /// Its process.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
+}
+
+async fn order(orders: &mut ChildStdin, message: &[u8]) -> anyhow::Result<()> {
+    let length = u32::try_from(message.len()).context("a message over 4 GiB")?;
+    let order = [&length.to_be_bytes()[..], message].concat();
+    orders.write_all(&order).await.context("the yardstick's server is gone")?;
+    orders.flush().await.context("the yardstick's server is gone")
 }

@@ -1,13 +1,14 @@
-//! The yardstick's server. It is told what to send on its standard input, each
-//! message behind what it is ([`GREETING`], [`UPDATE`]) and its length as four bytes,
-//! and ends with it.
+//! The yardstick's server. It is told what to send on its standard input, each message
+//! behind its length as four bytes: first what every stream begins with, then an empty
+//! message, then what is sent to all streams that are there. It listens once it knows the
+//! former, and ends when its input does.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use anyhow::Context as _;
@@ -19,7 +20,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, BufReader, Stdin};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
@@ -32,13 +33,6 @@ use tonic::{Code, Status};
 
 use super::codec::Raw;
 use crate::tls;
-
-/// The message is sent to every stream that comes, behind those greetings that were
-/// ordered before.
-pub const GREETING: u8 = b'g';
-
-/// The message is sent to every stream that is there.
-pub const UPDATE: u8 = b'u';
 
 /// What a stream may lag behind before it counts as lost.
 const AHEAD: usize = 4096;
@@ -60,17 +54,26 @@ pub struct Args {
 /// Files that cannot be read, or a port that cannot be had.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let acceptor = TlsAcceptor::from(tls::server(&args.material)?);
+    let mut orders = BufReader::new(tokio::io::stdin());
+    let mut greetings = Vec::new();
+    loop {
+        match message(&mut orders).await? {
+            Some(greeting) if !greeting.is_empty() => greetings.push(greeting),
+            Some(_) => break,
+            None => return Ok(()),
+        }
+    }
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let port = listener.local_addr()?.port();
     write_whole(&args.port_file, &port.to_string())?;
     let (updates, _) = broadcast::channel(AHEAD);
-    let service = Fanout { greetings: Arc::default(), updates };
+    let service = Fanout { greetings: greetings.into(), updates: updates.clone() };
     let mut connections = JoinSet::new();
-    let orders = orders(service.clone());
-    tokio::pin!(orders);
+    let sending = send(orders, updates);
+    tokio::pin!(sending);
     loop {
         tokio::select! {
-            ended = &mut orders => return ended,
+            ended = &mut sending => return ended,
             accepted = listener.accept() => {
                 let (stream, _) = accepted.context("accept")?;
                 connections.spawn(serve(stream, acceptor.clone(), service.clone()));
@@ -87,24 +90,20 @@ fn write_whole(file: &PathBuf, text: &str) -> anyhow::Result<()> {
     std::fs::rename(part, file).with_context(|| file.display().to_string())
 }
 
-async fn orders(fanout: Fanout) -> anyhow::Result<()> {
-    let mut input = BufReader::new(tokio::io::stdin());
-    loop {
-        let what = match input.read_u8().await {
-            Ok(what) => what,
-            // The one who gives orders has ended.
-            Err(_) => return Ok(()),
-        };
-        let length = input.read_u32().await.context("an order without its length")? as usize;
-        let mut message = vec![0; length];
-        input.read_exact(&mut message).await.context("an order that ends early")?;
-        match what {
-            GREETING => fanout.greet(message.into()),
-            // Without streams there is nobody to send it to.
-            UPDATE => drop(fanout.updates.send(message.into())),
-            _ => anyhow::bail!("an order that is neither greeting nor update: {what}"),
-        }
+/// The next message that is ordered; `None` when the one who gives orders has ended.
+async fn message(orders: &mut BufReader<Stdin>) -> anyhow::Result<Option<Bytes>> {
+    let Ok(length) = orders.read_u32().await else { return Ok(None) };
+    let mut message = vec![0; length as usize];
+    orders.read_exact(&mut message).await.context("an order that ends early")?;
+    Ok(Some(message.into()))
+}
+
+async fn send(mut orders: BufReader<Stdin>, updates: broadcast::Sender<Bytes>) -> anyhow::Result<()> {
+    while let Some(update) = message(&mut orders).await? {
+        // Without streams there is nobody to send it to.
+        drop(updates.send(update));
     }
+    Ok(())
 }
 
 /// A connection's end is its client's affair.
@@ -120,16 +119,8 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, service: Fanout) {
 
 #[derive(Clone)]
 struct Fanout {
-    /// Every stream has a clone of this list, not of what is in it.
-    greetings: Arc<Mutex<Arc<[Bytes]>>>,
+    greetings: Arc<[Bytes]>,
     updates: broadcast::Sender<Bytes>,
-}
-
-impl Fanout {
-    fn greet(&self, message: Bytes) {
-        let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
-        *greetings = greetings.iter().cloned().chain([message]).collect();
-    }
 }
 
 impl Service<Request<Incoming>> for Fanout {
@@ -172,7 +163,8 @@ impl ServerStreamingService<Bytes> for Fanout {
     fn call(&mut self, _: tonic::Request<Bytes>) -> Self::Future {
         let updates = BroadcastStream::new(self.updates.subscribe());
         let lagged = |_| Status::new(Code::ResourceExhausted, "the stream lags behind");
-        let greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Every stream has a clone of this list, not of what is in it.
+        let greetings = self.greetings.clone();
         let greetings = (0..greetings.len()).map(move |place| Ok(greetings[place].clone()));
         let updates = updates.map(move |update| update.map_err(lagged));
         ready(Ok(tonic::Response::new(stream::iter(greetings).chain(updates).boxed())))

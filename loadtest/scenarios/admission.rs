@@ -127,7 +127,7 @@ pub async fn run(args: &cli::Admission) -> anyhow::Result<bool> {
         routes.create(there..count, None).await?;
         there = count;
         known(&mut replicas, &routes, count - 1).await?;
-        statuses_rest(&fleet).await?;
+        statuses_rest(&fleet, count).await?;
         let mut taken = Histogram::<u64>::new(3)?;
         let mut free = Histogram::<u64>::new(3)?;
         for number in 0..args.asks {

@@ -24,6 +24,9 @@ const SHOWN: usize = 10;
 /// Longer than replicas wait for gateways to stop coming before they write counts.
 const REST: Duration = Duration::from_secs(5);
 
+/// What one status takes at the rate that a replica keeps to by default.
+const STATUS: Duration = Duration::from_millis(10);
+
 /// What a scenario measures on.
 pub struct Bench {
     /// The controller.
@@ -50,7 +53,7 @@ impl Bench {
     pub async fn fill_gateways(&mut self) -> anyhow::Result<()> {
         self.start_gateways()?;
         all_hold(&self.crew, self.size.routes as usize).await?;
-        statuses_rest(&self.fleet).await
+        statuses_rest(&self.fleet, self.size.routes).await
     }
 
     /// The same before the gateways come.
@@ -125,18 +128,20 @@ impl Bench {
     }
 }
 
-/// Waits until the statuses of what was furnished are all written: they would stand
-/// before those of the changes that are measured, and what they cost is not the cost of
-/// what is.
+/// Waits until the statuses of as many routes as were furnished are all written: they
+/// would stand before those of the changes that are measured, and what they cost is not
+/// the cost of what is.
 ///
 /// # Errors
 /// When there is no end to them.
-pub async fn statuses_rest(fleet: &Fleet) -> anyhow::Result<()> {
-    let until = Instant::now() + SETTLE;
+pub async fn statuses_rest(fleet: &Fleet, routes: u32) -> anyhow::Result<()> {
+    // Each has one, and may have one more when not all gateways had it at first.
+    let until = Instant::now() + SETTLE + 2 * routes * STATUS;
     let (mut last, mut since) = (None, Instant::now());
     while since.elapsed() < REST {
         let now = fleet.counter(PATCHES, "").await;
-        if std::mem::replace(&mut last, now) != now {
+        let begun = now.is_none_or(|now| now >= f64::from(routes));
+        if std::mem::replace(&mut last, now) != now || !begun {
             since = Instant::now();
         }
         anyhow::ensure!(Instant::now() < until, "statuses are written without end: not measured");

@@ -49,7 +49,7 @@ pub async fn run(args: &cli::Coldsync) -> anyhow::Result<bool> {
     let needed = servers.peak_rss.saturating_sub(before.rss) as f64;
     let allowed = 3.0 * bytes as f64 / gateways + 65_536.0 * gateways;
     // Until then every status goes out and comes back as a change.
-    statuses_rest(&bench.fleet).await?;
+    statuses_rest(&bench.fleet, args.size.routes).await?;
     let at_rest = 30.0 * 1_048_576.0 + 2.5 * bench.routes.bytes().await? as f64 + 24_576.0 * gateways;
     let mut found = Found {
         all_in_sync_after_ms: took.as_secs_f64() * 1000.0,

@@ -33,11 +33,11 @@ struct Yard {
 }
 
 impl Yard {
-    async fn open(gateways: u32) -> anyhow::Result<Yard> {
+    async fn open(gateways: u32, greetings: &[Vec<u8>]) -> anyhow::Result<Yard> {
         let folder = tempfile::tempdir()?;
         let authority = Authority::generate("loadtest", std::time::SystemTime::now())?;
         tls::write_server(&authority, folder.path())?;
-        let limit = Limit::start(folder.path()).await?;
+        let limit = Limit::start(folder.path(), greetings).await?;
         let board = Arc::new(Board::new(gateways as usize, false));
         let crew = Crew::new(board.clone(), Model::Instant);
         Ok(Yard { limit, board, crew, authority, gateways, _folder: folder })
@@ -121,7 +121,7 @@ fn version(turn: u64) -> String {
 /// # Errors
 /// When it does not start, or a client cannot be served.
 pub async fn yardstick(args: &Steady, routes: &Routes) -> anyhow::Result<Spread> {
-    let mut yard = Yard::open(args.size.gateways).await?;
+    let mut yard = Yard::open(args.size.gateways, &[]).await?;
     yard.start_gateways()?;
     let mut turn = 0;
     yard.wait_for_streams(routes, &mut turn).await?;
@@ -159,7 +159,6 @@ pub struct Cold {
 /// # Errors
 /// When it does not start, or a client cannot be served.
 pub async fn cold(size: Size, routes: &Routes) -> anyhow::Result<Cold> {
-    let mut yard = Yard::open(size.gateways).await?;
     let all: Vec<Route> =
         (0..size.routes).map(|number| Route::new(routes, number, 1)).collect::<Result<_, _>>()?;
     let (mut room, mut first) = (SNAPSHOT, Vec::new());
@@ -171,10 +170,9 @@ pub async fn cold(size: Size, routes: &Routes) -> anyhow::Result<Cold> {
         room -= update;
         first.push(route.resource());
     }
-    yard.limit.greet(&encode_snapshot(&first, &version(1), 1)).await?;
-    for (sequence, route) in (2..).zip(&all[first.len()..]) {
-        yard.limit.greet(&route.update(sequence)).await?;
-    }
+    let mut greetings = vec![encode_snapshot(&first, &version(1), 1)];
+    greetings.extend((2..).zip(&all[first.len()..]).map(|(sequence, route)| route.update(sequence)));
+    let mut yard = Yard::open(size.gateways, &greetings).await?;
     let (before, begun) = (yard.usage()?, yard.board.now());
     yard.start_gateways()?;
     all_hold(&yard.crew, size.routes as usize).await?;
