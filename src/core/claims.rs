@@ -9,20 +9,49 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::ids::{Kind, ObjectKey};
 use crate::object::RawObject;
 
-/// One claim of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+/// What is claimed, as the first half of the SHA-256 of a text that says it. There is one
+/// for nearly each claim of each object, so it is small; tenants choose the text, so nobody
+/// can find another one with the same hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot(pub [u8; 16]);
+
+impl Slot {
+    /// The slot of a text.
+    pub fn of(text: &str) -> Slot {
+        let mut half = [0; 16];
+        half.copy_from_slice(&Sha256::digest(text)[..16]);
+        Slot(half)
+    }
+}
+
+/// What of a claim is compared with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stake {
     /// What is claimed: claims of different slots never meet.
-    pub slot: Arc<str>,
+    pub slot: Slot,
     /// Which parts of the slot it takes, and which it bars others from.
     pub interest: Interest,
+}
+
+/// One claim of an object, with what is said of it to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// What of it is compared.
+    pub stake: Stake,
     /// Where the object makes the claim, for example `spec.match[0]`.
     pub field: Arc<str>,
     /// The claim in words, for example `uri prefix /api/v1`.
     pub words: Arc<str>,
+}
+
+/// What of claims is compared, in their order.
+pub fn stakes(claims: &[Claim]) -> Box<[Stake]> {
+    claims.iter().map(|claim| claim.stake).collect()
 }
 
 /// Who is in the way of a claim.
@@ -134,26 +163,25 @@ impl Holders {
 pub struct Claims {
     /// By slot, then by interest. There is one row for nearly each claim of each object,
     /// so a row is small.
-    held: BTreeMap<(Arc<str>, Interest), Holders>,
+    held: BTreeMap<Stake, Holders>,
 }
 
 impl Claims {
     /// Adds what an object claims.
-    pub fn insert(&mut self, holder: &Holder, claims: &[Claim]) {
-        for Claim { slot, interest, .. } in claims {
+    pub fn insert(&mut self, holder: &Holder, stakes: &[Stake]) {
+        for stake in stakes {
             self.held
-                .entry((slot.clone(), *interest))
+                .entry(*stake)
                 .and_modify(|holders| holders.insert(holder))
                 .or_insert_with(|| Holders::One(holder.clone()));
         }
     }
 
     /// Takes out what an object claimed: the same as was put in.
-    pub fn remove(&mut self, holder: &Holder, claims: &[Claim]) {
-        for Claim { slot, interest, .. } in claims {
-            let row = (slot.clone(), *interest);
-            if self.held.get_mut(&row).is_some_and(|holders| holders.remove(holder)) {
-                self.held.remove(&row);
+    pub fn remove(&mut self, holder: &Holder, stakes: &[Stake]) {
+        for stake in stakes {
+            if self.held.get_mut(stake).is_some_and(|holders| holders.remove(holder)) {
+                self.held.remove(stake);
             }
         }
     }
@@ -164,27 +192,27 @@ impl Claims {
     }
 
     /// Those whose claims meet a claim, by precedence within each row.
-    pub fn meeting(&self, claim: &Claim) -> impl Iterator<Item = &Holders> {
-        let (least, most) = (Interest { takes: 0, bars: 0 }, Interest { takes: u16::MAX, bars: u16::MAX });
-        let slot = self.held.range((claim.slot.clone(), least)..=(claim.slot.clone(), most));
-        slot.filter(|((_, interest), _)| interest.meets(claim.interest)).map(|(_, holders)| holders)
+    pub fn meeting(&self, Stake { slot, interest }: Stake) -> impl Iterator<Item = &Holders> {
+        let row = |takes, bars| Stake { slot, interest: Interest { takes, bars } };
+        let slot = self.held.range(row(0, 0)..=row(u16::MAX, u16::MAX));
+        slot.filter(move |(stake, _)| stake.interest.meets(interest)).map(|(_, holders)| holders)
     }
 
-    /// Who keeps a holder from its claims, and which of them: the first by
+    /// Who keeps a holder from its claims, and which of them by its place: the first by
     /// precedence of all that come before it.
-    pub fn winner<'a>(&'a self, own: &Holder, claims: &'a [Claim]) -> Option<(&'a Holder, &'a Claim)> {
-        let firsts = claims.iter().flat_map(|claim| {
+    pub fn winner<'a>(&'a self, own: &Holder, stakes: &[Stake]) -> Option<(&'a Holder, usize)> {
+        let firsts = stakes.iter().enumerate().flat_map(|(place, stake)| {
             let before = |holders: &'a Holders| {
                 holders.iter().take_while(|holder| *holder < own).find(|holder| !holder.is_same_object(own))
             };
-            self.meeting(claim).filter_map(before).map(move |holder| (holder, claim))
+            self.meeting(*stake).filter_map(before).map(move |holder| (holder, place))
         });
         firsts.min_by_key(|(holder, _)| *holder)
     }
 
     /// Those that come after a holder and claim what it claims.
-    pub fn losers(&self, own: &Holder, claims: &[Claim]) -> BTreeSet<Holder> {
-        let meeting = claims.iter().flat_map(|claim| self.meeting(claim));
+    pub fn losers(&self, own: &Holder, stakes: &[Stake]) -> BTreeSet<Holder> {
+        let meeting = stakes.iter().flat_map(|stake| self.meeting(*stake));
         let all = meeting.flat_map(|holders| holders.after(own));
         all.filter(|holder| !holder.is_same_object(own)).cloned().collect()
     }
@@ -194,9 +222,8 @@ impl Claims {
 mod tests {
     use super::*;
 
-    fn claim(slot: &str, takes: u16) -> Claim {
-        let interest = Interest { takes, bars: takes };
-        Claim { slot: slot.into(), interest, field: "f".into(), words: slot.into() }
+    fn stake(slot: &str, takes: u16) -> Stake {
+        Stake { slot: Slot::of(slot), interest: Interest { takes, bars: takes } }
     }
 
     fn holder(created: &str, name: &str) -> Holder {
@@ -207,21 +234,21 @@ mod tests {
     fn the_oldest_wins_then_the_name_and_only_where_parts_overlap() {
         let mut claims = Claims::default();
         let (old, young, same_age) = (holder("1", "z"), holder("2", "b"), holder("2", "c"));
-        let wide = [claim("x", 0b11), claim("y", 1)];
+        let wide = [stake("x", 0b11), stake("y", 1)];
         claims.insert(&young, &wide);
         assert_eq!(claims.winner(&young, &wide), None);
-        let half = [claim("x", 0b10)];
+        let half = [stake("x", 0b10)];
         claims.insert(&same_age, &half);
         let (winner, _) = claims.winner(&same_age, &half).unwrap();
         assert_eq!(winner, &young);
-        claims.insert(&old, &[claim("x", 0b01)]);
+        claims.insert(&old, &[stake("x", 0b01)]);
         let (winner, lost) = claims.winner(&young, &wide).unwrap();
-        assert_eq!((winner, lost.slot.as_ref()), (&old, "x"));
+        assert_eq!((winner, lost), (&old, 0));
         let (winner, _) = claims.winner(&same_age, &half).unwrap();
         assert_eq!(winner, &young, "not the one with another part");
-        assert_eq!(claims.losers(&old, &[claim("x", 0b01)]), BTreeSet::from([young.clone()]));
+        assert_eq!(claims.losers(&old, &[stake("x", 0b01)]), BTreeSet::from([young.clone()]));
         assert!(claims.losers(&same_age, &half).is_empty());
-        claims.remove(&old, &[claim("x", 0b01)]);
+        claims.remove(&old, &[stake("x", 0b01)]);
         assert_eq!(claims.winner(&young, &wide), None);
         claims.remove(&young, &wide);
         claims.remove(&same_age, &half);

@@ -22,6 +22,12 @@ pub trait Compiler: Send {
     /// be listed in [`Compilation::references`].
     fn compile(&self, object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation;
 
+    /// What a valid object claims for itself, as [`Compilation::claims`] says it: asked of one
+    /// that loses, to tell in words to whom it loses what.
+    fn claims(&self, object: &RawObject) -> Vec<Claim> {
+        self.compile(object, &|_, _| true).claims
+    }
+
     /// Whether an object's status says that another one keeps it from being
     /// delivered ([`Fault::Conflict`]): what was said before we began to read.
     /// `None` when it says nothing of the object's present generation.

@@ -11,11 +11,12 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_api::avapigw::Kind as ApiKind;
 use flotilla_api::validation::{DestinationHost, inspect};
+use flotilla_core::claims::Claim;
 use flotilla_core::compile::{Compilation, Compiled, Compiler, Fault, Invalid};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 
-use crate::conflicts::{Scope, claims_of};
+use crate::conflicts::{Scope, claims, claims_of};
 use crate::status::withheld;
 
 /// Rank of a route that catches everything: after all others.
@@ -60,6 +61,10 @@ impl Compiler for AvapigwCompiler {
         // under two kinds works.
         let claims = inspected.matches.map(|matches| claims_of(object, &matches, self.scope));
         Compilation { outcome, references, claims: claims.unwrap_or_default() }
+    }
+
+    fn claims(&self, object: &RawObject) -> Vec<Claim> {
+        if object.kind.is_route() { claims(object, self.scope) } else { Vec::new() }
     }
 
     fn was_withheld(&self, object: &RawObject) -> Option<bool> {
@@ -144,7 +149,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::conflicts::claims;
 
     fn object(kind: Kind, spec: &str) -> RawObject {
         RawObject {
@@ -301,7 +305,8 @@ mod tests {
             let spec = format!(r#"{{{entries}"route":[{{"destination":{{"host":"x","port":1}}}}]}}"#);
             let compiled = compile(Kind::ApiRoute, &spec, &[]);
             assert!(compiled.outcome.is_ok(), "{spec}");
-            assert_eq!(compiled.claims, claims(&object(Kind::ApiRoute, &spec), Scope::Namespace), "{spec}");
+            let by_itself = AvapigwCompiler::default().claims(&object(Kind::ApiRoute, &spec));
+            assert_eq!(compiled.claims, by_itself, "{spec}");
             compiled.claims.len()
         });
         assert_eq!(counts, [1, 1, 1, 2, 1, 0, 0]);

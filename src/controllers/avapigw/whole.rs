@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use flotilla_core::claims::{Claims, Holder};
-use flotilla_core::compile::Compiler as _;
+use flotilla_core::claims::{Claims, Holder, stakes};
+use flotilla_core::compile::{Compilation, Compiler as _};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 
@@ -20,14 +20,18 @@ pub fn compile_all<'a>(
     let living = || objects.iter().filter(|object| !object.deleting);
     let known: BTreeSet<(Kind, &ObjectKey)> = living().map(|object| (object.kind, &object.key)).collect();
     let exists = |kind: Kind, key: &ObjectKey| known.contains(&(kind, key));
-    let compiled: Vec<_> = living().map(|object| (object, compiler.compile(object, &exists))).collect();
+    let compile = |object| {
+        let Compilation { outcome, claims, .. } = compiler.compile(object, &exists);
+        (object, outcome, stakes(&claims))
+    };
+    let compiled: Vec<_> = living().map(compile).collect();
     let mut claims = Claims::default();
-    for (object, compilation) in compiled.iter().filter(|(_, compilation)| compilation.outcome.is_ok()) {
-        claims.insert(&Holder::of(object), &compilation.claims);
+    for (object, _, stakes) in compiled.iter().filter(|(_, outcome, _)| outcome.is_ok()) {
+        claims.insert(&Holder::of(object), stakes);
     }
-    let judged = compiled.into_iter().map(|(object, compilation)| {
-        let lost = claims.winner(&Holder::of(object), &compilation.claims).is_some();
-        (object, compilation.outcome.ok().filter(|_| !lost).map(|compiled| compiled.spec_json))
+    let judged = compiled.into_iter().map(|(object, outcome, stakes)| {
+        let lost = claims.winner(&Holder::of(object), &stakes).is_some();
+        (object, outcome.ok().filter(|_| !lost).map(|compiled| compiled.spec_json))
     });
     judged.collect()
 }

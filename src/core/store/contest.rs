@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::{Entry, Store};
 use crate::breakage::{Breakage, Breakages};
-use crate::claims::{Claim, Claims, Holder};
+use crate::claims::{Claims, Holder, Stake};
 use crate::compile::{Compiler, Fault, Invalid};
 use crate::delivery::Tombstone;
 use crate::ids::{Kind, ObjectKey, Revision};
@@ -31,24 +31,24 @@ pub(super) fn set_claims(
     held: &mut Claims,
     breakage: Breakages,
     entry: &mut Entry,
-    claims: Vec<Claim>,
+    stakes: Box<[Stake]>,
 ) -> BTreeSet<Holder> {
     let holder = |object: &RawObject| match breakage.is(Breakage::YoungestWins) {
         true => Holder { created: reversed(&object.created), ..Holder::of(object) },
         false => Holder::of(object),
     };
-    let after = (!claims.is_empty()).then(|| (holder(&entry.object), claims));
+    let after = (!stakes.is_empty()).then(|| (holder(&entry.object), stakes));
     if entry.claims == after {
         return BTreeSet::new();
     }
     let mut concerned = BTreeSet::new();
-    if let Some((holder, claims)) = std::mem::replace(&mut entry.claims, after) {
-        held.remove(&holder, &claims);
-        concerned = held.losers(&holder, &claims);
+    if let Some((holder, stakes)) = std::mem::replace(&mut entry.claims, after) {
+        held.remove(&holder, &stakes);
+        concerned = held.losers(&holder, &stakes);
     }
-    if let Some((holder, claims)) = &entry.claims {
-        concerned.append(&mut held.losers(holder, claims));
-        held.insert(holder, claims);
+    if let Some((holder, stakes)) = &entry.claims {
+        concerned.append(&mut held.losers(holder, stakes));
+        held.insert(holder, stakes);
     }
     concerned
 }
@@ -68,7 +68,7 @@ impl Store {
         }
         for Holder { kind, key, .. } in concerned {
             let Some(entry) = self.entry(kind, &key) else { continue };
-            match (entry.outcome.as_ref().err(), self.lost(kind, &key)) {
+            match (entry.outcome.as_ref().err(), self.lost(compiler, kind, &key)) {
                 (None, None) => {}
                 (Some(said), Some((invalid, _))) => {
                     // It goes on being nowhere, and names somebody else.
@@ -86,12 +86,22 @@ impl Store {
 
     /// Whom an object lost what it claims to, in words, and since when at the latest
     /// that one has claimed it.
-    fn lost(&self, kind: Kind, key: &ObjectKey) -> Option<(Invalid, (Kind, Revision))> {
-        let (own, claims) = self.entry(kind, key)?.claims.as_ref()?;
-        let (winner, Claim { field, words, .. }) = self.claims.winner(own, claims)?;
+    fn lost(
+        &self,
+        compiler: &dyn Compiler,
+        kind: Kind,
+        key: &ObjectKey,
+    ) -> Option<(Invalid, (Kind, Revision))> {
+        let entry = self.entry(kind, key)?;
+        let (own, stakes) = entry.claims.as_ref()?;
+        let (winner, place) = self.claims.winner(own, stakes)?;
+        // Words are made when they are needed: of nearly all claims they never are.
+        let claims = compiler.claims(&entry.object);
+        let lost = claims.get(place);
+        let (field, words) = lost.map_or(("spec", "what it claims"), |lost| (&*lost.field, &*lost.words));
         let invalid = Invalid {
             fault: Fault::Conflict,
-            field: field.to_string(),
+            field: field.to_owned(),
             problem: format!("{words} is taken by {} {}, which comes first", winner.kind, winner.key),
             remedy: "claim something else, or change or delete that one".to_owned(),
         };
@@ -103,13 +113,14 @@ impl Store {
     /// whose change made it lose.
     pub(super) fn contest(
         &self,
+        compiler: &dyn Compiler,
         kind: Kind,
         key: &ObjectKey,
         outcome: Result<Arc<Resource>, Invalid>,
         mut found: impl FnMut((Kind, Revision)),
     ) -> Result<Arc<Resource>, Invalid> {
         let resource = outcome?;
-        match self.lost(kind, key) {
+        match self.lost(compiler, kind, key) {
             None => Ok(resource),
             Some((invalid, since)) => {
                 found(since);

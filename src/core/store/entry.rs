@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::claims::{Claim, Holder};
+use crate::claims::{Holder, Stake};
 use crate::compile::Invalid;
 use crate::ids::{Frontier, Kind, ObjectKey, Revision};
 use crate::object::{RawObject, Resource};
@@ -70,7 +70,7 @@ pub(crate) struct Entry {
     /// Whose existence the outcome depends on.
     pub references: Vec<(Kind, ObjectKey)>,
     /// What it claims, and as whom: the same is in the store's claims.
-    pub claims: Option<(Holder, Vec<Claim>)>,
+    pub claims: Option<(Holder, Box<[Stake]>)>,
     /// Another object's change of this kind at this revision was the last that
     /// let it be delivered, by leaving to it what both claimed.
     pub healed: Option<(Kind, Revision)>,

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::claims::{Claim, Interest, Taken};
+use bytes::Bytes;
+use flotilla_core::claims::{Claim, Interest, Slot, Stake, Taken};
 use flotilla_core::ids::{Kind, MemberName, ObjectKey};
 use flotilla_proto::peer as wire;
 use futures::future::BoxFuture;
@@ -84,10 +85,10 @@ fn object_in(object: Option<wire::ObjectName>) -> Result<(Kind, ObjectKey), Stat
 }
 
 fn question_out(question: &AdmissionQuestion) -> wire::AdmitRequest {
-    let claim = |claim: &Claim| wire::Claim {
-        slot: claim.slot.to_string(),
-        takes: claim.interest.takes.into(),
-        bars: claim.interest.bars.into(),
+    let claim = |Claim { stake: Stake { slot, interest }, .. }: &Claim| wire::Claim {
+        slot: Bytes::copy_from_slice(&slot.0),
+        takes: interest.takes.into(),
+        bars: interest.bars.into(),
     };
     wire::AdmitRequest {
         object: Some(object_out(question.kind, &question.key)),
@@ -110,7 +111,9 @@ pub(super) fn question_in(request: wire::AdmitRequest) -> Result<AdmissionQuesti
     };
     let claim = |claim: wire::Claim| {
         let interest = Interest { takes: parts(claim.takes)?, bars: parts(claim.bars)? };
-        Ok(Claim { slot: claim.slot.into(), interest, field: "".into(), words: "".into() })
+        let slot = <[u8; 16]>::try_from(&*claim.slot);
+        let slot = Slot(slot.map_err(|_| Status::invalid_argument("a slot has 16 bytes"))?);
+        Ok(Claim { stake: Stake { slot, interest }, field: "".into(), words: "".into() })
     };
     Ok(AdmissionQuestion {
         kind,
@@ -178,8 +181,7 @@ mod tests {
     fn questions_and_answers_arrive_as_they_were_meant() {
         let key = |name: &str| ObjectKey::new("n", name);
         let claim = |field: &str| Claim {
-            slot: "s".into(),
-            interest: Interest { takes: 3, bars: 1 },
+            stake: Stake { slot: Slot::of("s"), interest: Interest { takes: 3, bars: 1 } },
             field: field.into(),
             words: field.into(),
         };
@@ -212,7 +214,12 @@ mod tests {
         assert!(question_in(request.clone()).is_ok());
         request.claims = vec![wire::Claim { takes: 1 << 16, ..wire::Claim::default() }];
         assert!(question_in(request.clone()).is_err(), "too many bits");
-        request.claims = vec![wire::Claim::default(); AdmissionQuestion::MOST_CLAIMS + 1];
+        request.claims = vec![wire::Claim { slot: vec![0; 15].into(), ..wire::Claim::default() }];
+        assert!(question_in(request.clone()).is_err(), "no slot");
+        let whole = wire::Claim { slot: vec![0; 16].into(), ..wire::Claim::default() };
+        request.claims = vec![whole.clone(); AdmissionQuestion::MOST_CLAIMS];
+        assert!(question_in(request.clone()).is_ok());
+        request.claims.push(whole);
         assert!(question_in(request).is_err(), "too many claims");
         assert!(answer_in(wire::AdmitResponse::default()).is_err(), "no verdict");
         let nobody = wire::AdmitResponse { verdict: wire::Verdict::Taken.into(), ..Default::default() };

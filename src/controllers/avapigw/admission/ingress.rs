@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use flotilla_core::claims::Claim;
+use flotilla_core::claims::{Claim, Stake};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 use serde_json::Value;
@@ -188,13 +188,13 @@ fn new_claims(
     created: &Arc<str>,
 ) -> Vec<(Kind, ObjectKey, Vec<Claim>)> {
     let routes = |of| objects(of, created).filter(|(produced, _)| produced.kind.is_route());
-    let had: BTreeSet<(Arc<str>, _)> = routes(before)
+    let had: BTreeSet<Stake> = routes(before)
         .flat_map(|(_, object)| known.new_claims(&object, None))
-        .map(|claim| (claim.slot, claim.interest))
+        .map(|claim| claim.stake)
         .collect();
     let new = |(produced, object): (&Produced, RawObject)| {
         let claims = known.new_claims(&object, None).into_iter();
-        let claims = claims.filter(|claim| !had.contains(&(claim.slot.clone(), claim.interest)));
+        let claims = claims.filter(|claim| !had.contains(&claim.stake));
         // Its author knows nothing of routes.
         let claims: Vec<Claim> =
             claims.map(|claim| Claim { field: produced.field.as_str().into(), ..claim }).collect();

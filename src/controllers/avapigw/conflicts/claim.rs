@@ -12,7 +12,7 @@ use std::fmt::{self, Write as _};
 use flotilla_api::validation::{
     GrpcMatch, HttpMatch, Matches, NamedMatch, QueryParamMatch, StringMatch, Text, grpc_matches, http_matches,
 };
-use flotilla_core::claims::{Claim, Interest};
+use flotilla_core::claims::{Claim, Interest, Slot, Stake};
 use flotilla_core::ids::Kind;
 use flotilla_core::object::RawObject;
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::Scope;
 use crate::vocabulary::METHODS;
 
-/// What is equal in all that may be in conflict. Serialised it is the slot: equal
-/// text exactly when it is equal.
+/// What is equal in all that may be in conflict. Serialised it says which
+/// slot: equal text exactly when it is equal.
 #[derive(Serialize)]
 enum Condition<'a> {
     Http {
@@ -142,10 +142,10 @@ fn claim(
 ) -> Claim {
     let namespace = (scope == Scope::Namespace).then_some(&object.key.namespace);
     // Words and numbers can always be written down.
-    let slot = serde_json::to_string(&(namespace, condition)).unwrap_or_default();
+    let slot = Slot::of(&serde_json::to_string(&(namespace, condition)).unwrap_or_default());
     let mut words = String::with_capacity(64);
     let _ = write!(words, "{condition}");
-    Claim { slot: slot.into(), interest, field: field.into(), words: words.into() }
+    Claim { stake: Stake { slot, interest }, field: field.into(), words: words.into() }
 }
 
 /// The hosts of a backend as names that can be compared, with their ports.

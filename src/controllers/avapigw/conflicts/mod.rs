@@ -22,7 +22,7 @@ mod reserved;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use flotilla_core::claims::{Claim, Claims, Holder, Taken};
+use flotilla_core::claims::{Claim, Claims, Holder, Stake, Taken, stakes};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 use flotilla_core::time::Mono;
@@ -69,7 +69,7 @@ struct Known {
     uid: Arc<str>,
     generation: i64,
     holder: Holder,
-    claims: Vec<Claim>,
+    stakes: Box<[Stake]>,
     /// Names under which a backend's hosts are reached.
     hosts: BTreeSet<String>,
 }
@@ -144,19 +144,20 @@ impl Conflicts {
             let hosts = hosts(object);
             (claims_of_hosts(object, &hosts, self.scope), names_of_hosts(&object.key.namespace, hosts))
         };
-        self.held.insert(&holder, &claims);
-        self.reserved.seen(object.kind, &object.key, &claims);
+        let stakes = stakes(&claims);
+        self.held.insert(&holder, &stakes);
+        self.reserved.seen(object.kind, &object.key, &stakes);
         for host in &hosts {
             *self.reached.entry((object.key.namespace.clone(), host.clone())).or_default() += 1;
         }
-        let known = Known { uid: object.uid.clone(), generation: object.generation, holder, claims, hosts };
+        let known = Known { uid: object.uid.clone(), generation: object.generation, holder, stakes, hosts };
         self.known.insert(id, known);
     }
 
     /// An object that is gone.
     pub fn remove(&mut self, kind: Kind, key: &ObjectKey) {
         let Some(known) = self.known.remove(&(kind, key.clone())) else { return };
-        self.held.remove(&known.holder, &known.claims);
+        self.held.remove(&known.holder, &known.stakes);
         for host in known.hosts {
             let id = (key.namespace.clone(), host);
             if let Some(count) = self.reached.get_mut(&id) {
@@ -185,9 +186,9 @@ impl Conflicts {
         let mut found: BTreeMap<(&ObjectKey, Kind), Taken> = BTreeMap::new();
         for (claim, wanted) in claims.iter().enumerate() {
             let held =
-                self.held.meeting(wanted).flat_map(|holders| holders.iter().filter(others).take(NAMED));
+                self.held.meeting(wanted.stake).flat_map(|holders| holders.iter().filter(others).take(NAMED));
             let held = held.map(|holder| (holder, false));
-            let reserved = self.reserved.meeting(wanted).filter(others).map(|holder| (holder, true));
+            let reserved = self.reserved.meeting(wanted.stake).filter(others).map(|holder| (holder, true));
             for (holder, reserved) in held.chain(reserved) {
                 let taken = || Taken { claim, kind: holder.kind, key: holder.key.clone(), reserved };
                 found.entry((&holder.key, holder.kind)).or_insert_with(taken);
@@ -195,7 +196,7 @@ impl Conflicts {
         }
         let found: Vec<Taken> = found.into_values().take(NAMED).collect();
         if found.is_empty() && reserve && !claims.is_empty() {
-            self.reserved.put(now, kind, key, claims.to_vec());
+            self.reserved.put(now, kind, key, stakes(claims));
         }
         found
     }
@@ -204,8 +205,8 @@ impl Conflicts {
     pub fn new_claims(&self, object: &RawObject, before: Option<&RawObject>) -> Vec<Claim> {
         let of = |object: &RawObject| claims(object, self.scope);
         let had = before.map(of).unwrap_or_default();
-        let had: BTreeSet<_> = had.iter().map(|claim| (&claim.slot, claim.interest)).collect();
-        of(object).into_iter().filter(|claim| !had.contains(&(&claim.slot, claim.interest))).collect()
+        let had: BTreeSet<Stake> = had.iter().map(|claim| claim.stake).collect();
+        of(object).into_iter().filter(|claim| !had.contains(&claim.stake)).collect()
     }
 
     /// Whose claims meet.
@@ -225,7 +226,7 @@ impl Conflicts {
         let mut looked_at = 0;
         let mut found: BTreeMap<&Holder, Claim> = BTreeMap::new();
         for claim in claims(object, self.scope) {
-            for holders in self.held.meeting(&claim) {
+            for holders in self.held.meeting(claim.stake) {
                 let others = holders.iter().filter(|holder| !whole.has(holder));
                 for holder in others.take(NAMED) {
                     looked_at += 1;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::claims::{Claim, Claims, Holder, Holders};
+use flotilla_core::claims::{Claims, Holder, Holders, Stake};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::time::Mono;
 
@@ -51,37 +51,37 @@ type Id = (Kind, ObjectKey, u64);
 #[derive(Debug)]
 struct Reservation {
     holder: Holder,
-    claims: Vec<Claim>,
+    stakes: Box<[Stake]>,
     made: Mono,
     until: Mono,
 }
 
 impl Reserved {
     /// Those whose reservations meet a claim.
-    pub fn meeting(&self, claim: &Claim) -> impl Iterator<Item = &Holder> {
-        self.claims.meeting(claim).flat_map(Holders::iter)
+    pub fn meeting(&self, stake: Stake) -> impl Iterator<Item = &Holder> {
+        self.claims.meeting(stake).flat_map(Holders::iter)
     }
 
     /// Reserves what an object claims, besides what else was reserved for it.
-    pub fn put(&mut self, now: Mono, kind: Kind, key: &ObjectKey, claims: Vec<Claim>) {
-        let again: Vec<Id> = self.of(kind, key).filter(|id| self.by_object[id].claims == claims).collect();
+    pub fn put(&mut self, now: Mono, kind: Kind, key: &ObjectKey, stakes: Box<[Stake]>) {
+        let again: Vec<Id> = self.of(kind, key).filter(|id| self.by_object[id].stakes == stakes).collect();
         again.iter().for_each(|id| self.drop(id));
-        if self.sizes.get(&key.namespace).copied().unwrap_or_default() + claims.len() > SHARE {
+        if self.sizes.get(&key.namespace).copied().unwrap_or_default() + stakes.len() > SHARE {
             return;
         }
-        while self.size + claims.len() > LARGEST && !self.by_end.is_empty() {
+        while self.size + stakes.len() > LARGEST && !self.by_end.is_empty() {
             self.drop_oldest();
         }
-        *self.sizes.entry(key.namespace.clone()).or_default() += claims.len();
-        self.size += claims.len();
+        *self.sizes.entry(key.namespace.clone()).or_default() += stakes.len();
+        self.size += stakes.len();
         self.made += 1;
         // Reservations have no precedence among each other: there are never two of the
         // same but by one object, which are told apart by a number.
         let holder = Holder { created: self.made.to_string().into(), key: key.clone(), kind };
-        self.claims.insert(&holder, &claims);
+        self.claims.insert(&holder, &stakes);
         let (id, until) = ((kind, key.clone(), self.made), now + LASTS);
         self.by_end.insert((until, id.clone()));
-        self.by_object.insert(id, Reservation { holder, claims, made: now, until });
+        self.by_object.insert(id, Reservation { holder, stakes, made: now, until });
     }
 
     /// The reservations of one object.
@@ -92,15 +92,15 @@ impl Reserved {
 
     /// An object shows up with these claims: what was reserved for it is its own
     /// soon, unless it is another state of the object.
-    pub fn seen(&mut self, kind: Kind, key: &ObjectKey, claims: &[Claim]) {
+    pub fn seen(&mut self, kind: Kind, key: &ObjectKey, stakes: &[Stake]) {
         let all = (kind, key.clone(), 0)..=(kind, key.clone(), u64::MAX);
         let mut reservations = self.by_object.range_mut(all).peekable();
         if reservations.peek().is_none() {
             return;
         }
-        let has: BTreeSet<_> = claims.iter().map(|claim| (&claim.slot, claim.interest)).collect();
+        let has: BTreeSet<Stake> = stakes.iter().copied().collect();
         for (id, reservation) in reservations {
-            if reservation.claims.iter().all(|claim| has.contains(&(&claim.slot, claim.interest))) {
+            if reservation.stakes.iter().all(|stake| has.contains(stake)) {
                 self.by_end.remove(&(reservation.until, id.clone()));
                 reservation.until = reservation.made + AT_LEAST;
                 self.by_end.insert((reservation.until, id.clone()));
@@ -124,14 +124,14 @@ impl Reserved {
     fn drop(&mut self, id: &Id) {
         if let Some(reservation) = self.by_object.remove(id) {
             let namespace = &id.1.namespace;
-            self.size -= reservation.claims.len();
+            self.size -= reservation.stakes.len();
             if let Some(size) = self.sizes.get_mut(namespace) {
-                *size -= reservation.claims.len();
+                *size -= reservation.stakes.len();
                 if *size == 0 {
                     self.sizes.remove(namespace);
                 }
             }
-            self.claims.remove(&reservation.holder, &reservation.claims);
+            self.claims.remove(&reservation.holder, &reservation.stakes);
             self.by_end.remove(&(reservation.until, id.clone()));
         }
     }
@@ -139,29 +139,28 @@ impl Reserved {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_core::claims::Interest;
+    use flotilla_core::claims::{Interest, Slot};
 
     use super::*;
 
-    fn claim(slot: &str) -> Claim {
-        let interest = Interest { takes: 1, bars: 1 };
-        Claim { slot: slot.into(), interest, field: "f".into(), words: slot.into() }
+    fn stake(slot: &str) -> Stake {
+        Stake { slot: Slot::of(slot), interest: Interest { takes: 1, bars: 1 } }
     }
 
     fn holds(reserved: &Reserved, slot: &str) -> Vec<String> {
-        reserved.meeting(&claim(slot)).map(|holder| holder.key.to_string()).collect()
+        reserved.meeting(stake(slot)).map(|holder| holder.key.to_string()).collect()
     }
 
     #[test]
     fn a_reservation_lasts_until_the_object_shows_up_as_it_was_admitted() {
         let mut reserved = Reserved::default();
         let (now, kind, key) = (Mono(1), Kind::ApiRoute, ObjectKey::new("n", "a"));
-        reserved.put(now, kind, &key, vec![claim("x"), claim("y")]);
+        reserved.put(now, kind, &key, Box::new([stake("x"), stake("y")]));
         assert_eq!(holds(&reserved, "x"), ["n/a"]);
-        reserved.seen(kind, &key, &[claim("x")]);
-        reserved.seen(kind, &ObjectKey::new("n", "b"), &[claim("x"), claim("y")]);
+        reserved.seen(kind, &key, &[stake("x")]);
+        reserved.seen(kind, &ObjectKey::new("n", "b"), &[stake("x"), stake("y")]);
         assert_eq!(holds(&reserved, "y"), ["n/a"], "an older state, another object");
-        reserved.seen(kind, &key, &[claim("z"), claim("y"), claim("x")]);
+        reserved.seen(kind, &key, &[stake("z"), stake("y"), stake("x")]);
         // It may be a state from before what was admitted, with one to follow that
         // claims nothing: only a while later it is certain.
         reserved.seen(kind, &key, &[]);
@@ -175,12 +174,12 @@ mod tests {
     fn a_reservation_ends_by_itself_and_all_of_an_object_count() {
         let mut reserved = Reserved::default();
         let (now, kind, key) = (Mono(1), Kind::ApiRoute, ObjectKey::new("n", "a"));
-        reserved.put(now, kind, &key, vec![claim("x")]);
+        reserved.put(now, kind, &key, Box::new([stake("x")]));
         let later = now + LASTS / 2;
-        reserved.put(later, kind, &key, vec![claim("y")]);
+        reserved.put(later, kind, &key, Box::new([stake("y")]));
         assert_eq!(holds(&reserved, "x"), ["n/a"], "which of the two writes comes last, nobody knows");
-        reserved.seen(kind, &key, &[claim("z")]);
-        reserved.put(later, kind, &key, vec![claim("y")]);
+        reserved.seen(kind, &key, &[stake("z")]);
+        reserved.put(later, kind, &key, Box::new([stake("y")]));
         assert_eq!((holds(&reserved, "y"), reserved.size), (vec!["n/a".to_owned()], 2), "tried again");
         reserved.expire(now + LASTS);
         assert!(holds(&reserved, "x").is_empty());
@@ -195,8 +194,8 @@ mod tests {
         let most = LARGEST / 1_000;
         for number in 0..=most {
             let key = ObjectKey::new(format!("n-{}", number % 20), number.to_string());
-            let claims = (0..1_000).map(|place| claim(&format!("{number}-{place}"))).collect();
-            reserved.put(Mono(number as u64), Kind::ApiRoute, &key, claims);
+            let stakes = (0..1_000).map(|place| stake(&format!("{number}-{place}"))).collect();
+            reserved.put(Mono(number as u64), Kind::ApiRoute, &key, stakes);
         }
         assert_eq!((reserved.by_object.len(), reserved.by_end.len(), reserved.size), (most, most, LARGEST));
         assert!(holds(&reserved, "0-0").is_empty() && holds(&reserved, "1-0") == ["n-1/1"]);
@@ -208,11 +207,11 @@ mod tests {
     fn a_namespace_takes_nothing_from_what_others_reserved() {
         let mut reserved = Reserved::default();
         let (kind, quiet) = (Kind::ApiRoute, ObjectKey::new("quiet", "a"));
-        reserved.put(Mono(1), kind, &quiet, vec![claim("x")]);
+        reserved.put(Mono(1), kind, &quiet, Box::new([stake("x")]));
         for number in 0..LARGEST / 1_000 + 1 {
             let key = ObjectKey::new("loud", number.to_string());
-            let claims = (0..1_000).map(|place| claim(&format!("{number}-{place}"))).collect();
-            reserved.put(Mono(2), kind, &key, claims);
+            let stakes = (0..1_000).map(|place| stake(&format!("{number}-{place}"))).collect();
+            reserved.put(Mono(2), kind, &key, stakes);
         }
         assert_eq!(holds(&reserved, "x"), ["quiet/a"]);
         assert_eq!(reserved.size, SHARE + 1);

@@ -2,6 +2,7 @@
 //! on a busy machine.
 
 use bytes::Bytes;
+use flotilla_core::claims::Slot;
 use flotilla_core::ids::Revision;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -130,12 +131,12 @@ fn the_text_of_a_slot_is_fixed() {
     let (a, b, q) = (named("a", "1", "", false), named("x-b", "", "", true), named("Q", "", ".*", false));
     let slot =
         format!(r#"["n",{{"Http":{{"uri":{{"Prefix":"/a\"b"}},"headers":[{a},{b}],"query":[{q}]}}}}]"#);
-    assert_eq!(claim.slot.as_ref(), slot);
-    assert_eq!((claim.interest.takes, claim.interest.bars), (1, 1));
+    assert_eq!(claim.stake.slot, Slot::of(&slot));
+    assert_eq!((claim.stake.interest.takes, claim.stake.interest.bars), (1, 1));
     assert_eq!(claim.words.as_ref(), "uri prefix /a\"b with the same 3 conditions");
     let [claim] = claims(&object(Kind::GrpcRoute, "n/a", 1, &json!({})), Scope::Cluster).try_into().unwrap();
     let condition = r#"{"service":null,"method":null,"authority":null,"metadata":[],"without":[]}"#;
-    assert_eq!(claim.slot.as_ref(), format!(r#"[null,{{"Grpc":{condition}}}]"#));
+    assert_eq!(claim.stake.slot, Slot::of(&format!(r#"[null,{{"Grpc":{condition}}}]"#)));
     assert_eq!((claim.field.as_ref(), claim.words.as_ref()), ("spec.match", "any service"));
     let full = json!({"match": [{"service": {"prefix": "s"}, "method": {"exact": "m"}, "authority": {"regex": "a.*"},
         "metadata": [{"name": "X-B", "present": true}], "withoutHeaders": ["D"]}]});
@@ -143,14 +144,14 @@ fn the_text_of_a_slot_is_fixed() {
     let condition = format!(
         r#"{{"service":{{"Prefix":"s"}},"method":{{"Exact":"m"}},"authority":{{"Regex":"a.*"}},"metadata":[{b}],"without":["d"]}}"#
     );
-    assert_eq!(claim.slot.as_ref(), format!(r#"[null,{{"Grpc":{condition}}}]"#));
+    assert_eq!(claim.stake.slot, Slot::of(&format!(r#"[null,{{"Grpc":{condition}}}]"#)));
     let [claim] = claims(
         &object(Kind::Backend, "n/a", 1, &json!({"hosts": [{"address": "B.", "port": 1}]})),
         Scope::Cluster,
     )
     .try_into()
     .unwrap();
-    assert_eq!(claim.slot.as_ref(), r#"[null,{"Endpoint":{"address":"b","port":1}}]"#);
+    assert_eq!(claim.stake.slot, Slot::of(r#"[null,{"Endpoint":{"address":"b","port":1}}]"#));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flotilla_core::breakage::Breakages;
+use flotilla_core::claims::Claim;
 use flotilla_core::compile::{Compilation, Compiler, Fault};
 use flotilla_core::ids::{Frontier, Kind, ObjectKey, Revision};
 use flotilla_core::object::RawObject;
@@ -29,6 +30,10 @@ impl Compiler for Counting {
     fn compile(&self, object: &RawObject, exists: &dyn Fn(Kind, &ObjectKey) -> bool) -> Compilation {
         self.0.fetch_add(1, Ordering::Relaxed);
         TestCompiler.compile(object, exists)
+    }
+
+    fn claims(&self, object: &RawObject) -> Vec<Claim> {
+        TestCompiler.claims(object)
     }
 
     fn was_withheld(&self, object: &RawObject) -> Option<bool> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_core::claims::{Claim, Holder, Interest};
+use flotilla_core::claims::{Claim, Holder, Interest, Slot, Stake};
 use flotilla_core::compile::{Compilation, Compiled, Compiler, Fault, Invalid};
 use flotilla_core::delivery::{Scope, Tombstone};
 use flotilla_core::ids::{Kind, ObjectKey, Revision};
@@ -19,8 +19,10 @@ pub const WITHHELD: &str = "withheld";
 fn claims(object: &RawObject, spec: &str) -> Vec<Claim> {
     let taken = spec.split_whitespace().filter_map(|word| word.strip_prefix("takes="));
     let claim = |what: &str| Claim {
-        slot: format!("{}/{}/{what}", object.kind, object.key.namespace).into(),
-        interest: Interest { takes: 1, bars: 1 },
+        stake: Stake {
+            slot: Slot::of(&format!("{}/{}/{what}", object.kind, object.key.namespace)),
+            interest: Interest { takes: 1, bars: 1 },
+        },
         field: "spec".into(),
         words: what.into(),
     };
@@ -161,9 +163,7 @@ impl Log {
         };
         let own = of(object);
         let meets = |other: &RawObject| {
-            of(other).iter().any(|theirs| {
-                own.iter().any(|mine| mine.slot == theirs.slot && mine.interest.meets(theirs.interest))
-            })
+            of(other).iter().any(|theirs| own.iter().any(|mine| mine.stake == theirs.stake))
         };
         let same =
             |other: &&RawObject| other.kind == object.kind && other.key.namespace == object.key.namespace;
