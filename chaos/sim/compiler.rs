@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use flotilla_avapigw::AvapigwCompiler;
+use flotilla_core::claims::Claim;
 use flotilla_core::compile::{Compilation, Compiler};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
@@ -84,6 +85,10 @@ impl Compiler for SharedCompiler {
             memory.insert(key, Known { _spec: object.spec.clone(), questions, answers });
         }
         said
+    }
+
+    fn claims(&self, object: &RawObject) -> Vec<Claim> {
+        if is_contested(&object.spec) { AvapigwCompiler::default().claims(object) } else { Vec::new() }
     }
 
     fn was_withheld(&self, object: &RawObject) -> Option<bool> {

@@ -27,6 +27,9 @@ const REST: Duration = Duration::from_secs(5);
 /// What one status takes at the rate that a replica keeps to by default.
 const STATUS: Duration = Duration::from_millis(10);
 
+/// The same of one that only counts anew.
+const REFRESH: Duration = Duration::from_millis(100);
+
 /// What a scenario measures on.
 pub struct Bench {
     /// The controller.
@@ -135,16 +138,20 @@ impl Bench {
 /// # Errors
 /// When there is no end to them.
 pub async fn statuses_rest(fleet: &Fleet, routes: u32) -> anyhow::Result<()> {
-    // Each has one, and may have one more when not all gateways had it at first.
-    let until = Instant::now() + SETTLE + 2 * routes * STATUS;
+    // Each has one, and may have another when not all gateways had it at first.
+    let until = Instant::now() + SETTLE + routes * (STATUS + REFRESH);
     let (mut last, mut since) = (None, Instant::now());
     while since.elapsed() < REST {
-        let now = fleet.counter(PATCHES, "").await;
+        let now = fleet.counter(PATCHES, "result=\"written\"").await;
         let begun = now.is_none_or(|now| now >= f64::from(routes));
         if std::mem::replace(&mut last, now) != now || !begun {
             since = Instant::now();
         }
-        anyhow::ensure!(Instant::now() < until, "statuses are written without end: not measured");
+        anyhow::ensure!(
+            Instant::now() < until,
+            "statuses do not come to rest, {} of {routes} and more were written: not measured",
+            now.unwrap_or_default()
+        );
         sleep(Duration::from_millis(200)).await;
     }
     Ok(())

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::{Entry, Store};
 use crate::breakage::{Breakage, Breakages};
-use crate::claims::{Claims, Holder, Stake};
+use crate::claims::{Claim, Claims, Holder, stakes};
 use crate::compile::{Compiler, Fault, Invalid};
 use crate::delivery::Tombstone;
 use crate::ids::{Kind, ObjectKey, Revision};
@@ -31,13 +31,13 @@ pub(super) fn set_claims(
     held: &mut Claims,
     breakage: Breakages,
     entry: &mut Entry,
-    stakes: Box<[Stake]>,
+    claims: &[Claim],
 ) -> BTreeSet<Holder> {
     let holder = |object: &RawObject| match breakage.is(Breakage::YoungestWins) {
         true => Holder { created: reversed(&object.created), ..Holder::of(object) },
         false => Holder::of(object),
     };
-    let after = (!stakes.is_empty()).then(|| (holder(&entry.object), stakes));
+    let after = (!claims.is_empty()).then(|| (holder(&entry.object), stakes(claims)));
     if entry.claims == after {
         return BTreeSet::new();
     }
@@ -52,6 +52,35 @@ pub(super) fn set_claims(
     }
     concerned
 }
+
+/// To whom an object loses what it claims.
+struct Loss<'a> {
+    winner: &'a Holder,
+    /// Which of its claims, by its place.
+    place: usize,
+    /// Since when at the latest the winner has claimed it.
+    since: (Kind, Revision),
+}
+
+impl Loss<'_> {
+    /// In words, for the claim that is lost.
+    fn said(&self, lost: Option<&Claim>) -> Invalid {
+        let (field, words) = lost.map_or(("spec", "what it claims"), |lost| (&*lost.field, &*lost.words));
+        Invalid {
+            fault: Fault::Conflict,
+            field: field.to_owned(),
+            problem: format!(
+                "{words} is taken by {} {}, which comes first",
+                self.winner.kind, self.winner.key
+            ),
+            remedy: "claim something else, or change or delete that one".to_owned(),
+        }
+    }
+}
+
+/// The claim that an object loses, with its place: kept, as whoever loses among many is
+/// told of another winner each time that one of them goes.
+pub(super) type Lost = (usize, Claim);
 
 impl Store {
     /// Judges again those whom a change of `cause` at `revision` may concern.
@@ -68,14 +97,20 @@ impl Store {
         }
         for Holder { kind, key, .. } in concerned {
             let Some(entry) = self.entry(kind, &key) else { continue };
-            match (entry.outcome.as_ref().err(), self.lost(compiler, kind, &key)) {
+            match (entry.outcome.as_ref().err(), self.loss(kind, &key)) {
                 (None, None) => {}
-                (Some(said), Some((invalid, _))) => {
+                (Some(said), Some(loss)) => {
                     // It goes on being nowhere, and names somebody else.
+                    let lost = match entry.lost.as_deref() {
+                        Some((place, lost)) if *place == loss.place => Some(lost.clone()),
+                        _ => compiler.claims(&entry.object).into_iter().nth(loss.place),
+                    };
+                    let (place, invalid) = (loss.place, loss.said(lost.as_ref()));
                     if *said != invalid
                         && let Some(entry) = self.kinds[kind.index()].entries.get_mut(&key)
                     {
                         entry.outcome = Err(invalid);
+                        entry.lost = lost.map(|lost| Box::new((place, lost)));
                         self.note(kind, &key, cause, revision);
                     }
                 }
@@ -84,47 +119,30 @@ impl Store {
         }
     }
 
-    /// Whom an object lost what it claims to, in words, and since when at the latest
-    /// that one has claimed it.
-    fn lost(
-        &self,
-        compiler: &dyn Compiler,
-        kind: Kind,
-        key: &ObjectKey,
-    ) -> Option<(Invalid, (Kind, Revision))> {
-        let entry = self.entry(kind, key)?;
-        let (own, stakes) = entry.claims.as_ref()?;
+    /// To whom an object loses what it claims, if it does.
+    fn loss(&self, kind: Kind, key: &ObjectKey) -> Option<Loss<'_>> {
+        let (own, stakes) = self.entry(kind, key)?.claims.as_ref()?;
         let (winner, place) = self.claims.winner(own, stakes)?;
-        // Words are made when they are needed: of nearly all claims they never are.
-        let claims = compiler.claims(&entry.object);
-        let lost = claims.get(place);
-        let (field, words) = lost.map_or(("spec", "what it claims"), |lost| (&*lost.field, &*lost.words));
-        let invalid = Invalid {
-            fault: Fault::Conflict,
-            field: field.to_owned(),
-            problem: format!("{words} is taken by {} {}, which comes first", winner.kind, winner.key),
-            remedy: "claim something else, or change or delete that one".to_owned(),
-        };
         let since = self.entry(winner.kind, &winner.key).map_or(Revision(0), |entry| entry.content);
-        Some((invalid, (winner.kind, since)))
+        Some(Loss { winner, place, since: (winner.kind, since) })
     }
 
-    /// What an object comes to be among those that claim the same: `found` is told
-    /// whose change made it lose.
+    /// What an object comes to be among those that claim the same, and what it loses:
+    /// `found` is told whose change made it lose.
     pub(super) fn contest(
         &self,
-        compiler: &dyn Compiler,
         kind: Kind,
         key: &ObjectKey,
         outcome: Result<Arc<Resource>, Invalid>,
+        claims: Vec<Claim>,
         mut found: impl FnMut((Kind, Revision)),
-    ) -> Result<Arc<Resource>, Invalid> {
-        let resource = outcome?;
-        match self.lost(compiler, kind, key) {
-            None => Ok(resource),
-            Some((invalid, since)) => {
-                found(since);
-                Err(invalid)
+    ) -> (Result<Arc<Resource>, Invalid>, Option<Box<Lost>>) {
+        match self.loss(kind, key).filter(|_| outcome.is_ok()) {
+            None => (outcome, None),
+            Some(loss) => {
+                found(loss.since);
+                let lost = claims.into_iter().nth(loss.place);
+                (Err(loss.said(lost.as_ref())), lost.map(|lost| Box::new((loss.place, lost))))
             }
         }
     }

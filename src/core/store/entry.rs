@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::contest::Lost;
 use crate::claims::{Holder, Stake};
 use crate::compile::Invalid;
 use crate::ids::{Frontier, Kind, ObjectKey, Revision};
@@ -71,6 +72,8 @@ pub(crate) struct Entry {
     pub references: Vec<(Kind, ObjectKey)>,
     /// What it claims, and as whom: the same is in the store's claims.
     pub claims: Option<(Holder, Box<[Stake]>)>,
+    /// Which of its claims it loses, while it does.
+    pub lost: Option<Box<Lost>>,
     /// Another object's change of this kind at this revision was the last that
     /// let it be delivered, by leaving to it what both claimed.
     pub healed: Option<(Kind, Revision)>,

@@ -566,6 +566,7 @@ impl Store {
             outcome: Err(being_deleted()),
             references: Vec::new(),
             claims: None,
+            lost: None,
             healed: None,
             mark,
             caused: Frontier::default(),
@@ -602,7 +603,7 @@ impl Store {
         let Some(mut entry) = self.kinds[kind.index()].entries.remove(key) else { return };
         self.news.forget(&mut entry);
         set_references(&mut self.dependents, &mut entry, Vec::new());
-        let concerned = set_claims(&mut self.claims, self.breakage, &mut entry, Box::default());
+        let concerned = set_claims(&mut self.claims, self.breakage, &mut entry, &[]);
         let stamp = self.next_stamp();
         if let Some(restated) = entry.restated {
             self.restated.remove(&(kind, restated, key.clone()));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::contest::set_claims;
 use super::entry::{Entry, Previous, Stamp};
 use super::{Dependents, PreviousIndex, Store};
-use crate::claims::{Holder, Stake, stakes};
+use crate::claims::{Claim, Holder, Stake};
 use crate::compile::{Compiler, Fault, Invalid};
 use crate::delivery::size;
 use crate::digest::summand;
@@ -24,7 +24,7 @@ type Outcome = Result<Arc<Resource>, Invalid>;
 struct Compiled {
     outcome: Outcome,
     references: Vec<(Kind, ObjectKey)>,
-    stakes: Box<[Stake]>,
+    claims: Vec<Claim>,
 }
 
 impl Store {
@@ -39,23 +39,24 @@ impl Store {
     ) {
         let Some(entry) = self.entry(kind, key) else { return };
         let own = cause == kind && entry.content == revision;
-        let Compiled { outcome, references, stakes } = self.compile(compiler, entry);
+        let Compiled { outcome, references, claims } = self.compile(compiler, entry);
         let mut causes = Vec::new();
         if own {
             // Of a new content the existence of all that it names is news.
             causes.extend(references.iter().filter_map(|(k, key)| Some((*k, self.existence(*k, key)?))));
         }
         let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
-        let concerned = set_claims(&mut self.claims, self.breakage, entry, stakes);
+        let concerned = set_claims(&mut self.claims, self.breakage, entry, &claims);
         let wins = |(own, stakes): &(Holder, Box<[Stake]>)| self.claims.winner(own, stakes).is_none();
-        let (entry, outcome) = if entry.claims.as_ref().is_none_or(wins) {
-            (entry, outcome)
+        let (entry, (outcome, lost)) = if entry.claims.as_ref().is_none_or(wins) {
+            (entry, (outcome, None))
         } else {
-            let outcome =
-                self.contest(compiler, kind, key, outcome, |since| causes.extend(own.then_some(since)));
+            let contested =
+                self.contest(kind, key, outcome, claims, |since| causes.extend(own.then_some(since)));
             let Some(entry) = self.kinds[kind.index()].entries.get_mut(key) else { return };
-            (entry, outcome)
+            (entry, contested)
         };
+        entry.lost = lost;
         let changed = match (&entry.outcome, &outcome) {
             (Ok(old), Ok(new)) => old != new,
             (Err(_), Err(_)) => false,
@@ -102,11 +103,7 @@ impl Store {
     fn compile(&self, compiler: &dyn Compiler, entry: &Entry) -> Compiled {
         let object = &entry.object;
         if object.deleting {
-            return Compiled {
-                outcome: Err(being_deleted()),
-                references: Vec::new(),
-                stakes: Box::default(),
-            };
+            return Compiled { outcome: Err(being_deleted()), references: Vec::new(), claims: Vec::new() };
         }
         let compilation = compiler.compile(object, &|kind, key| self.exists(kind, key));
         let outcome = compilation.outcome.and_then(|compiled| {
@@ -123,8 +120,8 @@ impl Store {
             let bytes = size::UPDATE + size::SNAPSHOT + size::resource(&resource);
             if bytes > self.message_limit { Err(too_large(bytes, self.message_limit)) } else { Ok(resource) }
         });
-        let stakes = if outcome.is_ok() { stakes(&compilation.claims) } else { Box::default() };
-        Compiled { outcome: outcome.map(Arc::new), references: compilation.references, stakes }
+        let claims = if outcome.is_ok() { compilation.claims } else { Vec::new() };
+        Compiled { outcome: outcome.map(Arc::new), references: compilation.references, claims }
     }
 
     pub(super) fn account(&mut self, before: Option<&Resource>, after: Option<&Resource>) {

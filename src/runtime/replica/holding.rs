@@ -105,9 +105,9 @@ impl Holding {
                     held = writes.carry_out(&what, may_act, hold) => held,
                 };
                 match held {
-                    // Another's now.
+                    // Not ours at this moment: it is ours later, or stays another's.
                     Ok(None) => {
-                        again.forget(&object);
+                        again.failed(object);
                         continue;
                     }
                     // What the watch tells next is true, whatever it is.
