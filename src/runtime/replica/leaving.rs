@@ -175,8 +175,8 @@ impl Leaving {
                     released = writes.carry_out(&what, may_act, release) => released,
                 };
                 match released {
-                    // Another's, who is told of it as we were, or ours again in a moment.
-                    Ok(None) => drop(again.failed(object)),
+                    // Another's, who is told of it as we were.
+                    Ok(None) => again.forget(&object),
                     // Whatever else holds it is others' business.
                     Ok(Some(taken)) => {
                         if taken {
