@@ -164,7 +164,7 @@ async fn history(
     delivery: Delivery,
 ) {
     while let Some(HistoryWanted { kind, since, until }) = questions.recv().await {
-        let found = match peers.history(kind, since).await.filter(|history| history.until >= until) {
+        let found = match peers.history(kind, since, until).await {
             Some(history) => Some((history.until, history.tombstones)),
             None => replay_deletions(client.clone(), kind, since, until).await.map(|found| (until, found)),
         };

@@ -326,25 +326,22 @@ impl Peers {
         handed
     }
 
-    /// Asks all members for deletions of a kind above `since`. Of the answers
-    /// the one that reaches furthest is taken.
-    pub async fn history(&self, kind: Kind, since: Revision) -> Option<History> {
+    /// Asks all members for deletions of a kind above `since`. The first answer is taken that
+    /// reaches up to `until`: one who is gone, and has not been missed yet, keeps nobody waiting.
+    pub async fn history(&self, kind: Kind, since: Revision, until: Revision) -> Option<History> {
         let clients: Vec<_> = self.lines().all().map(|line| line.client.clone()).collect();
         let mut questions: FuturesUnordered<_> = clients
             .into_iter()
             .map(|client| dial::ask(client, kind, since, self.config.history_timeout))
             .collect();
-        let mut best: Option<History> = None;
         while let Some(answer) = questions.next().await {
             match answer {
-                Ok(Some(history)) if best.as_ref().is_none_or(|best| best.until < history.until) => {
-                    best = Some(history);
-                }
+                Ok(Some(history)) if history.until >= until => return Some(history),
                 Ok(_) => {}
                 Err(error) => debug!(%error, %kind, "a peer could not be asked for history"),
             }
         }
-        best
+        None
     }
 
     fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {

@@ -47,7 +47,7 @@ type Found = Option<(Revision, Vec<Tombstone>)>;
 
 async fn search(wanted: HistoryWanted, client: Client, peers: Peers) -> (HistoryWanted, Found) {
     let HistoryWanted { kind, since, until } = wanted;
-    let found = match peers.history(kind, since).await.filter(|history| history.until >= until) {
+    let found = match peers.history(kind, since, until).await {
         Some(history) => Some((history.until, history.tombstones)),
         None => replay_deletions(client, kind, since, until).await.map(|found| (until, found)),
     };

@@ -2,6 +2,7 @@
 //! gateways that dial them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use flotilla_grpc::gateway::{
     DeliveryHandle, DeliveryOutputs, DeliveryTask, GatewayService, GatewayServiceConfig, delivery_channel,
 };
 use flotilla_grpc::metrics::Metrics;
-use flotilla_grpc::peers::{PeerAddress, PeerEvent, Peers, PeersConfig, PeersParts};
+use flotilla_grpc::peers::{HistorySource, PeerAddress, PeerEvent, Peers, PeersConfig, PeersParts};
 use flotilla_grpc::push::StatusService;
 use flotilla_proto::operator::configuration_service_client::ConfigurationServiceClient;
 use flotilla_proto::operator::{
@@ -126,6 +127,9 @@ impl Fleet {
     }
 }
 
+/// How long a peer is waited for that was asked for deletions.
+pub const HISTORY: Duration = Duration::from_secs(3);
+
 /// How a replica is to be started.
 pub struct Options {
     pub member: &'static str,
@@ -136,6 +140,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Whether delivery tells the peers what it applied, or the test does.
     pub tell_peers: bool,
+    /// Whether peers that ask for deletions get no answer.
+    pub silent: bool,
     /// Whether client certificates are required.
     pub client_auth: ClientAuth,
     /// Whether gateways without one are believed.
@@ -151,6 +157,7 @@ impl Options {
             acceptor: AcceptorConfig { close_grace: Duration::from_millis(300), ..AcceptorConfig::default() },
             listen: None,
             tell_peers: true,
+            silent: false,
             client_auth: ClientAuth::Required,
             anonymous: false,
         }
@@ -187,10 +194,15 @@ impl Replica {
         let (addresses, listed) = watch::channel(Vec::new());
         let config = PeersConfig {
             backoff: (Duration::from_millis(20), Duration::from_millis(200)),
+            history_timeout: HISTORY,
             ..PeersConfig::new(identity, instance.clone(), fleet.peer_client(&certificate))
         };
+        let history: HistorySource = match options.silent {
+            true => Arc::new(|_, _| Box::pin(std::future::pending())),
+            false => delivery.history_source(),
+        };
         let PeersParts { peers, task, service, events } =
-            Peers::parts(config, listed, delivery.history_source(), metrics.clone(), shutdown.clone());
+            Peers::parts(config, listed, history, metrics.clone(), shutdown.clone());
 
         let engine = Delivery::new(options.delivery.clone(), Plain);
         let clock = MonoClock::start();

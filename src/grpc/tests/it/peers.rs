@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_core::delivery::{AppliedRow, AppliedTable, Scope};
 use flotilla_core::ids::{Epoch, Frontier, Kind, MemberName, ObjectKey, Revision};
@@ -14,7 +14,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::fleet::{
-    Fleet, Gateway, Options, Replica, TRUST_DOMAIN, ack_request, channel, dial, route, until, within,
+    Fleet, Gateway, HISTORY, Options, Replica, TRUST_DOMAIN, ack_request, channel, dial, route, until, within,
 };
 
 fn table(gateways: u32) -> Arc<AppliedTable> {
@@ -212,17 +212,24 @@ async fn deletions_are_remembered_by_those_who_saw_them() {
     let a = Replica::with_routes(&fleet, Options::named("a"), vec![route("r", 10, "{}")]).await;
     let b = Replica::start(&fleet, Options::named("b")).await;
     a.delivery.deleted(Kind::ApiRoute, ObjectKey::new("team", "r"), Revision(150)).await.unwrap();
-    assert_eq!(b.peers.history(Kind::ApiRoute, Revision(120)).await, None);
-    introduce(&[&a, &b]);
-    until("they are connected", || b.peers.connected().len() == 1).await;
-    let history = b.peers.history(Kind::ApiRoute, Revision(120)).await.unwrap();
+    let c = Replica::start(&fleet, Options { silent: true, ..Options::named("c") }).await;
+    let asked = async |since, until| b.peers.history(Kind::ApiRoute, Revision(since), Revision(until)).await;
+    assert_eq!(asked(120, 150).await, None);
+    introduce(&[&a, &b, &c]);
+    until("they are connected", || b.peers.connected().len() == 2).await;
+    // One who does not answer keeps nobody waiting.
+    let begun = Instant::now();
+    let history = asked(120, 150).await.unwrap();
+    assert!(begun.elapsed() < HISTORY, "{:?}", begun.elapsed());
     assert_eq!(history.until, Revision(150));
     assert_eq!(history.tombstones.len(), 1);
     assert_eq!(history.tombstones[0].key, ObjectKey::new("team", "r"));
     // Further back than `a`'s list.
-    assert_eq!(b.peers.history(Kind::ApiRoute, Revision(50)).await, None);
+    assert_eq!(asked(50, 150).await, None);
+    assert_eq!(asked(120, 151).await, None, "nobody has read so far");
     a.stop().await;
     b.stop().await;
+    c.stop().await;
 }
 
 async fn peer_client(
