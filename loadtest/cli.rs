@@ -290,9 +290,12 @@ pub struct Soak {
     /// The changes.
     #[command(flatten)]
     pub steady: Steady,
-    /// Seconds from one end of a replica to the next.
+    /// Seconds from one event to the next: a kill, guests, a rolling restart.
     #[arg(long, default_value_t = 60.0, value_parser = seconds)]
     pub every: f64,
+    /// Gateways that come and go together.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub guests: u32,
 }
 
 /// `fleet-sim`: the size of its last row. The first row is a tenth of it.

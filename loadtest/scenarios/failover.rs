@@ -1,6 +1,7 @@
 //! Replicas end and come back while changes are made: one after the other by a
 //! schedule, or all in turn as in a rolling update.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -61,14 +62,22 @@ pub async fn failover(args: &Failover) -> anyhow::Result<bool> {
 /// When it cannot measure.
 pub async fn rolling(args: &Steady) -> anyhow::Result<bool> {
     disturbed("rolling", args, Ending::Term, async |fleet: &mut Fleet| {
-        // As a StatefulSet does it.
-        for index in (0..fleet.replicas()).rev() {
-            fleet.end(index, Ending::Term).await?;
-            fleet.start_again(index).await?;
-        }
+        restart(fleet, 0..fleet.replicas()).await?;
         Ok(fleet.replicas() as u32)
     })
     .await
+}
+
+/// Restarts these replicas as a StatefulSet does it.
+///
+/// # Errors
+/// When they are not its own.
+pub async fn restart(fleet: &mut Fleet, which: Range<usize>) -> anyhow::Result<()> {
+    for index in which.rev() {
+        fleet.end(index, Ending::Term).await?;
+        fleet.start_again(index).await?;
+    }
+    Ok(())
 }
 
 async fn disturbed(

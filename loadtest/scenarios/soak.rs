@@ -1,13 +1,17 @@
 //! Hours of changes with everything that happens in a cluster: gateways that
 //! come and go, kills, rolling updates. What grows is seen.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
+use super::all_hold;
 use super::bench::Bench;
+use super::failover::restart;
 use crate::cli::Soak;
+use crate::client::{Board, Crew, Model, Reading, Violations};
 use crate::fleet::{Ending, Fleet};
 use crate::process::Usage;
 use crate::report::{Conditions, Measured, Report, Spread, mebibytes, say};
@@ -20,13 +24,27 @@ struct Sample {
     rss: u64,
     descriptors: u64,
     cpu_seconds: f64,
+    /// The first replica alone, which runs from the beginning to the end.
+    first_rss: u64,
+    first_descriptors: u64,
+}
+
+/// What was done to the fleet meanwhile.
+#[derive(Debug, Default, Serialize)]
+struct Done {
+    kills: u32,
+    rolling_restarts: u32,
+    /// Gateways that came, got everything, and went.
+    guests: u32,
+    /// What must not have happened to them.
+    violations_of_guests: Violations,
 }
 
 #[derive(Debug, Serialize)]
 struct Found {
     rate: u32,
     seconds: u32,
-    ended: u32,
+    done: Done,
     samples: Vec<Sample>,
     controller: Spread,
 }
@@ -44,35 +62,79 @@ impl Measured for Found {
 pub async fn run(args: &Soak) -> anyhow::Result<bool> {
     let steady = &args.steady;
     let mut bench = Bench::open(&steady.fleet, steady.size, true).await?;
-    let (controller, (ended, samples)) =
+    let (controller, (done, samples)) =
         bench.changes(steady.pace(Whose::All), async |fleet| live(fleet, args).await).await?;
     controller.say("soak");
-    let found = Found { rate: steady.rate, seconds: steady.seconds, ended, samples, controller };
+    say(&format!("{done:?}"));
+    let guests_held = done.violations_of_guests.none();
+    let found = Found { rate: steady.rate, seconds: steady.seconds, done, samples, controller };
     let conditions = Conditions::new("soak", &steady.fleet, steady.size);
-    Report { conditions, found, outcome: bench.close().await? }.finish(&steady.fleet)
+    let report = Report { conditions, found, outcome: bench.close().await? };
+    Ok(report.finish(&steady.fleet)? && guests_held)
 }
 
-/// Ends a replica every `--every` seconds, by SIGKILL and SIGTERM in turn, and
-/// looks at all of them before each.
-async fn live(fleet: &mut Fleet, args: &Soak) -> anyhow::Result<(u32, Vec<Sample>)> {
+/// Looks at all replicas every `--every` seconds, and then does something to the fleet,
+/// in turn: a replica is killed, guests come and go, all replicas are restarted.
+async fn live(fleet: &mut Fleet, args: &Soak) -> anyhow::Result<(Done, Vec<Sample>)> {
     let (begun, every) = (Instant::now(), Duration::from_secs_f64(args.every));
     let run = Duration::from_secs(u64::from(args.steady.seconds));
-    let (mut ended, mut samples) = (0, Vec::new());
-    while every * (ended + 1) < run {
-        sleep_until(begun + every * (ended + 1)).await;
-        let Usage { rss, descriptors, cpu_seconds, .. } = fleet.usage()?;
-        let seconds = begun.elapsed().as_secs_f64();
-        say(&format!("{seconds:.0} s: {:.1} MiB, {descriptors} descriptors", mebibytes(rss)));
-        samples.push(Sample { seconds, rss, descriptors, cpu_seconds });
-        // The first replica is never ended, so that what grows in it is seen.
-        let others = fleet.replicas() - 1;
-        if others > 0 {
-            let index = 1 + ended as usize % others;
-            let how = if ended % 2 == 0 { Ending::Kill } else { Ending::Term };
-            fleet.end(index, how).await?;
-            fleet.start_again(index).await?;
+    let (mut done, mut samples) = (Done::default(), Vec::new());
+    for round in 0.. {
+        let at = every * (round + 1);
+        if at >= run {
+            break;
         }
-        ended += 1;
+        sleep_until(begun + at).await;
+        samples.push(look(fleet, begun.elapsed())?);
+        // The first replica is never ended, so that what grows in it is seen.
+        let others = 1..fleet.replicas();
+        match round % 3 {
+            0 if !others.is_empty() => {
+                let index = others.start + done.kills as usize % others.len();
+                fleet.end(index, Ending::Kill).await?;
+                fleet.start_again(index).await?;
+                done.kills += 1;
+            }
+            2 if !others.is_empty() => {
+                restart(fleet, others).await?;
+                done.rolling_restarts += 1;
+            }
+            _ => {
+                let violations = guests(fleet, args, round).await?;
+                done.violations_of_guests.add(&violations);
+                done.guests += args.guests;
+            }
+        }
     }
-    Ok((ended, samples))
+    Ok((done, samples))
+}
+
+fn look(fleet: &mut Fleet, passed: Duration) -> anyhow::Result<Sample> {
+    let Usage { rss, descriptors, cpu_seconds, .. } = fleet.usage()?;
+    let first = fleet.usage_by_replica()?.first().copied().unwrap_or_default();
+    let seconds = passed.as_secs_f64();
+    say(&format!(
+        "{seconds:.0} s: {:.1} MiB, {descriptors} descriptors; the first replica {:.1} MiB, {}",
+        mebibytes(rss),
+        mebibytes(first.rss),
+        first.descriptors
+    ));
+    Ok(Sample {
+        seconds,
+        rss,
+        descriptors,
+        cpu_seconds,
+        first_rss: first.rss,
+        first_descriptors: first.descriptors,
+    })
+}
+
+/// Gateways come, stay until they have what is there, and go.
+async fn guests(fleet: &Fleet, args: &Soak, round: u32) -> anyhow::Result<Violations> {
+    let mut crew = Crew::new(Arc::new(Board::new(args.guests as usize, false)), Model::Instant);
+    for guest in 0..args.guests {
+        fleet.start_reader(&mut crew, &format!("guest-{round}-{guest}"), Reading::Freely)?;
+    }
+    all_hold(&crew, args.steady.size.routes as usize).await?;
+    Ok(crew.violations())
 }

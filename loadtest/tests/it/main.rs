@@ -103,12 +103,15 @@ fn guests_come_and_go() {
 }
 
 #[test]
-fn a_soak_looks_at_memory_and_descriptors() {
+fn a_soak_disturbs_the_fleet_and_looks_at_memory_and_descriptors() {
     let size = ["soak", "--gateways", "3", "--routes", "60", "--namespaces", "3"];
-    let run = ["--start", "replicas=2,api=embedded", "--rate", "5", "--seconds", "9", "--every", "4"];
-    let result = result(&[&size[..], &run[..]].concat());
+    let run = ["--start", "replicas=2,api=embedded", "--rate", "5", "--seconds", "13", "--every", "4"];
+    let result = result(&[&size[..], &run[..], &["--guests", "2"]].concat());
     let samples = result["samples"].as_array().unwrap();
-    assert_eq!(samples.len(), 2);
+    assert_eq!(samples.len(), 3);
+    let done = &result["done"];
+    let each = [&done["kills"], &done["guests"], &done["rolling_restarts"]];
+    assert_eq!(each, [&Value::from(1), &2.into(), &1.into()], "{done}");
     assert!(samples.iter().all(|sample| sample["rss"].as_u64() > Some(0)), "{result}");
 }
 
