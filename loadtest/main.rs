@@ -70,6 +70,6 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::All(args) => scenarios::all::run(&args).await,
         Command::LimitServer(args) => limit::run(args).await.map(|()| true),
-        Command::Reader(args) => reader::run(&args).await.map(|()| true),
+        Command::Reader(args) => reader::run(args).await.map(|()| true),
     }
 }

@@ -65,7 +65,13 @@ pub struct Args {
 ///
 /// # Errors
 /// When it cannot read any more.
-pub async fn run(args: &Args) -> anyhow::Result<()> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    // In a task, as a replica does it: the main thread, which runs no others, would have to
+    // be woken for each event.
+    tokio::spawn(read(args)).await?
+}
+
+async fn read(args: Args) -> anyhow::Result<()> {
     let client = connect(Some(&args.kubeconfig)).await?.objects;
     let mut said = Said { out: tokio::io::stdout(), changes: args.changes, seen: 0 };
     match args.how {

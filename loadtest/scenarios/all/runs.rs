@@ -40,7 +40,7 @@ const MEASURED: &[(&str, &str)] = &[
     ("rolling", "rolling --start replicas=3,api=embedded --rate 20"),
     ("noisy", "noisy --gateways 20"),
     ("slow", "slow --routes 10000"),
-    ("scale", "scale --gateways 100"),
+    ("scale", "scale --gateways 100 --namespaces 500 --rate 20 --seconds 50"),
     ("admission", "admission --start replicas=3,api=real"),
     ("reading", "reading"),
     ("fleet-sim", "fleet-sim"),
