@@ -27,8 +27,12 @@ use crate::store::Backup;
 use crate::tls::Tls;
 use crate::verb::RequestKind;
 
-/// How long a client may take for the TLS handshake, or for the head of a request.
+/// How long a client may take for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take for the head of a request, and be silent before it. Clients (Go's,
+/// hyper's) give up connections that they did not use for 90 s: a server that did so
+/// sooner would now and then close one on which a request is on its way.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How many requests, watches included, one HTTP/2 connection may have open.
 const STREAMS: u32 = 1000;
 
@@ -198,7 +202,7 @@ impl Acceptor {
             handle(state.clone(), who.clone(), request)
         });
         let mut builder = auto::Builder::new(Owned(self.tasks.clone()));
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
