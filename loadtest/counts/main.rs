@@ -3,7 +3,7 @@
 //!
 //! Instructions under callgrind hardly depend on the machine or on what else it does,
 //! so a few percent are seen that no clock would show. What they leave out are caches,
-//! memory and waiting: `time` measures the same work by the clock.
+//! memory and waiting: `benches/paths.rs` measures the same work by the clock.
 //!
 //! Why so, and not a framework: gungraun compares with an earlier run on the same
 //! machine, which a fresh clone does not have, and needs a runner that is built and
@@ -14,8 +14,6 @@
 //! when it gives memory back, so no two runs would count the same.
 
 mod baseline;
-mod meter;
-mod paths;
 mod valgrind;
 
 use std::io::Write;
@@ -24,10 +22,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use flotilla_counts::meter::{COUNTED, Meter};
+use flotilla_counts::paths::PATHS;
 
 use baseline::{Baseline, Finding};
-use meter::Meter;
-use paths::{PATHS, Path};
 
 /// Counts the instructions of the product's hot paths.
 ///
@@ -49,12 +47,6 @@ enum Command {
     Check,
     /// Counts all paths and writes that as the new baseline.
     Write,
-    /// Measures all paths by the clock.
-    Time {
-        /// How often.
-        #[arg(long, default_value_t = 10)]
-        rounds: u32,
-    },
     /// Goes one path once: what callgrind looks at.
     Run {
         /// Its name.
@@ -81,12 +73,6 @@ fn run(cli: &Cli, out: &mut impl Write) -> anyhow::Result<bool> {
             path.context("no path has this name")?.go(&mut Meter::default())?;
             Ok(true)
         }
-        Command::Time { rounds } => {
-            for path in PATHS {
-                time(path, *rounds, out)?;
-            }
-            Ok(true)
-        }
         Command::Write => {
             let counted = valgrind::count_all()?;
             counted.write(&cli.baseline)?;
@@ -95,20 +81,6 @@ fn run(cli: &Cli, out: &mut impl Write) -> anyhow::Result<bool> {
         }
         Command::Check => check(&Baseline::read(&cli.baseline)?, &valgrind::count_all()?, out),
     }
-}
-
-/// Says how long one path takes.
-fn time(path: &Path, rounds: u32, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut taken = Vec::new();
-    for _ in 0..rounds.max(1) {
-        let mut meter = Meter::default();
-        path.go(&mut meter)?;
-        taken.push(meter.spent);
-    }
-    taken.sort_unstable();
-    let (least, median) = (taken[0], taken[taken.len() / 2]);
-    writeln!(out, "{:<20} {least:>12.2?} at least {median:>12.2?} median   {}", path.name, path.what)?;
-    Ok(())
 }
 
 /// Says of each path what has become of it; whether none has grown.
@@ -127,7 +99,7 @@ fn check(before: &Baseline, now: &Baseline, out: &mut impl Write) -> anyhow::Res
             "What is needed costs what it costs: then `cargo run --release -p flotilla-counts -- write` and commit \
              loadtest/counts/baseline.json with it, with the reason. Which function it is, `callgrind_annotate` says \
              of a run of `valgrind --tool=callgrind --toggle-collect='{}' counts run PATH`.",
-            meter::COUNTED
+            COUNTED
         )?;
     }
     Ok(holds)

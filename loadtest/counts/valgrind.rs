@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
+use flotilla_counts::meter::COUNTED;
+use flotilla_counts::paths::PATHS;
 
 use crate::baseline::Baseline;
-use crate::meter::COUNTED;
-use crate::paths::PATHS;
 
 /// Counts all paths, two at a time.
 ///
