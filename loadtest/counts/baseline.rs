@@ -178,7 +178,7 @@ mod tests {
         check(&counts("1", &[("a", 1)]), &counts("1", &[]), Finding::Gone, false);
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.json");
         let written: Vec<String> = Baseline::read(file.as_ref()).unwrap().instructions.into_keys().collect();
-        let mut paths: Vec<&str> = crate::paths::PATHS.iter().map(|path| path.name).collect();
+        let mut paths: Vec<&str> = flotilla_counts::paths::PATHS.iter().map(|path| path.name).collect();
         paths.sort_unstable();
         assert_eq!(written, paths);
     }
