@@ -50,7 +50,8 @@ pub enum Command {
     Slow(Slow),
     /// The same changes on 1, 2, 3 and 5 replicas.
     Scale(Steady),
-    /// Changes for hours, with ends of replicas; memory and descriptors are seen.
+    /// Changes for hours, with kills, guests and rolling restarts; memory and descriptors
+    /// are seen.
     Soak(Soak),
     /// Admission reviews of routes, among few and many: how long an answer takes.
     Admission(Admission),
@@ -327,10 +328,11 @@ pub struct All {
     /// Where results go.
     #[arg(long, value_name = "DIR")]
     pub report: PathBuf,
-    /// How many times every run is made; figures are medians.
+    /// How many times the runs are made that targets are for; figures are medians.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub times: u32,
-    /// Only the runs of these names; of the others the page says what the folder has.
+    /// Only the runs of these names; of the others the page says what the folder has. An
+    /// hour of `soak` is made only when it is named.
     #[arg(long, value_name = "RUN")]
     pub only: Vec<String>,
 }

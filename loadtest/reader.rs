@@ -66,7 +66,7 @@ pub struct Args {
 /// # Errors
 /// When it cannot read any more.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    // In a task, as a replica does it: the main thread, which runs no others, would have to
+    // In a task, as a replica does it: the main thread, which runs no tasks, would have to
     // be woken for each event.
     tokio::spawn(read(args)).await?
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::plan::Object;
 use crate::scenario::FLEETING;
 use crate::tape::{Request, Tape};
+use crate::world::GATEWAYS;
 
 /// Differences of one sort that are told; more are counted.
 const TOLD: usize = 4;
@@ -20,8 +21,9 @@ const TOLD: usize = 4;
 /// How often a fresh start may send a gateway what it has.
 const SENT_AGAIN: usize = 1;
 
-/// How often it may write a status: when it misses the gateways, and when they are back.
-const WRITTEN_AGAIN: usize = 2;
+/// How often it may write a status: when it misses the gateways, and for each that comes
+/// back.
+const WRITTEN_AGAIN: usize = 1 + GATEWAYS;
 
 /// What a run has come to.
 #[derive(Debug, Clone, Default)]
@@ -115,9 +117,9 @@ impl Outcome {
         let mut unrest = Unrest { problems: self.wrong.clone(), known: Vec::new() };
         unrest.problems.extend(differences("object after a fresh start", &before.objects, &self.objects));
         for (gateway, applied) in &self.applied {
-            let known = before.applied.get(gateway).map_or(0, Vec::len).min(applied.len());
+            let earlier = before.applied.get(gateway).map_or(0, Vec::len).min(applied.len());
             let mut sent = BTreeMap::new();
-            for told in &applied[known..] {
+            for told in &applied[earlier..] {
                 let words = format!("a fresh start over settled objects made {gateway} apply: {told}");
                 // The objects are the same, so what is modified is what was there.
                 let known = told.starts_with("modified ") && one_more(&mut sent, told) <= SENT_AGAIN;

@@ -20,7 +20,7 @@ use crate::stage::Stage;
 /// Replicas of every run.
 const REPLICAS: usize = 2;
 /// Gateways of every run.
-const GATEWAYS: usize = 2;
+pub(crate) const GATEWAYS: usize = 2;
 /// How long a killed replica stays away.
 const AWAY: Duration = Duration::from_millis(300);
 /// How often it is looked whether something died that nobody ended.

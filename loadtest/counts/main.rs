@@ -90,7 +90,8 @@ fn check(before: &Baseline, now: &Baseline, out: &mut impl Write) -> anyhow::Res
         writeln!(out, "{words}")?;
     }
     for (name, finding) in &compared.findings {
-        writeln!(out, "{name:<20} {finding}")?;
+        let what = PATHS.iter().find(|path| path.name == name).map_or("", |path| path.what);
+        writeln!(out, "{name:<20} {finding}   {what}")?;
     }
     let holds = compared.findings.values().all(Finding::holds);
     if !holds {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Callgrind's pattern for [`counted`], the one function in which it counts.
+/// Callgrind's pattern for the one function in which it counts, `counted`.
 pub const COUNTED: &str = "*meter::counted*";
 
 /// What surrounds the part of a path that counts; the rest prepares it.

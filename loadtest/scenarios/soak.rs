@@ -74,7 +74,7 @@ pub async fn run(args: &Soak) -> anyhow::Result<bool> {
 }
 
 /// Looks at all replicas every `--every` seconds, and then does something to the fleet,
-/// in turn: a replica is killed, guests come and go, all replicas are restarted.
+/// in turn: a replica is killed, guests come and go, all but the first are restarted.
 async fn live(fleet: &mut Fleet, args: &Soak) -> anyhow::Result<(Done, Vec<Sample>)> {
     let (begun, every) = (Instant::now(), Duration::from_secs_f64(args.every));
     let run = Duration::from_secs(u64::from(args.steady.seconds));
@@ -111,6 +111,7 @@ async fn live(fleet: &mut Fleet, args: &Soak) -> anyhow::Result<(Done, Vec<Sampl
 
 fn look(fleet: &mut Fleet, passed: Duration) -> anyhow::Result<Sample> {
     let Usage { rss, descriptors, cpu_seconds, .. } = fleet.usage()?;
+    // Of another's replicas nothing is known.
     let first = fleet.usage_by_replica()?.first().copied().unwrap_or_default();
     let seconds = passed.as_secs_f64();
     say(&format!(

@@ -29,7 +29,7 @@ use crate::verb::RequestKind;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it may take for the head of a request, and be silent before it. Clients (Go's,
+/// How long it may take for the head of a request, and be silent between two. Clients (Go's,
 /// hyper's) give up connections that they did not use for 90 s: a server that did so
 /// sooner would now and then close one on which a request is on its way.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);

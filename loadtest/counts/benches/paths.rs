@@ -12,9 +12,9 @@ use flotilla_counts::meter::Meter;
 use flotilla_counts::paths::{PATHS, Path};
 
 fn main() {
-    // Criterion's clock for these two also runs while a path is prepared.
     let few = Criterion::default()
         .sample_size(10)
+        // Criterion's clock for these two also runs while a path is prepared.
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(5));
     let mut criterion = few.configure_from_args();

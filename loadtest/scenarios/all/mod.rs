@@ -28,12 +28,16 @@ struct Found {
     result: Value,
 }
 
-/// Runs everything, or what is wished for; `false` when something went wrong that must
+/// Runs everything but an hour of `soak`, or what is wished for; `false` when something went wrong that must
 /// not. The page tells of all runs whose results are in the folder.
 ///
 /// # Errors
-/// When a run cannot be started, or the page cannot be written.
+/// When there is no such run, a run cannot be started, or the page cannot be written.
 pub async fn run(args: &All) -> anyhow::Result<bool> {
+    for name in &args.only {
+        let names = || RUNS.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
+        anyhow::ensure!(RUNS.iter().any(|run| run.name == *name), "--only {name}: there are {}", names());
+    }
     let mut held = true;
     let mut results = Vec::new();
     for run in RUNS.iter() {

@@ -46,11 +46,14 @@ const MEASURED: &[(&str, &str)] = &[
     ("fleet-sim", "fleet-sim"),
 ];
 
+/// Three replicas on a real kube-apiserver.
+const REAL_3: (&str, &str) = ("real-3", "replicas=3,api=real");
+
 /// What is started for the others.
 const ELSEWHERE: &[(&str, &str)] =
-    &[("3", "replicas=3,api=embedded"), ("real", "replicas=1,api=real"), ("real-3", "replicas=3,api=real")];
+    &[("3", "replicas=3,api=embedded"), ("real", "replicas=1,api=real"), REAL_3];
 
-/// What is also made there, for a shorter time.
+/// What is also made there, smaller or for a shorter time.
 const ALSO: &[(&str, &str)] = &[
     ("propagation", "--seconds 10"),
     ("burst", ""),
@@ -61,7 +64,7 @@ const ALSO: &[(&str, &str)] = &[
     ("slow", "--seconds 10"),
 ];
 
-/// What needs others to take over.
+/// What needs others to take over, and is measured with three replicas already.
 const ALSO_WITH_THREE: &[(&str, &str)] = &[("reconnect", ""), ("failover", ""), ("rolling", "")];
 
 /// All of them.
@@ -74,7 +77,7 @@ pub static RUNS: LazyLock<Vec<Run>> = LazyLock::new(|| {
     for place in ELSEWHERE {
         ALSO.iter().for_each(|(name, more)| also(name, more, *place));
     }
-    ALSO_WITH_THREE.iter().for_each(|(name, more)| also(name, more, ELSEWHERE[2]));
+    ALSO_WITH_THREE.iter().for_each(|(name, more)| also(name, more, REAL_3));
     let soak = "soak --start replicas=3,api=embedded --gateways 100 --seconds 3660";
     runs.push(run_of("soak", soak, Made::WhenNamed));
     runs

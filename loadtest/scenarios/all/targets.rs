@@ -50,7 +50,7 @@ pub const TARGETS: &[Target] = &[
     target("CPU of 5 replicas, by that of one", "scale", "/rows/3/cpu_ratio", 1.3)
         .missed_because("A delivery costs the more the fewer gateways a replica serves, as each time that it wakes up there are fewer answers: with 20 gateways a replica uses about twice as much for each as with 200, also when it is alone. So does the yardstick (120 µs a delivery with 20 gateways, 80 with 200). Besides, every replica reads every change, so that each can serve every gateway and nobody waits for a lease."),
     target("writes of the replica of 5 farthest from the mean", "scale", "/rows/3/writes_off_mean", 0.15)
-        .missed_because("What is shared are namespaces, each as a whole; none has more than its bound, and one may have fewer."),
+        .missed_because("What is shared are namespaces, each as a whole; no replica has more than its bound, and one may have fewer."),
     target("gateways of the replica of 5 farthest from the mean", "scale", "/rows/3/gateways_off_mean", 0.1),
     target("quiet tenants' p99 beside a loud one, by alone", "noisy", "/p99_ratio", 1.5)
         .missed_because("The machine is full: of its two cores the embedded API server takes 41 % for 1,000 writes a second, the writer and its gateways 33 %, the replica 25 %, and nothing is left. A quiet tenant's change is 60 to 85 ms old when the first gateway has it, which is how long it waits for a processor, and then waits for the batch that is under way to each."),

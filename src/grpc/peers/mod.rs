@@ -327,7 +327,7 @@ impl Peers {
     }
 
     /// Asks all members for deletions of a kind above `since`. The first answer is taken that
-    /// reaches up to `until`: one who is gone, and has not been missed yet, keeps nobody waiting.
+    /// reaches up to `until`: one who is gone, and has not been missed yet, then keeps nobody waiting.
     pub async fn history(&self, kind: Kind, since: Revision, until: Revision) -> Option<History> {
         let clients: Vec<_> = self.lines().all().map(|line| line.client.clone()).collect();
         let mut questions: FuturesUnordered<_> = clients

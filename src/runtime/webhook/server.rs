@@ -33,7 +33,9 @@ pub struct Limits {
     pub request: Duration,
     /// Time for a TLS handshake.
     pub handshake: Duration,
-    /// Time for the head of a request; a connection may be quiet for as long.
+    /// Time for the head of a request; a connection may be quiet for as long. Longer than
+    /// the 90 s for which API servers keep one that they do not use: who closed it sooner
+    /// would now and then do so while a review is on its way, which is not sent again.
     pub head: Duration,
     /// Open connections.
     pub connections: usize,
@@ -48,7 +50,7 @@ impl Default for Limits {
             bodies: 64 << 10,
             request: Duration::from_secs(5),
             handshake: Duration::from_secs(5),
-            head: Duration::from_secs(60),
+            head: Duration::from_secs(120),
             connections: 256,
             age: Duration::from_secs(600),
         }

@@ -128,7 +128,7 @@ impl Fleet {
 }
 
 /// How long a peer is waited for that was asked for deletions.
-pub const HISTORY: Duration = Duration::from_secs(3);
+pub const HISTORY: Duration = Duration::from_secs(1);
 
 /// How a replica is to be started.
 pub struct Options {
