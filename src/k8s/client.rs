@@ -7,8 +7,22 @@
 use std::path::Path;
 use std::time::Duration;
 
+use hyper_util::client::legacy::Builder;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ConfigExt as _, retry::RetryPolicy};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tower::retry::RetryLayer;
+use tower::{BoxError, ServiceBuilder};
+
+/// An API server that has gone without a word (a node that lost its power, a service
+/// address that leads nowhere any more) answers nothing, and a watch that waits for the
+/// next change sends nothing that could be found lost. So TCP asks on quiet connections
+/// this often, and gives up what is not acknowledged for [`UNACKNOWLEDGED`].
+const ASK_QUIET: Duration = Duration::from_secs(5);
+/// See [`ASK_QUIET`]. Without it Linux sends again for a quarter of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 
 /// The replica's connections to one API server.
 #[derive(Clone)]
@@ -66,8 +80,30 @@ fn from_config(mut config: Config) -> Result<Clients, ClientError> {
     let mut leases = config.clone();
     leases.default_retry = false;
     leases.connect_timeout = Some(Duration::from_secs(2));
-    Ok(Clients {
-        objects: Client::try_from(config).map_err(build)?,
-        leases: Client::try_from(leases).map_err(build)?,
-    })
+    Ok(Clients { objects: client(config).map_err(build)?, leases: client(leases).map_err(build)? })
+}
+
+/// A client as kube makes them, over connections that notice when the other side is gone.
+fn client(config: Config) -> Result<Client, kube::Error> {
+    if config.proxy_url.is_some() {
+        // Whether the proxy is there is all that TCP could find out.
+        return Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(config.connect_timeout);
+    tcp.set_keepalive(Some(ASK_QUIET));
+    tcp.set_keepalive_interval(Some(ASK_QUIET));
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let retries = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(retries)
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(Builder::new(TokioExecutor::new()).build::<_, Body>(tls));
+    Ok(Client::new(service, config.default_namespace))
 }

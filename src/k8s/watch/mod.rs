@@ -77,6 +77,9 @@ pub struct WatchConfig {
     pub idle_timeout: Duration,
     /// How long one page of a list may take.
     pub list_timeout: Duration,
+    /// How long a watch may take to begin: servers say at once that it does, and some
+    /// first wait up to 3 s for a cache that lags, or for a turn among many requests.
+    pub open_timeout: Duration,
     /// First and longest pause after an error.
     pub backoff: (Duration, Duration),
 }
@@ -88,6 +91,7 @@ impl Default for WatchConfig {
             watch_timeout: Duration::from_secs(240),
             idle_timeout: Duration::from_secs(80),
             list_timeout: Duration::from_secs(60),
+            open_timeout: Duration::from_secs(15),
             backoff: (Duration::from_millis(200), Duration::from_secs(5)),
         }
     }

@@ -118,9 +118,9 @@ impl Source {
             self.path()
         );
         let request = self.get(&what, uri)?;
-        let stream = timeout(self.config.list_timeout, self.client.request_stream(request))
+        let stream = timeout(self.config.open_timeout, self.client.request_stream(request))
             .await
-            .map_err(|_| Error::timeout(&what, self.config.list_timeout))?
+            .map_err(|_| Error::timeout(&what, self.config.open_timeout))?
             .map_err(|e| Error::from_kube(&what, e))?;
         Ok(Lines {
             kind: self.kind,

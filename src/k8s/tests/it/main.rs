@@ -5,6 +5,7 @@
 
 mod apply;
 mod ca;
+mod client;
 mod clock;
 mod coordination;
 mod endpoints;
