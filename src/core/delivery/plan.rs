@@ -174,9 +174,7 @@ pub(crate) fn fill(
     turn: Option<&Arc<str>>,
 ) -> (Vec<Item>, Option<Arc<str>>) {
     let total: u64 = items.iter().map(|item| item.bytes).sum();
-    let sending_order = |a: &Item, b: &Item| (a.class(), a.kind, &a.key).cmp(&(b.class(), b.kind, &b.key));
-    let mut items = items;
-    items.sort_unstable_by(sending_order);
+    let items = in_sending_order(items);
     if items.len() <= max_updates && total <= max_bytes {
         return (items, None);
     }
@@ -202,6 +200,21 @@ pub(crate) fn fill(
         last = Some(namespace.clone());
         order.push_back(namespace);
     }
-    chosen.sort_unstable_by(sending_order);
-    (chosen, last)
+    (in_sending_order(chosen), last)
+}
+
+/// Backends before routes. Of each kind those come first whose namespace has least to
+/// bring: gateways take one after the other, and who changes seldom does not wait for who
+/// changes all the time.
+fn in_sending_order(items: Vec<Item>) -> Vec<Item> {
+    let mut counts: BTreeMap<Arc<str>, u32> = BTreeMap::new();
+    for item in &items {
+        *counts.entry(item.key.namespace.clone()).or_default() += 1;
+    }
+    let count = |item: &Item| counts.get(&item.key.namespace).copied().unwrap_or_default();
+    let mut counted: Vec<(u32, Item)> = items.into_iter().map(|item| (count(&item), item)).collect();
+    counted.sort_unstable_by(|(few, a), (many, b)| {
+        (a.class(), a.kind, few, &a.key).cmp(&(b.class(), b.kind, many, &b.key))
+    });
+    counted.into_iter().map(|(_, item)| item).collect()
 }

@@ -230,6 +230,27 @@ fn many_namespaces_take_turns() {
     assert_eq!(namespaces, [odd.clone(), even.clone(), odd, even]);
 }
 
+#[test]
+fn who_has_little_to_bring_comes_first_and_every_backend_before_the_routes() {
+    let mut bench = Bench::new(plain());
+    // Too many for one message, so that increments are the only way.
+    for n in 0..200 {
+        bench.backend(&format!("a/{n:03}"), &"x".repeat(30_000));
+    }
+    bench.connected("g");
+    for n in 0..3 {
+        bench.backend(&format!("loud/b{n}"), "v1");
+        bench.route(&format!("loud/r{n}"), "v1");
+    }
+    bench.backend("quiet/b", "v1");
+    bench.route("quiet/r", "v1");
+    let sent = bench.poll();
+    let order: Vec<_> = words(&sent[0].1).into_iter().filter(|word| word.starts_with('+')).collect();
+    let expected =
+        ["+quiet/b", "+loud/b0", "+loud/b1", "+loud/b2", "+quiet/r", "+loud/r0", "+loud/r1", "+loud/r2"];
+    assert_eq!(order, expected);
+}
+
 /// What a message is at least: the bytes of its specs and names.
 fn content(change: &Change) -> u64 {
     match change {
