@@ -93,7 +93,7 @@ pub async fn run(
         CoordinationConfig { assume_new_cluster: true, ..CoordinationConfig::default() },
         CoordinationMetrics::new(&registry)?,
     )?;
-    tokio::spawn(coordination.run(cancel.clone()));
+    tokio::spawn(coordination.run(cancel.clone(), cancel.clone()));
 
     let (objects_in, objects) = mpsc::channel(1024);
     // Nobody restores this API server from a backup: doubts would have no ground.

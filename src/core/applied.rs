@@ -73,9 +73,8 @@ impl Census {
 struct Told {
     table: Arc<AppliedTable>,
     census: Census,
-    /// It counts: a map has listed its member, and the last one that did is not
-    /// too long ago.
-    listed: bool,
+    /// Not too long ago a map listed its member, or the first table of it came.
+    counts: bool,
     /// Since when no map lists its member.
     left: Option<Mono>,
 }
@@ -85,11 +84,11 @@ struct Told {
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// The tables of all replicas, keyed by member. A member tells its table once
-/// and then only when it changes, so one that comes before the ShardMap lists
-/// the member is kept. It counts from the map that lists its member until the
-/// connection is lost, or no map has listed it for a while: whoever was told to
-/// end leaves the map at once and serves its gateways for seconds more, and they
-/// may still lack what others have.
+/// and then only when it changes, so one is kept until the connection is lost. It
+/// counts as long as the ShardMap lists its member and for a while without: whoever
+/// was told to end leaves the map at once and serves its gateways for seconds more,
+/// and they may still lack what others have. Who started since hears of such a member
+/// by its table alone.
 #[derive(Debug, Default)]
 pub struct AppliedView {
     /// Moves with every change of what counts.
@@ -111,9 +110,9 @@ impl AppliedView {
         if self.tables.get(member).is_none_or(|told| told.table != table) {
             self.version += 1;
             let census = Census::of(&table);
-            let before = self.tables.get(member).map(|told| (told.listed, told.left));
-            let (listed, left) = before.unwrap_or((self.members.contains(member), None));
-            self.tables.insert(member.clone(), Told { table, census, listed, left });
+            let before = self.tables.get(member).map(|told| (told.counts, told.left));
+            let (counts, left) = before.unwrap_or((true, None));
+            self.tables.insert(member.clone(), Told { table, census, counts, left });
         }
     }
 
@@ -154,7 +153,7 @@ impl AppliedView {
         });
         for member in members {
             match self.tables.get_mut(member) {
-                Some(told) => (told.listed, told.left) = (true, None),
+                Some(told) => (told.counts, told.left) = (true, None),
                 None => {
                     self.missing.entry(member.clone()).or_insert(now);
                 }
@@ -162,8 +161,8 @@ impl AppliedView {
         }
         for (_, told) in self.tables.iter_mut().filter(|(member, _)| !self.members.contains(*member)) {
             let left = *told.left.get_or_insert(now);
-            if told.listed && left + FAREWELL <= now {
-                told.listed = false;
+            if told.counts && left + FAREWELL <= now {
+                told.counts = false;
                 self.version += 1;
             }
         }
@@ -181,7 +180,7 @@ impl AppliedView {
 
     /// The tables that count.
     fn counted(&self) -> impl Iterator<Item = (&MemberName, &Told)> {
-        self.tables.iter().filter(|(_, told)| self.members.is_empty() || told.listed)
+        self.tables.iter().filter(|(_, told)| self.members.is_empty() || told.counts)
     }
 
     /// When the tables count as complete: `Some(now)` or earlier when no
@@ -438,13 +437,13 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_comes_before_the_map_is_not_lost() {
+    fn a_table_counts_before_the_map_lists_its_member() {
         let mut view = AppliedView::default();
         let now = Mono(1_000_000_000);
         view.members(now, &["a".into()]);
         view.set(&"a".into(), table(vec![row(10, 3)]));
         view.set(&"b".into(), table(vec![row(10, 2)]));
-        assert_eq!(reach(&view, 10), (3, 3), "it does not count yet");
+        assert_eq!(reach(&view, 10), (5, 5));
         view.members(now, &["a".into(), "b".into()]);
         assert!(view.is_complete());
         assert_eq!(reach(&view, 10), (5, 5));
@@ -469,6 +468,19 @@ mod tests {
         assert_eq!(reach(&view, 10), (4, 4), "and go on, and go away");
         assert!(view.is_complete());
         view.lost(now, &"b".into());
+        assert_eq!(reach(&view, 10), (3, 3));
+    }
+
+    #[test]
+    fn who_starts_counts_a_member_that_has_left_the_map_before_for_a_while() {
+        let mut view = AppliedView::default();
+        let now = Mono(1_000_000_000);
+        view.members(now, &["a".into()]);
+        view.set(&"a".into(), table(vec![row(10, 3)]));
+        view.set(&"gone".into(), table(vec![row(9, 2)]));
+        view.members(now, &["a".into()]);
+        assert_eq!(reach(&view, 10), (3, 5), "its gateways are still there");
+        view.members(now + FAREWELL, &["a".into()]);
         assert_eq!(reach(&view, 10), (3, 3));
     }
 

@@ -70,6 +70,11 @@ pub enum Breakage {
     ReservationsForgotten,
     /// Whoever is asked about an admission decides, and not the owner.
     OwnerNotAsked,
+    /// Gateways that come holding something are served although for long nobody has said
+    /// which history is the cluster's.
+    SilenceIgnored,
+    /// A Lease of the history that was renewed more often is a later one.
+    MarksIgnored,
 }
 
 impl Breakage {
@@ -102,12 +107,14 @@ impl Breakage {
 
     /// Those that it has not found yet, or only together with something else: another
     /// precaution covers them, or what they harm is too rare.
-    pub const UNFOUND: [Breakage; 5] = [
+    pub const UNFOUND: [Breakage; 7] = [
         Breakage::ValidFromAnswer,
         Breakage::EveryoneWrites,
         Breakage::MissingTablesIgnored,
         Breakage::StaleListTaken,
         Breakage::OtherAckCounted,
+        Breakage::SilenceIgnored,
+        Breakage::MarksIgnored,
     ];
 }
 

@@ -118,7 +118,7 @@ async fn a_backup_is_restored(against: Against, running: bool) {
     let said: usize = fleet
         .replicas
         .iter()
-        .map(|replica| replica.log_lines(&["the history of the cluster was replaced"]).len())
+        .map(|replica| replica.log_lines(&["this replica's history is over"]).len())
         .sum();
     assert!(said >= 1, "no replica said that the history was replaced");
     let after = fleet.show().await.unwrap();

@@ -87,6 +87,8 @@ pub struct Entry {
 pub struct Lane {
     entries: VecDeque<Entry>,
     forgotten: u64,
+    /// The revision of the last entry that is forgotten.
+    forgotten_to: u64,
 }
 
 impl Lane {
@@ -103,7 +105,8 @@ impl Lane {
     /// The revision of the last entry that was written by a true time.
     pub fn written_by(&self, time: u64) -> u64 {
         let count = self.entries.partition_point(|entry| entry.at <= time);
-        count.checked_sub(1).and_then(|last| self.entries.get(last)).map_or(0, |entry| entry.revision)
+        let last = count.checked_sub(1).and_then(|last| self.entries.get(last));
+        last.map_or(self.forgotten_to, |entry| entry.revision)
     }
 
     /// The position of the first entry above a revision.
@@ -113,8 +116,10 @@ impl Lane {
 
     fn forget(&mut self, revision: u64) -> Option<Entry> {
         self.entries.front().filter(|entry| entry.revision <= revision)?;
+        let entry = self.entries.pop_front()?;
         self.forgotten += 1;
-        self.entries.pop_front()
+        self.forgotten_to = entry.revision;
+        Some(entry)
     }
 
     fn until(&self, revision: u64) -> impl Iterator<Item = &Entry> {
@@ -180,9 +185,10 @@ pub struct Api {
     leases: BTreeMap<LeaseName, LeaseRecord>,
     map: Option<MapRecord>,
     highest: Epoch,
-    /// The Lease that names the history, and how many names there were.
+    /// The Lease that names the history, and how many names and marks there were, which
+    /// no restore takes back: in truth they are random.
     history: Option<History>,
-    histories: u32,
+    names: u32,
 }
 
 impl Api {
@@ -201,7 +207,7 @@ impl Api {
             map: None,
             highest: Epoch(0),
             history: None,
-            histories: 0,
+            names: 0,
         }
     }
 
@@ -213,7 +219,7 @@ impl Api {
             created: self.created.clone(),
             leases: self.leases.clone(),
             map: self.map.clone(),
-            history: self.history,
+            history: self.history.clone(),
         }
     }
 
@@ -227,35 +233,41 @@ impl Api {
         (self.leases, self.map, self.history) = (leases, map, history);
         for lane in &mut self.lanes {
             lane.forgotten += lane.entries.len() as u64;
+            lane.forgotten_to = revision;
             lane.entries.clear();
         }
     }
 
     /// The Lease that names the history.
     pub fn history(&self) -> Option<History> {
-        self.history
+        self.history.clone()
     }
 
-    /// Renews it, or creates it with a new name.
-    pub fn confirm_history(&mut self) -> History {
-        let revision = self.next().0;
-        let id = self.history.map(|known| known.id).unwrap_or_else(|| self.new_history());
-        *self.history.insert(History { id, revision })
+    /// Renews it, and leaves a mark if that is wished for, or creates it with a new name.
+    pub fn confirm_history(&mut self, marked: bool) -> History {
+        let (revision, fresh) = (self.next(), self.fresh());
+        let renewed = match self.history.take() {
+            Some(known) if marked => History { revision, marks: known.marks.with(fresh), ..known },
+            Some(known) => History { revision, ..known },
+            None => History { revision, ..History::first(fresh, fresh) },
+        };
+        self.history.insert(renewed).clone()
     }
 
     /// Names the history anew, if the Lease is still at this revision.
-    pub fn begin_history(&mut self, at: u64) -> Result<History, Refusal> {
-        if self.history.is_none_or(|known| known.revision != at) {
+    /// `ours` is the name that it had for whoever asks.
+    pub fn begin_history(&mut self, at: Revision, ours: u32) -> Result<History, Refusal> {
+        let Some(known) = self.history.take_if(|known| known.revision == at) else {
             return Err(Refusal::Conflict);
-        }
-        let revision = self.next().0;
-        let id = self.new_history();
-        Ok(*self.history.insert(History { id, revision }))
+        };
+        let (revision, fresh) = (self.next(), self.fresh());
+        let renamed = known.renamed(&ours, fresh, fresh);
+        Ok(self.history.insert(History { revision, ..renamed }).clone())
     }
 
-    fn new_history(&mut self) -> u32 {
-        self.histories += 1;
-        self.histories
+    fn fresh(&mut self) -> u32 {
+        self.names += 1;
+        self.names
     }
 
     fn next(&mut self) -> Revision {

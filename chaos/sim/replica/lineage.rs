@@ -5,53 +5,33 @@
 //! as fast as before.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use flotilla_core::delivery::Notice;
 use flotilla_core::ids::{Frontier, GatewayId, Kind, Revision};
+use flotilla_core::lineage::{self, READS_PER_WRITE, Verdict};
 use flotilla_core::time::Mono;
 
 use super::requests::{Ask, Found};
 use crate::api::Refusal;
-use crate::clock::SECONDS;
 use crate::world::{Occurrence, World};
 
-/// How often the Lease is read, and how many reads come before a write.
-const READ_EVERY: u64 = 5 * SECONDS;
-const READS_PER_WRITE: u32 = 12;
-/// For how long a replica may stand still without wondering what happened meanwhile.
-pub const STANDSTILL: Duration = Duration::from_secs(10);
-/// A replica may lag behind a gateway for this long without anybody wondering.
-const LAG: u64 = 2 * SECONDS;
+const READ_EVERY: u64 = lineage::READ_EVERY.as_nanos() as u64;
+const LAG: u64 = lineage::LAG.as_nanos() as u64;
 
-/// The Lease of the history: its name and its own revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct History {
-    /// Its name.
-    pub id: u32,
-    /// The Lease's revision.
-    pub revision: u64,
-}
+/// The Lease of the history.
+pub type History = lineage::History<u32>;
 
 /// A question about the history.
 #[derive(Debug, Clone)]
 pub enum Question {
     /// What the Lease says.
     Read,
-    /// What it says after having been renewed, unless it is older than it was, and why
-    /// that is asked.
-    Confirm(Doubt, Seen),
-    /// A new name for the history, unless the Lease has moved from this revision.
-    Begin(u64),
-}
-
-/// What had been seen when something was asked.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen {
-    /// The Lease's revision.
-    pub lease: u64,
-    /// How far the log was read.
-    log: u64,
+    /// What it says after having been renewed, with a mark where it is only time to, why
+    /// that is asked, and how far the log was read by then.
+    Confirm(Doubt, Revision),
+    /// A new name for the history, unless the Lease has moved from this revision, and the
+    /// name that it had.
+    Begin { at: Revision, ours: u32 },
 }
 
 /// Why the history is looked at.
@@ -65,8 +45,8 @@ pub enum Doubt {
     Ahead(GatewayId, Frontier),
     /// A gateway's version names another history.
     OtherHistory,
-    /// The process stood still for a while.
-    StoodStill,
+    /// For a while nobody said which history is the cluster's.
+    OutOfTouch,
 }
 
 /// What a process knows of the history.
@@ -93,7 +73,7 @@ impl World<'_> {
             return None;
         }
         let until_write = self.slots[slot].dice.between(1, u64::from(READS_PER_WRITE)) as u32;
-        Some(Lineage { known: self.api.confirm_history(), until_write, ahead: BTreeSet::new() })
+        Some(Lineage { known: self.api.confirm_history(true), until_write, ahead: BTreeSet::new() })
     }
 
     /// It is time to look.
@@ -117,11 +97,12 @@ impl World<'_> {
     /// Something gives reason to look now.
     pub(crate) fn doubt(&mut self, slot: usize, doubt: Doubt) {
         let Some(process) = &self.slots[slot].process else { return };
-        let Some(lineage) = &process.lineage else { return };
+        if process.lineage.is_none() {
+            return;
+        }
         let frontier = process.engine.frontier();
-        let log = Kind::ALL.into_iter().map(|kind| frontier.get(kind).0).max().unwrap_or_default();
-        let seen = Seen { lease: lineage.known.revision, log };
-        self.ask(slot, Ask::History(Question::Confirm(doubt, seen)));
+        let log = Kind::ALL.into_iter().map(|kind| frontier.get(kind)).max().unwrap_or_default();
+        self.ask(slot, Ask::History(Question::Confirm(doubt, log)));
     }
 
     /// Delivery noticed something.
@@ -130,7 +111,7 @@ impl World<'_> {
         let life = process.life;
         match notice {
             Notice::OtherHistory { .. } => self.doubt(slot, Doubt::OtherHistory),
-            Notice::StoodStill { .. } => self.doubt(slot, Doubt::StoodStill),
+            Notice::OutOfTouch { .. } => self.doubt(slot, Doubt::OutOfTouch),
             Notice::AheadOfUs { gateway, high } => {
                 let ahead = Box::new((gateway, high));
                 self.queue.push(self.now + LAG, Occurrence::Ahead { slot, life, ahead });
@@ -158,65 +139,64 @@ impl World<'_> {
             let words = format!("r{slot} asked {question:?} about the history: {answer:?}");
             self.witness.tell(self.now, || words);
         }
-        // What could not be looked at is looked at again before long.
-        let Ok(Found::History(found)) = answer else { return };
         let Some(process) = &mut self.slots[slot].process else { return };
         let Some(lineage) = &mut process.lineage else { return };
-        let before = lineage.known;
-        let (doubt, seen) = match question {
-            Question::Begin(_) => return self.history_is_replaced(slot),
-            Question::Read => {
-                return match found {
-                    None => self.doubt(slot, Doubt::Due),
-                    // Named anew by somebody else.
-                    Some(found) if found.id > before.id => self.history_is_replaced(slot),
-                    // An old answer, or an old Lease: only of the latter this is
-                    // the present revision.
-                    Some(found) if found.revision < before.revision => {
-                        self.ask(slot, Ask::History(Question::Begin(found.revision)));
-                    }
-                    Some(found) if found.id != before.id => self.history_is_replaced(slot),
-                    Some(found) => lineage.known = found,
-                };
+        let Ok(Found::History(found)) = answer else {
+            // What could not be looked at is looked at again before long.
+            if let Question::Confirm(Doubt::Ahead(gateway, high), _) = question
+                && process.engine.session_of(&gateway).is_some()
+            {
+                let (life, ahead) = (process.life, Box::new((gateway, high)));
+                self.queue.push(self.now + LAG, Occurrence::Ahead { slot, life, ahead });
             }
-            Question::Confirm(doubt, seen) => (doubt, seen),
+            return;
         };
-        let Some(found) = found else { return };
-        if found.id != before.id {
-            return self.history_is_replaced(slot);
+        if matches!(question, Question::Begin { .. }) {
+            return self.history_is_over(slot);
         }
-        if found.revision < seen.lease.max(seen.log) {
-            return self.ask(slot, Ask::History(Question::Begin(found.revision)));
+        let Some(found) = found else { return self.doubt(slot, Doubt::Due) };
+        let (ours, at) = (lineage.known.id, found.revision);
+        let begin = Ask::History(Question::Begin { at, ours });
+        match lineage.known.judge(&found, self.breakage) {
+            Verdict::Same => lineage.known = found,
+            Verdict::Renamed | Verdict::Untold => return self.history_is_over(slot),
+            // An old answer, or an old Lease: only of the latter this is the present
+            // revision.
+            Verdict::WentBack => return self.ask(slot, begin),
         }
-        lineage.known.revision = before.revision.max(found.revision);
+        let Question::Confirm(doubt, log) = question else {
+            process.engine.in_touch(sent_at);
+            return self.set_timer(slot);
+        };
+        if at < log {
+            return self.ask(slot, begin);
+        }
         match doubt {
-            Doubt::Due => {}
-            Doubt::OtherHistory | Doubt::StoodStill => {
+            Doubt::Due | Doubt::OtherHistory | Doubt::OutOfTouch => {
                 process.engine.confirmed(sent_at);
                 self.set_timer(slot);
             }
             Doubt::Behind(seen) => {
-                if found.revision < seen {
-                    self.ask(slot, Ask::History(Question::Begin(found.revision)));
+                if at.0 < seen {
+                    self.ask(slot, begin);
                 }
             }
             Doubt::Ahead(gateway, high) => {
-                let refuted = |kind: &Kind| found.revision < high.get(*kind).0;
-                let Some(kind) = Kind::ALL.into_iter().find(refuted) else { return };
+                let Some(kind) = Kind::ALL.into_iter().find(|kind| at < high.get(*kind)) else { return };
                 lineage.ahead.insert(gateway);
                 let (proven, all) = (lineage.ahead.len(), process.engine.session_count());
                 if proven > 1 && proven * 2 >= all {
-                    return self.ask(slot, Ask::History(Question::Begin(found.revision)));
+                    return self.ask(slot, begin);
                 }
-                process.engine.beyond_the_log(sent_at, kind, Revision(found.revision));
+                process.engine.beyond_the_log(sent_at, kind, at);
                 self.set_timer(slot);
             }
         }
     }
 
     /// All that the process knows follows from a log that is no more: it ends.
-    fn history_is_replaced(&mut self, slot: usize) {
-        self.witness.tell(self.now, || format!("r{slot} finds the history replaced"));
+    fn history_is_over(&mut self, slot: usize) {
+        self.witness.tell(self.now, || format!("r{slot} finds its history over"));
         let back = self.slots[slot].dice.between(200, 5_000) as u32;
         self.end_process(slot, back);
     }

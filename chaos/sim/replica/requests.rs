@@ -14,7 +14,7 @@ use flotilla_core::time::Mono;
 use flotilla_observer::InstanceId;
 
 use super::coordination::config;
-use super::lineage::{History, Question};
+use super::lineage::{Doubt, History, Question};
 use crate::api::{LEASES, MAP, Refusal};
 use crate::clock::{MILLIS, SECONDS};
 use crate::scenario::{End, Fault};
@@ -112,7 +112,8 @@ impl Ask {
             }
             Ask::History(_) => SECONDS,
             Ask::List(lane, _) | Ask::Watch(lane, ..) if *lane >= LEASES => 5 * SECONDS,
-            Ask::List(..) | Ask::Page(..) | Ask::Watch(..) => 60 * SECONDS,
+            Ask::List(..) | Ask::Page(..) => 60 * SECONDS,
+            Ask::Watch(..) => 15 * SECONDS,
             Ask::Patch(..) => 10 * SECONDS,
             Ask::Replay(..) => 12 * SECONDS,
         }
@@ -289,11 +290,8 @@ impl World<'_> {
             Ask::Patch(_, writer, patch) => self.patch(slot, *writer, patch),
             Ask::History(question) => Ok(Found::History(match question {
                 Question::Read => self.api.history(),
-                Question::Confirm(_, seen) => match self.api.history() {
-                    Some(older) if older.revision < seen.lease => Some(older),
-                    _ => Some(self.api.confirm_history()),
-                },
-                Question::Begin(at) => Some(self.api.begin_history(*at)?),
+                Question::Confirm(doubt, _) => Some(self.api.confirm_history(matches!(doubt, Doubt::Due))),
+                Question::Begin { at, ours } => Some(self.api.begin_history(*at, *ours)?),
             })),
             Ask::Replay(kind, since, until) => {
                 let server = self.caches[cache];

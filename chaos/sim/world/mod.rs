@@ -13,6 +13,7 @@ use flotilla_core::breakage::Breakages;
 use flotilla_core::coordination::Identity;
 use flotilla_core::delivery::{Delivery, DeliveryConfig};
 use flotilla_core::ids::{Frontier, GatewayId, Instance, MemberName, SessionId};
+use flotilla_core::lineage::OUT_OF_TOUCH;
 use flotilla_core::report::{Reporter, StatusPatch};
 use flotilla_observer::{Bounds, Event as Seen, Subject};
 
@@ -31,7 +32,7 @@ use crate::replica::reporting::Report;
 use crate::replica::requests::{Reply, Request};
 use crate::replica::serving::Acks;
 use crate::replica::weighing::Weighing;
-use crate::replica::{Acts, Process, Shown, Throttle, View, coordination, lineage, reporting};
+use crate::replica::{Acts, Process, Shown, Throttle, View, coordination, reporting};
 use crate::scenario::{Fault, Scenario, Weather, What};
 use crate::statistics::{Count, Statistics};
 use crate::universe::{Spec, Universe};
@@ -435,18 +436,23 @@ impl<'a> World<'a> {
         let config = match &lineage {
             Some(lineage) => DeliveryConfig {
                 incarnation: lineage.name().into(),
-                standstill: Some(lineage::STANDSTILL),
+                out_of_touch: Some(OUT_OF_TOUCH),
                 ..config
             },
             None => config,
         };
         let looks = lineage.is_some();
         let replicas = self.slots.len();
+        let clock = Clock::start(now, drift);
+        let mut engine = Delivery::new(config, self.compiler.clone());
+        if looks {
+            engine.confirmed(clock.read(now));
+        }
         let process = Process {
             life,
             member,
             instance,
-            clock: Clock::start(now, drift),
+            clock,
             paused_until: 0,
             dies_at: None,
             timer: None,
@@ -454,7 +460,7 @@ impl<'a> World<'a> {
             coordinator,
             shown: Shown::default(),
             acts: Acts { on: vec![false; self.universe.namespaces().len()], ..Acts::default() },
-            engine: Delivery::new(config, self.compiler.clone()),
+            engine,
             limits: Throttle::new(weather.batch_every_ms, self.clients.len()),
             lineage,
             admission: self.scenario.shape.reviewed.then(|| Admission::new(now)),
@@ -476,7 +482,7 @@ impl<'a> World<'a> {
         self.follow_all(slot);
         self.queue.push(now, Occurrence::Weigh { slot, life });
         if looks {
-            self.queue.push(now + SECONDS, Occurrence::LookAtHistory { slot, life });
+            self.queue.push(now, Occurrence::LookAtHistory { slot, life });
         }
         self.coordinate(slot, flotilla_core::coordination::Event::Tick);
     }

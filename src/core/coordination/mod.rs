@@ -253,6 +253,10 @@ impl Coordinator {
         self.now = now;
         let mut actions = Vec::new();
         if self.phase == Phase::Finished {
+            // Whom the map lists is to hear of the gateways that are still here.
+            if let Event::MapChanged(record) = event {
+                self.observe_map(now, record, &mut Vec::new());
+            }
             return actions;
         }
         // A tenure that has run out must not be revived by what comes in now.

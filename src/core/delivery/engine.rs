@@ -116,11 +116,8 @@ pub(super) struct Engine {
     /// When the last question was asked whose answer said that our history is
     /// still the cluster's.
     pub confirmed: Option<Mono>,
-    /// When the time was last looked at.
-    pub looked: Option<Mono>,
-    /// When this process went on after it had stood still, and for how long it had:
-    /// until the history is confirmed by a question that was asked since.
-    pub woke: Option<(Mono, Duration)>,
+    /// The same for a question that others may have been faster than.
+    pub in_touch: Option<Mono>,
     /// When it is to be asked again for sessions that wait for that.
     pub doubt_at: Mono,
     pub slots: Slot,
@@ -153,8 +150,7 @@ impl Engine {
             untidy: false,
             draining: false,
             confirmed: None,
-            looked: None,
-            woke: None,
+            in_touch: None,
             doubt_at: Mono::default(),
             slots: 0,
             batch_ids: 0,
@@ -294,8 +290,7 @@ impl Engine {
             || !self.touched.is_empty()
             || (self.fulls < self.config.concurrent_full_syncs && !self.waiting_full.is_empty())
             || (moved && company.is_none());
-        let look = self.config.standstill.map(|limit| self.next_look(limit));
         let deadline = self.deadlines.first().map(|(at, _)| *at);
-        if at_once { Some(Mono::default()) } else { [deadline, look, company].into_iter().flatten().min() }
+        if at_once { Some(Mono::default()) } else { [deadline, company].into_iter().flatten().min() }
     }
 }

@@ -100,10 +100,18 @@ impl<C> Delivery<C> {
         self.engine.history_unavailable(kind, since);
     }
 
-    /// A question that was asked at `asked` was answered: the history that this
-    /// replica was started with is still the cluster's. Gateways that came with
-    /// a version of another one before that are synchronised fully, and who waits
-    /// because this process had stood still before `asked` is served.
+    /// At `asked` the history that this replica was started with was still the
+    /// cluster's, as far as was read. That counts as long as no look came more than
+    /// [`DeliveryConfig::out_of_touch`] after the one before it; then one has to be
+    /// confirmed.
+    pub fn in_touch(&mut self, asked: Mono) {
+        self.engine.in_touch(asked);
+    }
+
+    /// The same, and proven by a write that was sent at `asked`, and that nothing read
+    /// so far lies beyond. Gateways that came with a version of another history before
+    /// that are synchronised fully, and those that waited because this replica was out
+    /// of touch are served.
     pub fn confirmed(&mut self, asked: Mono) {
         self.engine.confirmed(asked);
     }

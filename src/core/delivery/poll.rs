@@ -52,7 +52,6 @@ pub(super) enum Verdict {
 
 impl Engine {
     pub fn poll(&mut self, now: Mono, limits: &mut dyn Limits) -> Vec<Action> {
-        self.look_at_time(now);
         let mut due: BTreeSet<Slot> = std::mem::take(&mut self.touched);
         while let Some((at, slot)) = self.deadlines.first().copied() {
             if at > now {
@@ -140,11 +139,14 @@ impl Engine {
             return if now >= until { Verdict::End(EndReason::AckTimeout) } else { Verdict::Sleep(until) };
         }
         if !self.store.ready() {
-            return Verdict::Watch(None);
+            // What it says that it has counts, and a log may be gone that it has it of.
+            let ahead =
+                session.origin.as_ref().is_some_and(|origin| !self.store.listed_reach(&origin.high()));
+            return Verdict::Watch(ahead.then(|| self.warn_ahead(now, session)));
         }
         // Who holds nothing can be taken back by nothing.
         let holds = session.origin.as_ref().is_some_and(|origin| !matches!(origin, Origin::Empty));
-        if holds && self.woke.is_some() {
+        if holds && self.out_of_touch(now) {
             return Verdict::Watch(Some(self.doubt_again(now, session)));
         }
         if let Some(asked) = session.doubted {
@@ -199,8 +201,8 @@ impl Engine {
     fn doubt_again(&mut self, now: Mono, session: &Session) -> Mono {
         if now >= self.doubt_at {
             self.doubt_at = now + DOUBT_AGAIN;
-            if let Some((_, still)) = self.woke {
-                self.notice(Notice::StoodStill { still });
+            if self.out_of_touch(now) {
+                self.notice(Notice::OutOfTouch { since: self.in_touch });
             } else if let Ok(Version { incarnation, .. }) = session.told.parse() {
                 self.notice(Notice::OtherHistory { gateway: session.gateway.clone(), incarnation });
             }

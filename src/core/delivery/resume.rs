@@ -20,8 +20,6 @@ use crate::version::{Exclusions, Version};
 const GUARD_MARGIN: Duration = Duration::from_secs(2);
 /// Registrations of gateways that are not heard of any more leave after this.
 const REGISTRATION: Duration = Duration::from_secs(600);
-/// How often the time is looked at within the limit for standing still.
-const LOOKS: u32 = 4;
 
 impl Engine {
     pub fn registered(&mut self, now: Mono, session: SessionId, gateway: GatewayId) {
@@ -39,7 +37,6 @@ impl Engine {
     }
 
     pub fn connected(&mut self, now: Mono, connect: Connect) {
-        self.look_at_time(now);
         let Connect { session: id, gateway, scope, last_version, registered } = connect;
         if let Some(slot) = self.by_id.get(&id).copied() {
             self.remove(now, slot);
@@ -91,28 +88,25 @@ impl Engine {
         version.cluster == *self.positions.cluster() && version.incarnation != *self.positions.incarnation()
     }
 
-    /// Notices that this process stood still. While it did, etcd may have been restored
-    /// and a gateway served by one who started since: what that one gave it lies below
-    /// what we have read, and is newer.
-    pub fn look_at_time(&mut self, now: Mono) {
-        let Some(limit) = self.config.standstill else { return };
-        let still = self.looked.map_or(Duration::ZERO, |looked| now.since(looked));
-        self.looked = Some(now);
-        if still > limit {
-            self.woke = Some((now, still));
-            self.doubt_at = now + DOUBT_AGAIN;
-            self.notice(Notice::StoodStill { still });
+    /// Whether nobody has said for so long that our history is still the cluster's that
+    /// etcd may have been restored, and a gateway served by one who started since: what
+    /// that one gave it lies below what we have read, and is newer.
+    pub fn out_of_touch(&self, now: Mono) -> bool {
+        let Some(limit) = self.config.out_of_touch else { return false };
+        let ignored = self.config.breakage.is(Breakage::SilenceIgnored);
+        !ignored && self.in_touch.is_none_or(|asked| now.since(asked) > limit)
+    }
+
+    pub fn in_touch(&mut self, asked: Mono) {
+        // Whoever was out of touch may have read what is of no history any more.
+        if !self.out_of_touch(asked) {
+            self.in_touch = self.in_touch.max(Some(asked));
         }
     }
 
-    /// When the time is to be looked at again, though nothing else is to be done.
-    pub fn next_look(&self, limit: Duration) -> Mono {
-        self.looked.map_or(Mono::default(), |looked| looked + limit / LOOKS)
-    }
-
     pub fn confirmed(&mut self, asked: Mono) {
-        self.confirmed = Some(asked);
-        self.woke = self.woke.filter(|(woke, _)| asked < *woke);
+        self.confirmed = self.confirmed.max(Some(asked));
+        self.in_touch = self.in_touch.max(Some(asked));
         let waits = |session: &Session| session.doubted.is_some() || session.origin.is_some();
         let waiting = self.sessions.iter().filter(|(_, session)| waits(session));
         self.touched.extend(waiting.map(|(slot, _)| *slot));

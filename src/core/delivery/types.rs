@@ -153,13 +153,13 @@ pub enum Notice {
         /// The history that its version names.
         incarnation: Arc<str>,
     },
-    /// This process stood still: whatever happened meanwhile, it does not know it.
-    /// Nothing is sent to gateways that come holding something until the history is
-    /// confirmed (see [`super::Delivery::confirmed`]). Said again every few seconds
-    /// for as long as one waits.
-    StoodStill {
-        /// For how long at least.
-        still: Duration,
+    /// For too long nobody has said which history is the cluster's, because this process
+    /// stood still or the API server does not answer. Nothing is sent to gateways that
+    /// come holding something until that is confirmed (see [`super::Delivery::confirmed`]).
+    /// Said again every few seconds for as long as one waits.
+    OutOfTouch {
+        /// Since when at least; `None`: since the start.
+        since: Option<Mono>,
     },
     /// A gateway rejected a resource; its last good version stays there.
     Rejected {
@@ -347,9 +347,9 @@ pub struct DeliveryConfig {
     pub version_refresh: Duration,
     /// How many tombstones are kept per kind.
     pub tombstones: usize,
-    /// For how long nobody may have looked at the time before it is said that this
-    /// process stood still ([`Notice::StoodStill`]); `None` where nobody could answer.
-    pub standstill: Option<Duration>,
+    /// How old the last look at the cluster's history may be before gateways wait for
+    /// another one ([`Notice::OutOfTouch`]); `None` where nobody looks.
+    pub out_of_touch: Option<Duration>,
     /// What is wrong on purpose: see [`crate::breakage`].
     pub breakage: Breakages,
 }
@@ -373,7 +373,7 @@ impl DeliveryConfig {
             loud_patience: Duration::from_millis(50),
             version_refresh: Duration::from_secs(5),
             tombstones: 100_000,
-            standstill: None,
+            out_of_touch: None,
             breakage: Breakages::default(),
         }
     }

@@ -144,6 +144,12 @@ impl Store {
         self.kinds.iter().all(|state| state.listed)
     }
 
+    /// Whether all kinds that were listed are seen as far as a frontier says.
+    pub fn listed_reach(&self, high: &Frontier) -> bool {
+        let mut listed = Kind::ALL.into_iter().filter(|kind| self.kinds[kind.index()].listed);
+        listed.all(|kind| self.frontier.get(kind) >= high.get(kind))
+    }
+
     /// How far everything is seen.
     pub fn frontier(&self) -> Frontier {
         self.frontier

@@ -83,6 +83,9 @@ pub(super) enum Control<C: Compiler> {
     Spare {
         but: usize,
     },
+    InTouch {
+        asked: Instant,
+    },
     Confirmed {
         asked: Instant,
     },
@@ -271,9 +274,17 @@ impl<C: Compiler> DeliveryHandle<C> {
         self.told(Control::Spare { but }).await
     }
 
-    /// The history is still the one that this engine was made for, by the
-    /// answer to a question asked at `asked`: gateways that came with another
-    /// one's version need not wait any longer.
+    /// At `asked` the history was still the one that this engine was made for, as far
+    /// as was read: see [`flotilla_core::delivery::Delivery::in_touch`].
+    ///
+    /// # Errors
+    /// [`DeliveryGone`].
+    pub async fn in_touch(&self, asked: Instant) -> Result<(), DeliveryGone> {
+        self.told(Control::InTouch { asked }).await
+    }
+
+    /// The same, proven by a write: gateways that came with another one's version need
+    /// not wait any longer.
     ///
     /// # Errors
     /// [`DeliveryGone`].

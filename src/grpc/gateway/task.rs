@@ -269,6 +269,7 @@ impl<C: Compiler> DeliveryTask<C> {
             Control::Drain { spread } => self.engine.drain(now, spread),
             Control::Shed { count, spread } => self.engine.shed(now, count, spread),
             Control::Spare { but } => self.engine.spare(but),
+            Control::InTouch { asked } => self.engine.in_touch(self.clock.moment(asked)),
             Control::Confirmed { asked } => self.engine.confirmed(self.clock.moment(asked)),
             Control::BeyondTheLog { asked, kind, newest } => {
                 self.engine.beyond_the_log(self.clock.moment(asked), kind, newest);
@@ -483,8 +484,11 @@ impl<C: Compiler> DeliveryTask<C> {
             Notice::OtherHistory { gateway, incarnation } => {
                 info!(%gateway, %incarnation, "a gateway's version is of another history, asking which one is now");
             }
-            Notice::StoodStill { still } => {
-                warn!(?still, "this replica stood still, asking whether its history is still the cluster's");
+            Notice::OutOfTouch { since: None } => debug!("gateways wait for the first look at the history"),
+            Notice::OutOfTouch { since: Some(_) } => {
+                warn!(
+                    "gateways wait: the API server has not said for a while which history is the cluster's"
+                );
             }
             Notice::Rejected { gateway, kind, key, message } => {
                 self.metrics.rejected.inc();

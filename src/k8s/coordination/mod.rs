@@ -56,11 +56,33 @@ pub struct Coordination {
     /// What the gauges of balance were made of.
     balance: ShownBalance,
     /// What the view was made of.
-    shown: (u64, u64, bool, bool),
+    shown: Shown,
+    /// How many views were shown.
+    views: u64,
     peers: mpsc::Receiver<PeerNews>,
     announcements: mpsc::Sender<Announcement>,
     drains: mpsc::Sender<Drain>,
     metrics: CoordinationMetrics,
+}
+
+/// What others see by.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shown {
+    epoch: u64,
+    leading: bool,
+    taken_over: bool,
+    /// Until when the right to act lasts; without a view when only this moves.
+    until: Mono,
+}
+
+impl Shown {
+    /// Whether there is anything new to see. Who stood still while a renewal was answered had
+    /// no right to act for a moment, and has it again in the same step: whoever tried to
+    /// act meanwhile waits to be told.
+    fn moves_on(&self, next: &Shown, now: Mono) -> bool {
+        let seen = |shown: &Shown| (shown.epoch, shown.leading, shown.taken_over);
+        seen(self) != seen(next) || (self.taken_over && self.until <= now)
+    }
 }
 
 #[derive(Default)]
@@ -121,7 +143,8 @@ impl Coordination {
             acting,
             view,
             balance: ShownBalance::default(),
-            shown: (0, 0, false, false),
+            shown: Shown::default(),
+            views: 0,
             peers,
             announcements,
             drains,
@@ -136,8 +159,9 @@ impl Coordination {
         Mono::from_origin(self.origin.elapsed())
     }
 
-    /// Runs until cancelled, then gives up both Leases at once.
-    pub async fn run(mut self, cancel: CancellationToken) {
+    /// Runs until it is told to end, then gives up both Leases at once. As long as gateways
+    /// are served, until `ended`, it shows who the members are: they are to hear of them.
+    pub async fn run(mut self, told: CancellationToken, ended: CancellationToken) {
         let (events_in, mut events) = mpsc::channel(WAITING);
         let mut watches = JoinSet::new();
         let origin = self.origin;
@@ -147,22 +171,22 @@ impl Coordination {
         let mut requests: JoinSet<Option<Event>> = JoinSet::new();
         let mut stop_at: Option<Instant> = None;
         let mut event = Event::Tick;
+        let mut released = false;
         loop {
-            if self.step(event, &mut requests) {
-                break;
-            }
+            released |= self.step(event, &mut requests);
             let due = self.coordinator.next_deadline().map(|at| origin + Duration::from_nanos(at.0));
             event = tokio::select! {
                 // Answers first: a renewal that succeeded must count before
                 // anything that would end the tenure.
                 biased;
+                () = ended.cancelled(), if released => break,
                 Some(answer) = requests.join_next() => match answer {
                     Ok(event) => event.unwrap_or(Event::Tick),
                     Err(error) if error.is_cancelled() => Event::Tick,
                     // Its answer would be waited for without an end.
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
-                () = cancel.cancelled(), if stop_at.is_none() => {
+                () = told.cancelled(), if stop_at.is_none() => {
                     stop_at = Some(Instant::now() + FAREWELL + 2 * self.request_timeout);
                     Event::Shutdown
                 }
@@ -174,7 +198,7 @@ impl Coordination {
                     PeerNews::Loads { member, report } => Event::Loads { member, report },
                 },
                 () = wait_until(due) => Event::Tick,
-                () = wait_until(stop_at) => {
+                () = wait_until(stop_at), if !released => {
                     tracing::warn!("Leases could not be given up in time, they expire");
                     break;
                 }
@@ -330,26 +354,28 @@ impl Coordination {
         let ownership = self.coordinator.ownership().cloned();
         let epoch = ownership.as_ref().map_or(0, |ownership| ownership.epoch().0);
         let leading = self.coordinator.leading_until().is_some_and(|until| now < until);
-        let taken_over = self.coordinator.has_taken_over() && now < self.coordinator.acting().until();
-        let (known_epoch, acting, was_leading, had_taken_over) = self.shown;
-        if (known_epoch, was_leading, had_taken_over) == (epoch, leading, taken_over) {
+        let until = self.coordinator.acting().until();
+        let taken_over = self.coordinator.has_taken_over() && now < until;
+        let shown = Shown { epoch, leading, taken_over, until };
+        let before = std::mem::replace(&mut self.shown, shown);
+        if !before.moves_on(&shown, now) {
             return;
         }
-        if was_leading != leading {
+        if before.leading != leading {
             self.metrics.leadership_changes.inc();
             tracing::info!(leading, epoch, "leadership changed");
         }
-        if known_epoch != epoch {
+        if before.epoch != epoch {
             let members = ownership.as_ref().map_or(0, |ownership| ownership.map().members.len());
             tracing::info!(epoch, members, "shard map accepted");
             self.metrics.members.set(i64::try_from(members).unwrap_or(i64::MAX));
         }
         self.metrics.leader.set(i64::from(leading));
         self.metrics.epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
-        self.shown = (epoch, acting + 1, leading, taken_over);
+        self.views += 1;
         // An error says that nobody looks any more.
         let idle = self.coordinator.idle(now);
-        let view = OwnershipView::new(ownership, leading, acting + 1, taken_over, idle);
+        let view = OwnershipView::new(ownership, leading, self.views, taken_over, idle);
         let _ = self.view.send(Arc::new(view));
     }
 }
@@ -373,5 +399,29 @@ async fn wait_until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn acting_until(seconds: u32) -> Shown {
+        let until = Mono::from_origin(SECOND * seconds);
+        Shown { epoch: 1, leading: false, taken_over: true, until }
+    }
+
+    #[test]
+    fn a_right_to_act_that_lapsed_and_came_back_in_one_step_is_shown() {
+        let at = |seconds| Mono::from_origin(SECOND * seconds);
+        let (before, renewed) = (acting_until(15), acting_until(45));
+        assert!(!before.moves_on(&renewed, at(14)), "it was there all the time");
+        assert!(before.moves_on(&renewed, at(15)));
+        assert!(before.moves_on(&renewed, at(40)));
+        let lapsed = Shown { taken_over: false, ..before };
+        assert!(before.moves_on(&lapsed, at(15)));
+        assert!(!lapsed.moves_on(&lapsed, at(16)), "nobody is told twice");
     }
 }

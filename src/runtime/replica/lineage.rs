@@ -9,10 +9,11 @@
 //! of the history that is no more.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
+use flotilla_core::breakage::Breakages;
 use flotilla_core::delivery::Notice;
 use flotilla_core::ids::{Frontier, GatewayId, Kind, Revision};
+use flotilla_core::lineage::{LAG, READ_EVERY, READS_PER_WRITE, Verdict};
 use flotilla_k8s::Error;
 use flotilla_k8s::incarnation::{Incarnation, Incarnations};
 use flotilla_k8s::watch::newest;
@@ -20,23 +21,13 @@ use kube::Client;
 use prometheus::{IntCounter, Registry};
 use rand::Rng as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
 
 #[cfg(test)]
 mod tests;
-
-/// How often the Lease is read, and how many reads come before a write.
-const READ_EVERY: Duration = Duration::from_secs(5);
-const READS_PER_WRITE: u32 = 12;
-/// For how long a replica may stand still without wondering what happened meanwhile: less
-/// than a restore takes, and a start, and the synchronisation of a gateway by whoever
-/// started; more than a busy machine makes it wait.
-pub const STANDSTILL: Duration = Duration::from_secs(10);
-/// A replica may lag behind a gateway for this long without anybody wondering.
-const LAG: Duration = Duration::from_secs(2);
 
 /// Why the history is to be looked at.
 #[derive(Debug)]
@@ -45,10 +36,10 @@ pub enum Doubt {
     Behind(Kind, Revision),
     /// A gateway's version is ahead of us.
     Ahead(GatewayId, Frontier),
-    /// A gateway's version names another history.
-    OtherHistory,
-    /// This replica stood still for a while.
-    StoodStill,
+    /// A gateway's version named another history at this time.
+    OtherHistory(Instant),
+    /// For a while before this nobody had said which history is the cluster's.
+    OutOfTouch(Instant),
 }
 
 impl Doubt {
@@ -56,8 +47,8 @@ impl Doubt {
     pub fn of(notice: Notice) -> Option<Doubt> {
         match notice {
             Notice::AheadOfUs { gateway, high } => Some(Doubt::Ahead(gateway, high)),
-            Notice::OtherHistory { .. } => Some(Doubt::OtherHistory),
-            Notice::StoodStill { .. } => Some(Doubt::StoodStill),
+            Notice::OtherHistory { .. } => Some(Doubt::OtherHistory(Instant::now())),
+            Notice::OutOfTouch { .. } => Some(Doubt::OutOfTouch(Instant::now())),
             _ => None,
         }
     }
@@ -67,20 +58,35 @@ impl Doubt {
 /// would be strange. Nobody else must wait for it.
 type Later = VecDeque<(Instant, GatewayId, Frontier)>;
 
-/// A name for a history, as random as it must be.
-pub fn fresh() -> String {
-    format!("{:08x}", rand::rng().random::<u32>())
+/// A name for a history, or a mark, as random as it must be.
+pub fn fresh() -> u32 {
+    rand::rng().random()
 }
 
-/// The history is not the one any more that this replica was started with.
+/// The history is not the one any more that this replica was started with, or nobody can
+/// tell.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the history of the cluster is {now} and was {before}: etcd was restored, or the Lease flotilla-incarnation was \
-     deleted; this replica ends and starts anew, and gateways are synchronised fully"
-)]
-pub struct Replaced {
-    before: String,
-    now: String,
+pub enum Over {
+    /// It has another name now.
+    #[error(
+        "the history of the cluster is {now} and was {before}: etcd was restored, or the Lease \
+         flotilla-incarnation was deleted; this replica ends and starts anew, and gateways are synchronised fully"
+    )]
+    Replaced {
+        /// The name that this replica was started with.
+        before: String,
+        /// The name as of now.
+        now: String,
+    },
+    /// Too much has happened while this replica did not hear of it.
+    #[error(
+        "this replica did not hear of the Lease flotilla-incarnation for so long that nobody can tell whether the \
+         history of the cluster is still {known}; it ends and starts anew"
+    )]
+    Untold {
+        /// The name that this replica was started with.
+        known: String,
+    },
 }
 
 /// Looks after the history. See the module's description.
@@ -91,6 +97,8 @@ pub struct Lineage {
     pub incarnations: Incarnations,
     /// As of the start, then as last seen.
     pub known: Incarnation,
+    /// When it was last asked for by a renewal.
+    pub confirmed: Instant,
     /// Where gateways wait.
     pub delivery: Delivery,
     /// What gives reason to look.
@@ -134,42 +142,46 @@ impl Lineage {
     /// Runs until cancelled.
     ///
     /// # Errors
-    /// [`Replaced`] when the history is another one.
+    /// [`Over`] when the history is another one.
     pub async fn run(mut self, cancel: CancellationToken) -> anyhow::Result<()> {
         let mut reads = interval(READ_EVERY);
         reads.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Replicas that start together do not write together.
         let mut until_write = rand::rng().random_range(1..=READS_PER_WRITE);
         let mut later = Later::new();
+        // An error says that there are no gateways any more.
+        let _ = self.delivery.confirmed(self.confirmed).await;
         loop {
             let due = later.front().map(|(due, ..)| *due);
             let looked = tokio::select! {
-                biased; // ending first; then what gateways wait for
+                biased; // ending first; then what gateways wait for; one that is ahead may wait longer
                 () = cancel.cancelled() => return Ok(()),
-                Some(doubt) = self.doubts.recv() => self.look_into(doubt, &mut later).await,
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => match later.pop_front() {
-                    Some((_, gateway, high)) => self.look_into_gateway(gateway, high).await,
-                    None => Ok(()),
-                },
+                Some(doubt) = self.doubts.recv() => in_time(self.look_into(doubt, &mut later)).await,
                 _ = reads.tick() => {
                     until_write -= 1;
                     if until_write == 0 {
                         until_write = READS_PER_WRITE;
-                        self.confirm().await.map(drop)
+                        in_time(self.confirm(Renewal::Marked)).await.map(drop)
                     } else {
-                        self.read().await
+                        in_time(self.read()).await
                     }
                 }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => match later.pop_front() {
+                    Some((_, gateway, high)) => {
+                        let looked = in_time(self.look_into_gateway(&gateway, &high)).await;
+                        if matches!(looked, Err(Trouble::Api(_))) && self.serves(&gateway).await {
+                            later.push_back((Instant::now() + LAG, gateway, high));
+                        }
+                        looked
+                    }
+                    None => Ok(()),
+                },
             };
             match looked {
                 Ok(()) => {}
-                Err(Trouble::Replaced(replaced)) => {
-                    tracing::error!(
-                        before = replaced.before,
-                        now = replaced.now,
-                        "the history of the cluster was replaced"
-                    );
-                    return Err(replaced.into());
+                Err(Trouble::Over(over)) => {
+                    tracing::error!(why = %over, "this replica's history is over");
+                    return Err(over.into());
                 }
                 Err(Trouble::Api(error)) => {
                     tracing::debug!(error = %error, "the history could not be looked at");
@@ -180,13 +192,9 @@ impl Lineage {
 
     async fn look_into(&mut self, doubt: Doubt, later: &mut Later) -> Result<(), Trouble> {
         match doubt {
-            Doubt::OtherHistory | Doubt::StoodStill => {
-                let asked = Instant::now();
-                self.confirm().await?;
-                // An error says that there are no gateways any more.
-                let _ = self.delivery.confirmed(asked).await;
-                Ok(())
-            }
+            // One answer is for all who wondered before it was asked for.
+            Doubt::OtherHistory(since) | Doubt::OutOfTouch(since) if self.confirmed > since => Ok(()),
+            Doubt::OtherHistory(_) | Doubt::OutOfTouch(_) => self.confirm(Renewal::Plain).await.map(drop),
             Doubt::Behind(kind, seen) => {
                 let Some((_, at)) = self.ends_before(kind, seen).await? else { return Ok(()) };
                 Err(self.begin(&at).await)
@@ -203,7 +211,7 @@ impl Lineage {
     /// them could disturb all others: it concerns itself. Most of them, and more
     /// than one, are believed: so a restore is noticed that happened while no
     /// replica ran.
-    async fn look_into_gateway(&mut self, gateway: GatewayId, high: Frontier) -> Result<(), Trouble> {
+    async fn look_into_gateway(&mut self, gateway: &GatewayId, high: &Frontier) -> Result<(), Trouble> {
         let Ok(frontier) = self.delivery.inspect(|engine| engine.frontier()).await else { return Ok(()) };
         for kind in Kind::ALL.into_iter().filter(|kind| frontier.get(*kind) < high.get(*kind)) {
             let asked = Instant::now();
@@ -225,6 +233,11 @@ impl Lineage {
         Ok(())
     }
 
+    async fn serves(&self, gateway: &GatewayId) -> bool {
+        let gateway = gateway.clone();
+        self.delivery.inspect(move |engine| engine.session_of(&gateway).is_some()).await.unwrap_or_default()
+    }
+
     /// Whether it is proven that the log of a kind ends before a revision: where
     /// it ends, and what the proof found in the Lease.
     async fn ends_before(
@@ -236,7 +249,7 @@ impl Lineage {
         if listed >= seen {
             return Ok(None);
         }
-        let at = self.confirm().await?;
+        let at = self.confirm(Renewal::Plain).await?;
         if at.revision >= seen {
             self.metrics.stale.inc();
             tracing::warn!(kind = kind.name(), %listed, %seen, newest = %at.revision,
@@ -246,25 +259,35 @@ impl Lineage {
         Ok(Some((listed, at)))
     }
 
-    /// Reads the Lease, and finds out whether it went back.
+    /// Reads the Lease, and tells delivery what it says.
     async fn read(&mut self) -> Result<(), Trouble> {
+        let asked = Instant::now();
         match self.incarnations.read().await? {
-            Some(found) => self.judge(found).await,
-            None => self.confirm().await.map(drop),
+            Some(found) => {
+                if self.judge(found).await? {
+                    // An error says that there are no gateways any more.
+                    let _ = self.delivery.in_touch(asked).await;
+                }
+                Ok(())
+            }
+            None => self.confirm(Renewal::Marked).await.map(drop),
         }
     }
 
     /// Renews the Lease, and finds out whether the log is still the one that was read:
-    /// neither the Lease nor its end lies before what was seen of either.
-    async fn confirm(&mut self) -> Result<Incarnation, Trouble> {
-        // Once it is renewed, nobody sees any more that it went back.
-        if let Some(found) = self.incarnations.read().await? {
-            self.judge(found).await?;
-        }
+    /// neither the Lease nor its end lies before what was seen of either. Delivery is told.
+    async fn confirm(&mut self, renewal: Renewal) -> Result<Incarnation, Trouble> {
+        let asked = Instant::now();
         // What is read while the question is under way may lie beyond the answer.
         let read = self.delivery.inspect(|engine| engine.frontier()).await.unwrap_or_default();
-        let found = self.incarnations.confirm(&fresh()).await?;
-        self.judge(found.clone()).await?;
+        let found = match renewal {
+            Renewal::Marked => self.incarnations.confirm(fresh()).await?,
+            Renewal::Plain => self.incarnations.renew(fresh()).await?,
+        };
+        if !self.judge(found.clone()).await? {
+            // It has moved on since.
+            return Err(Error::Conflict { what: "renew the incarnation's lease".to_owned() }.into());
+        }
         for kind in Kind::ALL.into_iter().filter(|kind| found.revision < read.get(*kind)) {
             // To synchronise a gateway with what is proven to be of another log would
             // take it back. Leases may be kept in another etcd, so the kind is asked, too.
@@ -272,43 +295,63 @@ impl Lineage {
                 return Err(self.begin(&found).await);
             }
         }
+        self.confirmed = asked;
+        // An error says that there are no gateways any more.
+        let _ = self.delivery.confirmed(asked).await;
         Ok(found)
     }
 
-    /// Whether a Lease is the one that was last seen, or a later one of the same history.
-    async fn judge(&mut self, found: Incarnation) -> Result<(), Trouble> {
-        if found.revision >= self.known.revision || found.replaces.contains(&self.known.id) {
-            return self.compare(found);
+    /// Whether a Lease is a later state of the one that was last seen, of the same
+    /// history; `false` when this is an old answer.
+    async fn judge(&mut self, found: Incarnation) -> Result<bool, Trouble> {
+        match self.known.judge(&found, Breakages::default()) {
+            Verdict::Same => {
+                self.known = found;
+                Ok(true)
+            }
+            Verdict::Renamed => Err(self.replaced_by(found.id)),
+            // An old answer, or an old Lease: only of the latter this is the present
+            // revision, so that it can be replaced.
+            Verdict::WentBack => match self.begin(&found).await {
+                Trouble::Api(Error::Conflict { .. }) => Ok(false),
+                begun => Err(begun),
+            },
+            Verdict::Untold => Err(Trouble::Over(Over::Untold { known: self.known.id.clone() })),
         }
-        // An old answer, or an old Lease: only of the latter this is the present
-        // revision, so that it can be replaced.
-        match self.begin(&found).await {
-            Trouble::Api(Error::Conflict { .. }) => Ok(()),
-            begun => Err(begun),
-        }
-    }
-
-    fn compare(&mut self, found: Incarnation) -> Result<(), Trouble> {
-        if found.id != self.known.id {
-            return Err(Trouble::Replaced(Replaced { before: self.known.id.clone(), now: found.id }));
-        }
-        self.known = found;
-        Ok(())
     }
 
     /// Names the history anew, unless the Lease has moved on from `at`.
     async fn begin(&mut self, at: &Incarnation) -> Trouble {
-        match self.incarnations.begin(at, &self.known.id, &fresh()).await {
-            Ok(begun) => Trouble::Replaced(Replaced { before: self.known.id.clone(), now: begun.id }),
+        match self.incarnations.begin(at, &self.known.id, fresh()).await {
+            Ok(begun) => self.replaced_by(begun.id),
             Err(error) => Trouble::Api(error),
         }
     }
+
+    fn replaced_by(&self, now: String) -> Trouble {
+        Trouble::Over(Over::Replaced { before: self.known.id.clone(), now })
+    }
+}
+
+/// How the Lease is renewed.
+enum Renewal {
+    /// Now and then, leaving a mark.
+    Marked,
+    /// As often as there is reason to.
+    Plain,
+}
+
+/// A look that is not over by then, so that an answer that never comes holds up nobody
+/// else. What it would have begun the next one finds.
+async fn in_time<T>(look: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let late = |_| Trouble::Api(Error::timeout("look at the incarnation's lease", READ_EVERY));
+    timeout(READ_EVERY, look).await.map_err(late)?
 }
 
 /// What a look at the history came to.
 enum Trouble {
-    /// It is another one.
-    Replaced(Replaced),
+    /// It is over.
+    Over(Over),
     /// It could not be looked at; the next look comes soon.
     Api(Error),
 }

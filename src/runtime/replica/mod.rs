@@ -37,6 +37,7 @@ use flotilla_certs::Identity;
 use flotilla_core::coordination::Identity as Candidate;
 use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig};
 use flotilla_core::ids::{Instance, Kind, MemberName};
+use flotilla_core::lineage::OUT_OF_TOUCH;
 use flotilla_core::report::ReportConfig;
 use flotilla_grpc::acceptor::{Acceptor, AcceptorConfig};
 use flotilla_grpc::clock::MonoClock;
@@ -184,7 +185,8 @@ impl Replica {
 struct Standby {
     cluster: String,
     incarnations: Incarnations,
-    incarnation: Incarnation,
+    /// And when it was asked for.
+    incarnation: (Incarnation, tokio::time::Instant),
     tls: ReplicaTls,
     held: Material,
     source: Source,
@@ -207,15 +209,17 @@ impl Standby {
             let attempt = async {
                 let cluster = flotilla_k8s::cluster::cluster_id(&clients.objects).await?;
                 let incarnations = Incarnations::new(clients.leases.clone(), &args.cert_namespace);
-                let incarnation = incarnations.confirm(&lineage::fresh()).await?;
+                let asked = tokio::time::Instant::now();
+                let incarnation = incarnations.confirm(lineage::fresh()).await?;
                 let (tls, held) = source.open().await?;
-                anyhow::Ok((cluster, incarnations, incarnation, tls, held))
+                anyhow::Ok((cluster, incarnations, incarnation, asked, tls, held))
             };
             let error = tokio::select! {
                 biased; // ending needs no API server
                 () = cancel.cancelled() => return Ok(None),
                 attempt = tokio::time::timeout(attempt_time, attempt) => match attempt {
-                    Ok(Ok((cluster, incarnations, incarnation, tls, held))) => {
+                    Ok(Ok((cluster, incarnations, incarnation, confirmed, tls, held))) => {
+                        let incarnation = (incarnation, confirmed);
                         return Ok(Some(Standby { cluster, incarnations, incarnation, tls, held, source }));
                     }
                     Ok(Err(error)) => error,
@@ -268,7 +272,7 @@ async fn assemble(
     let member = settings.member.clone();
     let instance = Instance::from(format!("{member}/{:08x}", rand::rng().random::<u32>()));
     tracing::info!(member = %member, instance = %instance, cluster = standby.cluster,
-        incarnation = standby.incarnation.id, "replica starts");
+        incarnation = standby.incarnation.0.id, "replica starts");
     // Parts end in two steps: first what takes on work, then what carries it out.
     let delivering = CancellationToken::new();
     let mut supervisor = Supervisor::new(delivering.clone());
@@ -295,12 +299,12 @@ async fn assemble(
     );
 
     let config = DeliveryConfig {
-        incarnation: standby.incarnation.id.as_str().into(),
+        incarnation: standby.incarnation.0.id.as_str().into(),
         duty_cycle: args.gateway_duty_cycle,
         ack_timeout: args.ack_timeout,
         heartbeat_interval: args.heartbeat_interval,
         concurrent_full_syncs: args.concurrent_full_syncs.get(),
-        standstill: Some(lineage::STANDSTILL),
+        out_of_touch: Some(OUT_OF_TOUCH),
         ..DeliveryConfig::avapigw(standby.cluster.clone())
     };
     let (task, outputs) = DeliveryTask::new(
@@ -349,9 +353,10 @@ async fn assemble(
 
     // Leases are given up at once when told to end, long before the last stream
     // has ended; that is no reason to end everything else.
-    let (told, ended) = (cancel.clone(), delivering.clone());
+    let ended = delivering.clone();
+    let coordinating = coordination.run(cancel.clone(), ended.clone());
     supervisor.spawn("coordination", async move {
-        coordination.run(told).await;
+        coordinating.await;
         ended.cancelled().await;
     });
 
@@ -385,7 +390,8 @@ async fn assemble(
     let lineage = Lineage {
         client: clients.objects.clone(),
         incarnations: standby.incarnations.clone(),
-        known: standby.incarnation.clone(),
+        known: standby.incarnation.0.clone(),
+        confirmed: standby.incarnation.1,
         delivery: delivery.clone(),
         doubts,
         metrics: lineage::Metrics::new(&registry)?,
@@ -573,7 +579,7 @@ fn spawn_servers(
         let config = GatewayServiceConfig {
             member: settings.member.clone(),
             cluster: standby.cluster.as_str().into(),
-            incarnation: standby.incarnation.id.as_str().into(),
+            incarnation: standby.incarnation.0.id.as_str().into(),
             trust_domain: Arc::from(args.trust_domain.as_str()),
             heartbeat_interval: args.heartbeat_interval,
             anonymous: !args.require_client_certificate,

@@ -40,7 +40,9 @@ struct Replica {
     permit: ActingPermit,
     view: watch::Receiver<Arc<OwnershipView>>,
     peers: mpsc::Sender<PeerNews>,
+    /// Tells it to end, and then that its gateways are gone.
     cancel: CancellationToken,
+    ended: CancellationToken,
     task: JoinHandle<()>,
     registry: Registry,
 }
@@ -125,11 +127,11 @@ impl Fleet {
         let client = self.server.client.clone();
         let (task, mut handles) =
             Coordination::new(client, &self.namespace, identity, config, metrics).unwrap();
-        let cancel = CancellationToken::new();
+        let (cancel, ended) = (CancellationToken::new(), CancellationToken::new());
         self.watched
             .send_modify(|watched| watched.push((format!("{name}/{number}"), handles.permit.clone())));
         let peers: Vec<_> = self.replicas.iter().map(|replica| replica.peers.clone()).collect();
-        let run = task.run(cancel.clone());
+        let run = task.run(cancel.clone(), ended.clone());
         let task = tokio::spawn(async move {
             // What is written is nothing here, so every drain is done at once;
             // only peers that were there before us hear us, the others read
@@ -155,6 +157,7 @@ impl Fleet {
             view: handles.ownership,
             peers: handles.peers,
             cancel,
+            ended,
             task,
             registry,
         });
@@ -287,6 +290,14 @@ async fn a_replica_that_stops_hands_over_at_once(server: Server) {
         let names: Vec<&str> = fleet.replicas.iter().map(|replica| replica.name.as_str()).collect();
         fleet.settled(&names).await;
         assert!(stopped.elapsed() < Duration::from_secs(20), "it took {:?}", stopped.elapsed());
+        fleet
+            .wait("who has left and still serves gateways knows who is to hear of them", || {
+                let members = replica.view.borrow().members();
+                members.iter().map(|member| member.as_str()).eq(names.iter().copied())
+            })
+            .await;
+        assert_eq!(replica.acts_on(), Vec::<String>::new());
+        replica.ended.cancel();
         replica.task.await.unwrap();
         let lease = fleet.leases().get(&format!("flotilla-member-{leaver}")).await.unwrap();
         assert_eq!(lease.spec.unwrap().holder_identity.unwrap_or_default(), "", "it is released");
@@ -322,6 +333,7 @@ async fn a_second_process_of_a_name_waits_until_the_first_has_released_it(server
     }
     assert_eq!(first.acts_on(), mine, "the first is not disturbed");
     first.cancel.cancel();
+    first.ended.cancel();
     first.task.await.unwrap();
     fleet.settled(&["a", "b"]).await;
     fleet.check_no_clash();

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_apiserver::{Effect, Identity, Matcher, Rule, Verb};
+use flotilla_core::breakage::Breakages;
 use flotilla_core::coordination::{CoordinationConfig, Identity as Candidate};
 use flotilla_core::ids::Kind;
+use flotilla_core::lineage::Verdict;
 use flotilla_k8s::Error;
 use flotilla_k8s::coordination::{Coordination, CoordinationMetrics};
 use flotilla_k8s::incarnation::Incarnations;
@@ -27,22 +29,26 @@ async fn all_agree_on_one_name_and_only_one_gives_the_next(server: Server) {
     let namespace = server.namespace().await;
     let incarnations = Incarnations::new(server.client.clone(), &namespace);
     assert_eq!(incarnations.read().await.unwrap(), None);
-    let fresh: Vec<String> = (0..6).map(|number| format!("0000000{number}")).collect();
-    let found = futures::future::join_all(fresh.iter().map(|fresh| incarnations.confirm(fresh))).await;
+    let found = futures::future::join_all((0..6).map(|fresh| incarnations.confirm(fresh))).await;
     let ids: BTreeSet<String> = found.into_iter().map(|found| found.unwrap().id).collect();
     assert_eq!(ids.len(), 1, "{ids:?}");
     let first = incarnations.read().await.unwrap().unwrap();
     // A confirmation is a write: its revision is the newest there is.
-    let confirmed = incarnations.confirm("ffffffff").await.unwrap();
+    let confirmed = incarnations.confirm(0xffff_ffff).await.unwrap();
     assert_eq!(confirmed.id, first.id);
     assert!(confirmed.revision > first.revision);
-    let late = incarnations.begin(&first, &first.id, "aaaaaaaa").await;
+    let whole = Breakages::default();
+    assert_eq!(
+        (first.judge(&confirmed, whole), confirmed.judge(&first, whole)),
+        (Verdict::Same, Verdict::WentBack)
+    );
+    let late = incarnations.begin(&first, &first.id, 0xaaaa_aaaa).await;
     assert!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
-    let next = incarnations.begin(&confirmed, &first.id, "bbbbbbbb").await.unwrap();
+    let next = incarnations.begin(&confirmed, &first.id, 0xbbbb_bbbb).await.unwrap();
     assert_eq!((next.id.as_str(), &next.replaces), ("bbbbbbbb", &vec![first.id.clone()]));
-    let late = incarnations.begin(&confirmed, &first.id, "cccccccc").await;
+    let late = incarnations.begin(&confirmed, &first.id, 0xcccc_cccc).await;
     assert!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
-    assert_eq!(incarnations.confirm("dddddddd").await.unwrap().replaces, next.replaces);
+    assert_eq!(incarnations.confirm(0xdddd_dddd).await.unwrap().replaces, next.replaces);
 }
 
 fn hosts(port: u16) -> serde_json::Value {
@@ -94,7 +100,7 @@ async fn a_write_tells_an_old_cache_from_a_log_that_went_back() {
     let api = server.embedded.as_ref().unwrap();
     let namespace = server.namespace().await;
     let incarnations = Incarnations::new(server.client.clone(), &namespace);
-    let before = incarnations.confirm("00000001").await.unwrap();
+    let before = incarnations.confirm(0x0000_0001).await.unwrap();
     let backup = api.backup();
     server.create(&namespace, Kind::Backend, "a", hosts(1)).await;
     server.create(&namespace, Kind::Backend, "b", hosts(1)).await;
@@ -104,16 +110,16 @@ async fn a_write_tells_an_old_cache_from_a_log_that_went_back() {
     let stale = Effect::StaleRead { revision: backup.revision() };
     let rule = api.faults().add(Rule::new(reads, stale));
     assert!(newest(server.client.clone(), Kind::Backend).await.unwrap() < seen);
-    assert!(incarnations.confirm("00000002").await.unwrap().revision > seen);
+    assert!(incarnations.confirm(0x0000_0002).await.unwrap().revision > seen);
     let old = incarnations.read().await.unwrap().unwrap();
     assert_eq!(old, before);
-    assert!(matches!(incarnations.begin(&old, "00000001", "00000002").await, Err(Error::Conflict { .. })));
+    assert!(matches!(incarnations.begin(&old, "00000001", 0x0000_0002).await, Err(Error::Conflict { .. })));
     api.faults().remove(rule);
     // A log that went back does.
     api.restore(&backup);
     let old = incarnations.read().await.unwrap().unwrap();
     assert_eq!(old, before);
-    let begun = incarnations.begin(&old, "00000001", "00000002").await.unwrap();
+    let begun = incarnations.begin(&old, "00000001", 0x0000_0002).await.unwrap();
     assert!(begun.revision < seen && begun.id == "00000002");
 }
 
@@ -143,7 +149,7 @@ async fn no_list_is_answered_from_a_cache() {
     let (coordination, handles) =
         Coordination::new(client.clone(), &namespace, candidate, config, metrics).unwrap();
     let cancel = CancellationToken::new();
-    let coordinating = tokio::spawn(coordination.run(cancel.clone()));
+    let coordinating = tokio::spawn(coordination.run(cancel.clone(), cancel.clone()));
     let (events_in, mut events) = mpsc::channel(64);
     let (doubts_in, _doubts) = mpsc::channel(4);
     let metrics = WatchMetrics::new(&prometheus::Registry::new()).unwrap();
@@ -156,7 +162,7 @@ async fn no_list_is_answered_from_a_cache() {
         Wiring { events: events_in, doubts: doubts_in, wants: Wants::default() },
         cancel.clone(),
     ));
-    Incarnations::new(client.clone(), &namespace).confirm("00000001").await.unwrap();
+    Incarnations::new(client.clone(), &namespace).confirm(0x0000_0001).await.unwrap();
     flotilla_k8s::cluster::cluster_id(&client).await.unwrap();
     list_once(client.clone(), Kind::ApiRoute).await.unwrap();
     timeout(DEADLINE, events.recv()).await.unwrap().unwrap();

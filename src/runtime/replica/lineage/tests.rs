@@ -1,10 +1,13 @@
 //! Histories that are replaced under replicas: an embedded API server that is restored
 //! from a backup, and looks at it one by one, so that nothing depends on time.
 
+use std::time::Duration;
+
 use flotilla_api::crd::crds;
 use flotilla_apiserver::{ApiServer, Effect, Identity, Matcher, Options, Rule, Verb};
 use flotilla_avapigw::{AvapigwCompiler, Scope};
-use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig, Unlimited};
+use flotilla_core::delivery::{Connect, Delivery as Engine, DeliveryConfig, Unlimited};
+use flotilla_core::time::Mono;
 use flotilla_grpc::clock::MonoClock;
 use flotilla_grpc::gateway::{DeliveryTask, delivery_channel};
 use flotilla_k8s::crd;
@@ -44,11 +47,26 @@ impl Cluster {
 
     /// What a replica that starts now knows of the history; it has read nothing yet.
     async fn replica(&self) -> Lineage {
+        self.replica_of(&[]).await
+    }
+
+    /// The same, with some gateways.
+    async fn replica_of(&self, gateways: &[GatewayId]) -> Lineage {
         let (delivery, inbox) = delivery_channel::<AvapigwCompiler>();
         let registry = Registry::new();
         let metrics = flotilla_grpc::metrics::Metrics::new(&registry).unwrap();
-        let engine =
-            Engine::new(DeliveryConfig::avapigw("0badcafe"), AvapigwCompiler { scope: Scope::Namespace });
+        let compiler = AvapigwCompiler { scope: Scope::Namespace };
+        let mut engine = Engine::new(DeliveryConfig::avapigw("0badcafe"), compiler);
+        for gateway in gateways {
+            let connect = Connect {
+                session: gateway.to_string().as_str().into(),
+                gateway: gateway.clone(),
+                scope: Default::default(),
+                last_version: String::new(),
+                registered: None,
+            };
+            engine.connected(Mono(0), connect);
+        }
         let limits = Box::new(Unlimited);
         let (task, _) = DeliveryTask::new(engine, limits, inbox, MonoClock::start(), None, metrics);
         // It ends with the last handle.
@@ -56,7 +74,8 @@ impl Cluster {
         let incarnations = Incarnations::new(self.client.clone(), "default");
         Lineage {
             client: self.client.clone(),
-            known: incarnations.confirm(&fresh()).await.unwrap(),
+            known: incarnations.confirm(fresh()).await.unwrap(),
+            confirmed: Instant::now(),
             incarnations,
             delivery,
             doubts: mpsc::channel(1).1,
@@ -107,7 +126,8 @@ fn gateway(name: &str) -> GatewayId {
 /// The new name of a history that was found replaced.
 fn renamed<T>(looked: Result<T, Trouble>) -> String {
     match looked {
-        Err(Trouble::Replaced(Replaced { now, .. })) => now,
+        Err(Trouble::Over(Over::Replaced { now, .. })) => now,
+        Err(Trouble::Over(over)) => panic!("{over}"),
         Err(Trouble::Api(error)) => panic!("{error}"),
         Ok(_) => panic!("not noticed"),
     }
@@ -116,29 +136,59 @@ fn renamed<T>(looked: Result<T, Trouble>) -> String {
 fn unchanged<T>(looked: Result<T, Trouble>) {
     match looked {
         Ok(_) => {}
-        Err(Trouble::Replaced(replaced)) => panic!("{replaced}"),
+        Err(Trouble::Over(over)) => panic!("{over}"),
         Err(Trouble::Api(error)) => panic!("{error}"),
     }
 }
 
 #[tokio::test]
 async fn a_renewal_shows_a_log_that_ends_before_what_was_read() {
-    for doubt in [Doubt::StoodStill, Doubt::OtherHistory] {
+    for doubt in [Doubt::OutOfTouch, Doubt::OtherHistory] {
         let (cluster, mut replica) = restored_under_a_reader().await;
-        let now = renamed(replica.look_into(doubt, &mut Later::new()).await);
+        let now = renamed(replica.look_into(doubt(Instant::now()), &mut Later::new()).await);
         assert_eq!(cluster.name().await, now);
     }
 }
 
 #[tokio::test]
-async fn a_lease_that_went_back_is_seen_before_it_is_renewed_though_the_log_is_longer() {
+async fn a_lease_that_went_back_and_was_renewed_more_often_since_is_told_by_its_marks() {
+    let mut cluster = Cluster::new().await;
+    let mut away = cluster.replica().await;
+    let backup = cluster.api.backup();
+    unchanged(away.confirm(Renewal::Marked).await);
+    cluster.api.restore(&backup);
+    // Started since: it knows no other history, and renews this one.
+    let mut since = cluster.replica().await;
+    for _ in 0..3 {
+        cluster.write(10).await;
+        unchanged(since.confirm(Renewal::Marked).await);
+    }
+    let now = renamed(away.read().await);
+    assert_eq!(renamed(since.read().await), now);
+    assert_eq!(cluster.name().await, now);
+}
+
+#[tokio::test]
+async fn who_missed_more_renewals_than_are_listed_starts_anew_and_names_nothing() {
+    let cluster = Cluster::new().await;
+    let (mut away, mut other) = (cluster.replica().await, cluster.replica().await);
+    let before = cluster.name().await;
+    for _ in 0..300 {
+        unchanged(other.confirm(Renewal::Marked).await);
+    }
+    assert!(matches!(away.read().await, Err(Trouble::Over(Over::Untold { .. }))));
+    assert_eq!(cluster.name().await, before);
+}
+
+#[tokio::test]
+async fn a_lease_that_went_back_is_seen_though_the_log_is_longer() {
     let mut cluster = Cluster::new().await;
     let mut replica = cluster.replica().await;
     let backup = cluster.api.backup();
-    unchanged(replica.confirm().await);
+    unchanged(replica.confirm(Renewal::Marked).await);
     cluster.api.restore(&backup);
     cluster.write(20).await;
-    renamed(replica.confirm().await);
+    renamed(replica.confirm(Renewal::Marked).await);
 }
 
 #[tokio::test]
@@ -146,8 +196,8 @@ async fn one_restore_gives_one_new_name() {
     let cluster = Cluster::new().await;
     let (mut one, mut other) = (cluster.replica().await, cluster.replica().await);
     let backup = cluster.api.backup();
-    unchanged(one.confirm().await);
-    unchanged(other.confirm().await);
+    unchanged(one.confirm(Renewal::Marked).await);
+    unchanged(other.confirm(Renewal::Marked).await);
     cluster.api.restore(&backup);
     let now = renamed(one.read().await);
     assert_eq!(renamed(other.read().await), now);
@@ -160,12 +210,12 @@ async fn an_old_cache_is_not_believed() {
     let mut replica = cluster.replica().await;
     let (before, backup) = (cluster.name().await, cluster.api.backup());
     cluster.write(3).await;
-    unchanged(replica.confirm().await);
+    unchanged(replica.confirm(Renewal::Marked).await);
     let seen = lists(&replica, Kind::Backend).await;
     let reads = Matcher { verbs: vec![Verb::Get, Verb::List], ..Matcher::default() };
     let stale = cluster.api.faults().add(Rule::new(reads, Effect::StaleRead { revision: backup.revision() }));
     unchanged(replica.read().await);
-    unchanged(replica.confirm().await);
+    unchanged(replica.confirm(Renewal::Marked).await);
     unchanged(replica.look_into(Doubt::Behind(Kind::Backend, seen), &mut Later::new()).await);
     assert_eq!(replica.metrics.stale.get(), 1);
     cluster.api.faults().remove(stale);
@@ -179,10 +229,38 @@ async fn one_gateways_word_names_no_history_anew_and_that_of_two_does() {
     let high = beyond(Kind::ApiRoute, lists(&replica, Kind::ApiRoute).await);
     let before = cluster.name().await;
     for _ in 0..2 {
-        unchanged(replica.look_into_gateway(gateway("one"), high).await);
+        unchanged(replica.look_into_gateway(&gateway("one"), &high).await);
         assert_eq!((replica.metrics.ahead.get(), cluster.name().await), (1, before.clone()));
     }
-    renamed(replica.look_into_gateway(gateway("other"), high).await);
+    renamed(replica.look_into_gateway(&gateway("other"), &high).await);
+}
+
+#[tokio::test]
+async fn whoever_is_ahead_is_looked_at_until_there_is_an_answer() {
+    let cluster = Cluster::new().await;
+    let both = [gateway("one"), gateway("other")];
+    let mut replica = cluster.replica_of(&both).await;
+    let high = beyond(Kind::ApiRoute, lists(&replica, Kind::ApiRoute).await);
+    let (before, gone) = (cluster.name().await, gateway("gone"));
+    let lists = Matcher { verbs: vec![Verb::List], ..Matcher::default() };
+    let unavailable = Effect::Status { code: 503, retry_after: None };
+    let fault = cluster.api.faults().add(Rule::new(lists, unavailable));
+    let (doubts, heard) = mpsc::channel(8);
+    replica.doubts = heard;
+    for gateway in both.into_iter().chain([gone]) {
+        doubts.send(Doubt::Ahead(gateway, high)).await.unwrap();
+    }
+    let running = replica.run(CancellationToken::new());
+    let api_comes_back = async {
+        while cluster.api.faults().hits(fault) < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        cluster.api.faults().remove(fault);
+    };
+    let both = async { tokio::join!(running, api_comes_back).0 };
+    let ended = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    let over = ended.unwrap_err().downcast::<Over>().unwrap();
+    assert!(matches!(over, Over::Replaced { before: name, .. } if name == before));
 }
 
 #[tokio::test]
@@ -190,7 +268,7 @@ async fn one_gateways_word_is_enough_for_who_has_read_beyond_the_log_itself() {
     let (_cluster, mut replica) = restored_under_a_reader().await;
     // To synchronise it with this mixture would take it back.
     let high = beyond(Kind::ApiRoute, lists(&replica, Kind::ApiRoute).await);
-    renamed(replica.look_into_gateway(gateway("one"), high).await);
+    renamed(replica.look_into_gateway(&gateway("one"), &high).await);
     assert_eq!(replica.metrics.ahead.get(), 0);
 }
 
@@ -223,7 +301,7 @@ async fn gateways_that_were_ahead_hold_up_nobody_else() {
     for number in 0..60 {
         doubts.send(Doubt::Ahead(gateway(&number.to_string()), Frontier::default())).await.unwrap();
     }
-    doubts.send(Doubt::StoodStill).await.unwrap();
+    doubts.send(Doubt::OutOfTouch(Instant::now())).await.unwrap();
     let cancel = CancellationToken::new();
     let running = tokio::spawn(replica.run(cancel.clone()));
     let leases = Incarnations::new(cluster.client.clone(), "default");

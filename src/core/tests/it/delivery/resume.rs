@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flotilla_core::delivery::{Change, DeliveryConfig, Notice, Scope};
 use flotilla_core::ids::{Kind, Revision};
+use flotilla_core::lineage::OUT_OF_TOUCH;
 use flotilla_core::time::Mono;
 use flotilla_core::version::{Exclusions, Version, scope_hash};
 
@@ -108,6 +109,23 @@ fn a_gateway_ahead_of_us_keeps_what_it_has_until_we_catch_up() {
     bench.delivery.changed(object);
     assert_eq!(words_to("g", &bench.settle()), ["reset"]);
     bench.assert_equal("g");
+}
+
+#[test]
+fn one_kind_is_enough_to_see_that_a_gateway_is_ahead_of_us() {
+    let mut bench = away();
+    let before = Revision(bench.log.revision);
+    bench.route("a/1", "v2");
+    bench.connect("g");
+    bench.settle();
+    bench.delivery = flotilla_core::delivery::Delivery::new(plain(), super::log::TestCompiler);
+    bench.notices.clear();
+    bench.connect("g");
+    assert!(bench.settle().is_empty());
+    assert!(bench.notices.is_empty(), "nothing is listed that it could be ahead of");
+    bench.delivery.listed(Kind::ApiRoute, before, bench.log.list(Kind::ApiRoute, before));
+    assert!(bench.settle().is_empty());
+    assert!(matches!(bench.notices[..], [Notice::AheadOfUs { .. }]), "{:?}", bench.notices);
 }
 
 #[test]
@@ -320,83 +338,72 @@ fn an_unanswered_question_about_the_history_is_asked_again_once_for_all_who_wait
     assert_eq!(asked(&mut bench), 0);
 }
 
-/// Of a replica that notices when it stood still.
+/// Of a replica whose history somebody looks after.
 fn watchful() -> DeliveryConfig {
-    DeliveryConfig { standstill: Some(Duration::from_secs(10)), ..config() }
+    DeliveryConfig { out_of_touch: Some(OUT_OF_TOUCH), ..config() }
 }
 
-fn stood_still(bench: &mut Bench) -> Vec<Duration> {
+/// How often it was asked which history it is.
+fn asked_in(bench: &mut Bench) -> usize {
     let told = std::mem::take(&mut bench.notices).into_iter();
-    let still = |notice| match notice {
-        Notice::StoodStill { still } => Some(still),
-        _ => None,
-    };
-    told.filter_map(still).collect()
+    told.filter(|notice| matches!(notice, Notice::OutOfTouch { .. })).count()
 }
 
 #[test]
-fn a_replica_that_stood_still_sends_nothing_to_who_comes_before_its_history_is_confirmed() {
+fn a_replica_out_of_touch_sends_nothing_to_who_comes_holding_something() {
     let mut bench = away();
     bench.restart_replica(watchful());
-    bench.settle();
     bench.route("a/1", "v2");
-    // Whether it hears of the gateway first or looks at the time first.
-    for polled in [false, true] {
-        bench.pass(Duration::from_secs(131));
-        if polled {
-            bench.poll();
-        }
-        let asked_before = bench.now - Duration::from_secs(1);
+    // Nobody has looked since it started, or not for too long.
+    let too_long = OUT_OF_TOUCH + Duration::from_millis(1);
+    for waits in [Duration::ZERO, too_long] {
+        bench.pass(waits);
         bench.connect("g");
         assert!(bench.settle_for(Duration::from_secs(4)).is_empty());
-        // What a question said that was asked before it went on means nothing.
-        bench.delivery.confirmed(asked_before);
+        // What was confirmed too long ago says nothing, and to read is not to confirm.
+        bench.delivery.confirmed(bench.now - too_long);
+        bench.delivery.in_touch(bench.now);
         assert!(bench.settle_for(Duration::from_secs(2)).is_empty());
         // The question may have been lost, so it is asked again.
-        assert_eq!(stood_still(&mut bench), [Duration::from_secs(131); 2]);
+        assert_eq!(asked_in(&mut bench), 2);
         bench.delivery.disconnected(bench.now, &bench.session["g"].clone());
         // Who holds nothing can be taken back by nothing.
         bench.gateways.remove("empty");
         bench.connected("empty");
         bench.delivery.disconnected(bench.now, &bench.session["empty"].clone());
+        bench.delivery.confirmed(bench.now);
     }
+    bench.pass(too_long);
     bench.connect("g");
     assert!(bench.settle().is_empty());
     bench.delivery.confirmed(bench.now);
     assert_eq!(words_to("g", &bench.settle()), ["reset", "~a/1"]);
     bench.assert_equal("g");
-    // From now on nobody waits, and nothing is asked.
-    stood_still(&mut bench);
+    asked_in(&mut bench);
+    // As long as it is read every few seconds nobody waits, and nothing is asked, also
+    // when an answer comes late.
+    for _ in 0..5 {
+        bench.settle_for(OUT_OF_TOUCH);
+        bench.delivery.in_touch(bench.now);
+        bench.delivery.in_touch(bench.now - OUT_OF_TOUCH);
+    }
     bench.delivery.disconnected(bench.now, &bench.session["g"].clone());
     bench.route("a/1", "v3");
     bench.connect("g");
     assert_eq!(words_to("g", &bench.settle()), ["reset", "~a/1"]);
-    assert!(stood_still(&mut bench).is_empty());
+    assert_eq!(asked_in(&mut bench), 0);
 }
 
 #[test]
-fn a_short_pause_and_a_long_idleness_make_nobody_wait() {
-    let mut bench = away();
-    bench.restart_replica(watchful());
-    // It looks at the time, though there is nothing to do.
-    bench.settle_for(Duration::from_secs(600));
-    bench.pass(Duration::from_secs(9));
-    bench.route("a/1", "v2");
-    bench.connect("g");
-    assert_eq!(words_to("g", &bench.settle()), ["reset", "~a/1"]);
-    bench.assert_equal("g");
-    assert!(stood_still(&mut bench).is_empty());
-}
-
-#[test]
-fn whom_a_replica_served_before_it_stood_still_it_serves_on() {
+fn whom_a_replica_served_before_it_was_out_of_touch_it_serves_on() {
     let mut bench = Bench::new(watchful());
+    bench.delivery.confirmed(bench.now);
     bench.connected("g");
     bench.settle_for(Duration::from_secs(30));
-    bench.pass(Duration::from_secs(20));
+    bench.pass(OUT_OF_TOUCH);
     bench.route("a/1", "v1");
     assert_eq!(words_to("g", &bench.settle()), ["+a/1"]);
-    assert_eq!(stood_still(&mut bench), [Duration::from_secs(20)]);
+    assert_eq!(asked_in(&mut bench), 0);
 }
 
 #[test]
