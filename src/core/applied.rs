@@ -79,9 +79,9 @@ struct Told {
     left: Option<Mono>,
 }
 
-/// How long the gateways of a member count that has left the map. One that was
-/// told to end has let them go by then, and one that died without a word has none.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// How long the gateways of a member count that has left the map, besides the time over
+/// which one that was told to end lets them go. One that died without a word has none.
+const FAREWELL: Duration = Duration::from_secs(7);
 
 /// The tables of all replicas, keyed by member. A member tells its table once
 /// and then only when it changes, so one is kept until the connection is lost. It
@@ -91,6 +91,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// by its table alone.
 #[derive(Debug, Default)]
 pub struct AppliedView {
+    /// For how long whoever was told to end still serves its gateways.
+    drain_spread: Duration,
     /// Moves with every change of what counts.
     version: u64,
     tables: BTreeMap<MemberName, Told>,
@@ -103,6 +105,12 @@ pub struct AppliedView {
 }
 
 impl AppliedView {
+    /// Without tables, where members that are told to end let their gateways go over
+    /// this time.
+    pub fn new(drain_spread: Duration) -> Self {
+        AppliedView { drain_spread, ..AppliedView::default() }
+    }
+
     /// Takes a member's complete table.
     pub fn set(&mut self, member: &MemberName, table: impl Into<Arc<AppliedTable>>) {
         self.missing.remove(member);
@@ -161,7 +169,7 @@ impl AppliedView {
         }
         for (_, told) in self.tables.iter_mut().filter(|(member, _)| !self.members.contains(*member)) {
             let left = *told.left.get_or_insert(now);
-            if told.counts && left + FAREWELL <= now {
+            if told.counts && left + self.drain_spread + FAREWELL <= now {
                 told.counts = false;
                 self.version += 1;
             }

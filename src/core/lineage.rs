@@ -24,8 +24,8 @@ pub const READS_PER_WRITE: u32 = 12;
 /// A replica whose last look at the Lease is older than this does not know which history
 /// gateways that come to it were served from: less than a restore takes, and a start, and
 /// the synchronisation of a gateway by whoever started; more than a busy machine makes it
-/// wait for an answer.
-pub const OUT_OF_TOUCH: Duration = Duration::from_secs(10);
+/// wait for an answer, and than one answer that is lost.
+pub const OUT_OF_TOUCH: Duration = Duration::from_secs(12);
 /// A replica may lag behind a gateway for this long without anybody wondering.
 pub const LAG: Duration = Duration::from_secs(2);
 

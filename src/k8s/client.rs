@@ -21,6 +21,8 @@ use tower::{BoxError, ServiceBuilder};
 /// next change sends nothing that could be found lost. So TCP asks on quiet connections
 /// this often, and gives up what is not acknowledged for [`UNACKNOWLEDGED`].
 const ASK_QUIET: Duration = Duration::from_secs(5);
+/// How long it may take to be connected.
+const CONNECT: Duration = Duration::from_secs(5);
 /// See [`ASK_QUIET`]. Without it Linux sends again for a quarter of an hour.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 
@@ -76,7 +78,7 @@ fn from_config(mut config: Config) -> Result<Clients, ClientError> {
     // Watches are quiet for as long as nothing changes; their own idle limit
     // is in `watch`.
     config.read_timeout = None;
-    config.connect_timeout = Some(Duration::from_secs(5));
+    config.connect_timeout = Some(CONNECT);
     let mut leases = config.clone();
     leases.default_retry = false;
     leases.connect_timeout = Some(Duration::from_secs(2));
@@ -86,17 +88,21 @@ fn from_config(mut config: Config) -> Result<Clients, ClientError> {
 /// A client as kube makes them, over connections that notice when the other side is gone.
 fn client(config: Config) -> Result<Client, kube::Error> {
     if config.proxy_url.is_some() {
-        // Whether the proxy is there is all that TCP could find out.
+        // Says that proxies are not supported: to go past one would be wrong.
         return Client::try_from(config);
     }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(config.connect_timeout);
     tcp.set_keepalive(Some(ASK_QUIET));
     tcp.set_keepalive_interval(Some(ASK_QUIET));
+    #[cfg(target_os = "linux")]
     tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    // From the name to the end of the handshake: somebody may accept, and say nothing.
+    let connector = ServiceBuilder::new()
+        .map_future(Box::pin)
+        .timeout(config.connect_timeout.unwrap_or(CONNECT))
+        .service(config.rustls_https_connector_with_connector(tcp)?);
     let retries = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
@@ -104,6 +110,6 @@ fn client(config: Config) -> Result<Client, kube::Error> {
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(Builder::new(TokioExecutor::new()).build::<_, Body>(tls));
+        .service(Builder::new(TokioExecutor::new()).build::<_, Body>(connector));
     Ok(Client::new(service, config.default_namespace))
 }

@@ -29,9 +29,9 @@ pub enum Question {
     /// What it says after having been renewed, with a mark where it is only time to, why
     /// that is asked, and how far the log was read by then.
     Confirm(Doubt, Revision),
-    /// A new name for the history, unless the Lease has moved from this revision, and the
-    /// name that it had.
-    Begin { at: Revision, ours: u32 },
+    /// A new name for the history, unless the Lease has moved from this revision, the
+    /// name that it had, and who gave rise to it by being ahead.
+    Begin { at: Revision, ours: u32, ahead: Option<Box<(GatewayId, Frontier)>> },
 }
 
 /// Why the history is looked at.
@@ -141,12 +141,15 @@ impl World<'_> {
         }
         let Some(process) = &mut self.slots[slot].process else { return };
         let Some(lineage) = &mut process.lineage else { return };
+        let ahead = match &question {
+            Question::Confirm(Doubt::Ahead(gateway, high), _) => Some(Box::new((gateway.clone(), *high))),
+            Question::Begin { ahead, .. } => ahead.clone(),
+            _ => None,
+        };
         let Ok(Found::History(found)) = answer else {
             // What could not be looked at is looked at again before long.
-            if let Question::Confirm(Doubt::Ahead(gateway, high), _) = question
-                && process.engine.session_of(&gateway).is_some()
-            {
-                let (life, ahead) = (process.life, Box::new((gateway, high)));
+            if let Some(ahead) = ahead.filter(|ahead| process.engine.session_of(&ahead.0).is_some()) {
+                let life = process.life;
                 self.queue.push(self.now + LAG, Occurrence::Ahead { slot, life, ahead });
             }
             return;
@@ -156,7 +159,7 @@ impl World<'_> {
         }
         let Some(found) = found else { return self.doubt(slot, Doubt::Due) };
         let (ours, at) = (lineage.known.id, found.revision);
-        let begin = Ask::History(Question::Begin { at, ours });
+        let begin = Ask::History(Question::Begin { at, ours, ahead });
         match lineage.known.judge(&found, self.breakage) {
             Verdict::Same => lineage.known = found,
             Verdict::Renamed | Verdict::Untold => return self.history_is_over(slot),

@@ -291,7 +291,7 @@ impl World<'_> {
             Ask::History(question) => Ok(Found::History(match question {
                 Question::Read => self.api.history(),
                 Question::Confirm(doubt, _) => Some(self.api.confirm_history(matches!(doubt, Doubt::Due))),
-                Question::Begin { at, ours } => Some(self.api.begin_history(*at, *ours)?),
+                Question::Begin { at, ours, .. } => Some(self.api.begin_history(*at, *ours)?),
             })),
             Ask::Replay(kind, since, until) => {
                 let server = self.caches[cache];

@@ -254,7 +254,12 @@ impl Coordinator {
         let mut actions = Vec::new();
         if self.phase == Phase::Finished {
             // Whom the map lists is to hear of the gateways that are still here.
-            if let Event::MapChanged(record) = event {
+            let shown = match event {
+                Event::MapChanged(record) | Event::MapWritten(Ok(record)) => Some(record),
+                Event::MapRead { answer: Ok(record), .. } => record,
+                _ => None,
+            };
+            if let Some(record) = shown {
                 self.observe_map(now, record, &mut Vec::new());
             }
             return actions;

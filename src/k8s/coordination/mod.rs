@@ -161,6 +161,7 @@ impl Coordination {
 
     /// Runs until it is told to end, then gives up both Leases at once. As long as gateways
     /// are served, until `ended`, it shows who the members are: they are to hear of them.
+    /// A replica that fails is told nothing, and has `ended` at once.
     pub async fn run(mut self, told: CancellationToken, ended: CancellationToken) {
         let (events_in, mut events) = mpsc::channel(WAITING);
         let mut watches = JoinSet::new();
@@ -186,7 +187,7 @@ impl Coordination {
                     // Its answer would be waited for without an end.
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
-                () = told.cancelled(), if stop_at.is_none() => {
+                () = either(&told, &ended), if stop_at.is_none() => {
                     stop_at = Some(Instant::now() + FAREWELL + 2 * self.request_timeout);
                     Event::Shutdown
                 }
@@ -392,6 +393,13 @@ async fn within<T>(
             Err(watching::request_error(&error))
         }
         Err(_) => Err(RequestError::Unavailable),
+    }
+}
+
+async fn either(one: &CancellationToken, other: &CancellationToken) {
+    tokio::select! {
+        () = one.cancelled() => {}
+        () = other.cancelled() => {}
     }
 }
 

@@ -84,7 +84,7 @@ impl Holding {
                 biased; // ending comes first; the rest leads to the same
                 () = cancel.cancelled() => return,
                 () = self.news.notified() => {}
-                // An error says that the Leases are given up: nothing may be acted on.
+                // An error says that coordination has ended: nothing may be acted on.
                 Ok(()) = ownership.changed() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }

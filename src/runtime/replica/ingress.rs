@@ -182,7 +182,7 @@ impl Ingresses {
                         note(&mut world, observed);
                     }
                 }
-                // An error says that the Leases are given up: nothing may be acted on.
+                // An error says that coordination has ended: nothing may be acted on.
                 Ok(()) = self.ownership.changed() => world.look_at_left(),
                 _ = tick.tick() => {
                     let now = Instant::now();

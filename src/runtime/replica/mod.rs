@@ -529,6 +529,7 @@ async fn assemble(
         permit: handles.permit,
         drains: handles.drains,
         writes,
+        drain_spread: args.drain_spread.max(if asked { UNASKED } else { Duration::ZERO }),
         inputs,
         view: outputs.view,
         config: ReportConfig {

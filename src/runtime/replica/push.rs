@@ -40,7 +40,7 @@ impl Choosing {
     pub async fn run(mut self, cancel: CancellationToken) {
         loop {
             self.choose();
-            // Coordination and the search may be gone earlier; what they said last goes on.
+            // The search may be gone earlier; what it said last goes on.
             tokio::select! {
                 () = cancel.cancelled() => return,
                 Ok(()) = self.ownership.changed() => {}

@@ -160,6 +160,8 @@ pub struct Reporting {
     pub drains: mpsc::Receiver<Drain>,
     /// Other writes for namespaces.
     pub writes: Writes,
+    /// For how long members that are told to end still serve gateways.
+    pub drain_spread: Duration,
     /// Tables of all replicas.
     pub inputs: mpsc::Receiver<Input>,
     /// Moves when objects or the own table changed.
@@ -185,7 +187,7 @@ impl Reporting {
     /// preconditions make safe.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut reporter = Reporter::new(self.config.clone(), AvapigwStatus);
-        let mut applied = AppliedView::default();
+        let mut applied = AppliedView::new(self.drain_spread);
         let mut patches: JoinSet<Answer> = JoinSet::new();
         let mut not_before = tokio::time::Instant::now();
         let mut balance = interval(balance::EVERY);
@@ -203,7 +205,7 @@ impl Reporting {
                 Some(answer) = patches.join_next() => self.answered(&mut reporter, answer),
                 Some(input) = self.inputs.recv() => self.take(&mut applied, input),
                 changed = self.view.changed() => if changed.is_err() { break },
-                // An error says that the Leases are given up: then nothing is
+                // An error says that coordination has ended: then nothing is
                 // written any more, and the last streams are still served.
                 Ok(()) = self.ownership.changed() => {}
                 _ = balance.tick() => self.balance(&applied, &mut balancer).await,

@@ -1,4 +1,5 @@
 //! What the client does about API servers that go without a word.
+#![cfg(target_os = "linux")]
 
 use std::time::Duration;
 
@@ -11,14 +12,15 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 /// The timers of the connections to a port, as `/proc/net/tcp` has them: 0 none, 1 sends
-/// again, 2 asks whether anybody is there.
-fn timers(port: u16) -> Vec<u8> {
+/// again, 2 asks whether anybody is there; and in how many hundredths of a second.
+fn timers(port: u16) -> Vec<(u8, u64)> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let connection = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (remote, state, timer) = (fields.get(2)?, fields.get(3)?, fields.get(5)?);
         let ours = remote.rsplit_once(':')?.1 == format!("{port:04X}") && *state == "01";
-        ours.then(|| timer.split_once(':').and_then(|(timer, _)| timer.parse().ok())).flatten()
+        let (timer, due) = timer.split_once(':')?;
+        ours.then_some((timer.parse().ok()?, u64::from_str_radix(due, 16).ok()?))
     };
     table.lines().skip(1).filter_map(connection).collect()
 }
@@ -45,7 +47,7 @@ async fn quiet_connections_ask_whether_the_other_side_is_there() {
     let asks = async {
         loop {
             let timers = timers(port);
-            if !timers.is_empty() && timers.iter().all(|timer| *timer == 2) {
+            if !timers.is_empty() && timers.iter().all(|(timer, due)| *timer == 2 && *due <= 500) {
                 return;
             }
             sleep(Duration::from_millis(20)).await;

@@ -305,6 +305,19 @@ async fn a_replica_that_stops_hands_over_at_once(server: Server) {
     fleet.check_no_clash();
 }
 
+on_every_server!(a_replica_that_fails_hands_over_at_once_too);
+async fn a_replica_that_fails_hands_over_at_once_too(server: Server) {
+    // Expiry would take half a minute.
+    let mut fleet = Fleet::started(server, 30, &["a", "b"]).await;
+    let replica = fleet.take("a");
+    let failed = Instant::now();
+    replica.ended.cancel();
+    fleet.settled(&["b"]).await;
+    assert!(failed.elapsed() < Duration::from_secs(20), "it took {:?}", failed.elapsed());
+    replica.task.await.unwrap();
+    fleet.check_no_clash();
+}
+
 on_every_server!(a_replica_that_dies_is_succeeded_when_its_lease_has_expired);
 async fn a_replica_that_dies_is_succeeded_when_its_lease_has_expired(server: Server) {
     let mut fleet = Fleet::started(server, 2, &["a", "b", "c"]).await;
