@@ -109,7 +109,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("governor", &["grpc"]),
     ("hashring", &["core"]),
     ("hyper", &["apiserver", "certs", "gateway", "grpc", "runtime"]),
-    ("hyper-util", &["apiserver", "certs", "gateway", "grpc", "runtime"]),
+    ("hyper-util", &["apiserver", "certs", "gateway", "grpc", "k8s", "runtime"]),
     ("jiff", &["apiserver"]),
     ("json-patch", &["apiserver"]),
     ("k8s-openapi", &["api", "k8s", "runtime", "testing"]),
