@@ -308,11 +308,11 @@ async fn a_replica_that_stops_hands_over_at_once(server: Server) {
 on_every_server!(a_replica_that_fails_hands_over_at_once_too);
 async fn a_replica_that_fails_hands_over_at_once_too(server: Server) {
     // Expiry would take half a minute.
-    let mut fleet = Fleet::started(server, 30, &["a", "b"]).await;
+    let mut fleet = Fleet::started(server, 30, &["a", "b", "c"]).await;
     let replica = fleet.take("a");
     let failed = Instant::now();
     replica.ended.cancel();
-    fleet.settled(&["b"]).await;
+    fleet.settled(&["b", "c"]).await;
     assert!(failed.elapsed() < Duration::from_secs(20), "it took {:?}", failed.elapsed());
     replica.task.await.unwrap();
     fleet.check_no_clash();
