@@ -521,6 +521,7 @@ async fn assemble(
         audit: voices::Audit::new(&registry)?,
     };
     supervisor.spawn("voices", voices.run(delivering.clone()));
+    let stay = if asked { args.drain_spread.max(UNASKED) } else { args.drain_spread };
     let reporting = reporting::Reporting {
         member: settings.member.clone(),
         client: clients.objects,
@@ -529,7 +530,7 @@ async fn assemble(
         permit: handles.permit,
         drains: handles.drains,
         writes,
-        drain_spread: args.drain_spread.max(if asked { UNASKED } else { Duration::ZERO }),
+        drain_spread: stay,
         inputs,
         view: outputs.view,
         config: ReportConfig {
@@ -549,7 +550,6 @@ async fn assemble(
     let metrics = certs::Metrics::new(&registry, args.cert_provider, settings.member.as_str(), &held)?;
     let keeping = Keeping { source, tls, held, metrics };
     supervisor.spawn("certificates", keeping.run(delivering.clone()));
-    let stay = if asked { args.drain_spread.max(UNASKED) } else { args.drain_spread };
     supervisor.spawn("drain", drain(cancel, readiness, delivery, args.drain_spread, stay, delivering));
     supervisor.run(args.drain_spread + GRACE).await
 }
