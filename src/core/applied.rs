@@ -73,26 +73,19 @@ impl Census {
 struct Told {
     table: Arc<AppliedTable>,
     census: Census,
-    /// Not too long ago a map listed its member, or the first table of it came.
-    counts: bool,
-    /// Since when no map lists its member.
-    left: Option<Mono>,
 }
 
-/// How long the gateways of a member count that has left the map, besides the time over
-/// which one that was told to end lets them go. One that died without a word has none.
-const FAREWELL: Duration = Duration::from_secs(7);
+/// How long whoever has seen its first map waits for members that no map lists: by the map
+/// that lists it they hear of it, and then tell it their tables.
+const GREETING: Duration = Duration::from_secs(1);
 
 /// The tables of all replicas, keyed by member. A member tells its table once
 /// and then only when it changes, so one is kept until the connection is lost. It
-/// counts as long as the ShardMap lists its member and for a while without: whoever
-/// was told to end leaves the map at once and serves its gateways for seconds more,
-/// and they may still lack what others have. Who started since hears of such a member
-/// by its table alone.
+/// counts also without a map that lists its member: whoever was told to end leaves the
+/// map at once and serves its gateways for seconds more, whoever the API server is away
+/// for serves them for as long as that lasts, and they may lack what others have.
 #[derive(Debug, Default)]
 pub struct AppliedView {
-    /// For how long whoever was told to end still serves its gateways.
-    drain_spread: Duration,
     /// Moves with every change of what counts.
     version: u64,
     tables: BTreeMap<MemberName, Told>,
@@ -102,15 +95,11 @@ pub struct AppliedView {
     /// Members of the ShardMap whose tables are needed, since when each is
     /// missing or its connection is lost.
     missing: BTreeMap<MemberName, Mono>,
+    /// Until when members are waited for that no map lists; `None` before the first map.
+    greeted_at: Option<Mono>,
 }
 
 impl AppliedView {
-    /// Without tables, where members that are told to end let their gateways go over
-    /// this time.
-    pub fn new(drain_spread: Duration) -> Self {
-        AppliedView { drain_spread, ..AppliedView::default() }
-    }
-
     /// Takes a member's complete table.
     pub fn set(&mut self, member: &MemberName, table: impl Into<Arc<AppliedTable>>) {
         self.missing.remove(member);
@@ -118,9 +107,7 @@ impl AppliedView {
         if self.tables.get(member).is_none_or(|told| told.table != table) {
             self.version += 1;
             let census = Census::of(&table);
-            let before = self.tables.get(member).map(|told| (told.counts, told.left));
-            let (counts, left) = before.unwrap_or((true, None));
-            self.tables.insert(member.clone(), Told { table, census, counts, left });
+            self.tables.insert(member.clone(), Told { table, census });
         }
     }
 
@@ -142,8 +129,7 @@ impl AppliedView {
     }
 
     /// The members of the newest map: tables that are not here yet are waited for,
-    /// those of members that are not listed any more only count as long as they
-    /// come.
+    /// those of members that are not listed any more count until their connection is lost.
     pub fn members(&mut self, now: Mono, members: &[MemberName]) {
         let members_now: BTreeSet<MemberName> = members.iter().cloned().collect();
         if self.members != members_now {
@@ -160,19 +146,12 @@ impl AppliedView {
             keep
         });
         for member in members {
-            match self.tables.get_mut(member) {
-                Some(told) => (told.counts, told.left) = (true, None),
-                None => {
-                    self.missing.entry(member.clone()).or_insert(now);
-                }
+            if !self.tables.contains_key(member) {
+                self.missing.entry(member.clone()).or_insert(now);
             }
         }
-        for (_, told) in self.tables.iter_mut().filter(|(member, _)| !self.members.contains(*member)) {
-            let left = *told.left.get_or_insert(now);
-            if told.counts && left + self.drain_spread + FAREWELL <= now {
-                told.counts = false;
-                self.version += 1;
-            }
+        if !members.is_empty() {
+            self.greeted_at.get_or_insert(now + GREETING);
         }
     }
 
@@ -181,21 +160,17 @@ impl AppliedView {
         u32::try_from(self.members.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether the table of every member is here and its connection is up.
-    pub fn is_complete(&self) -> bool {
-        self.missing.is_empty()
-    }
-
-    /// The tables that count.
-    fn counted(&self) -> impl Iterator<Item = (&MemberName, &Told)> {
-        self.tables.iter().filter(|(_, told)| self.members.is_empty() || told.counts)
+    /// Whether the table of everybody who serves gateways is here and its connection is up.
+    pub fn is_complete(&self, now: Mono) -> bool {
+        self.missing.is_empty() && self.greeted_at.unwrap_or_default() <= now
     }
 
     /// When the tables count as complete: `Some(now)` or earlier when no
     /// member's table is missing, otherwise the moment at which the longest
     /// allowed wait for the last missing one is over.
     pub fn complete_at(&self, patience: Duration) -> Mono {
-        self.missing.values().map(|since| *since + patience).max().unwrap_or_default()
+        let missing = self.missing.values().map(|since| *since + patience).max();
+        missing.max(self.greeted_at).unwrap_or_default()
     }
 
     /// How far an object has come: `needs` is what a position must have reached
@@ -251,18 +226,18 @@ impl AppliedView {
     }
 
     fn rows(&self) -> impl Iterator<Item = &AppliedRow> {
-        self.counted().flat_map(|(_, told)| &told.table.rows)
+        self.tables.values().flat_map(|told| &told.table.rows)
     }
 
     /// Rejections in force of exactly this content.
     fn rejections(&self, kind: Kind, key: &ObjectKey, content: u32) -> impl Iterator<Item = &Rejection> {
-        let all = self.counted().flat_map(|(_, told)| &told.table.rejections);
+        let all = self.tables.values().flat_map(|told| &told.table.rejections);
         all.filter(move |rejection| same(rejection, kind, key, content))
     }
 
     /// Gateways of any scope, and what can change about them.
     pub fn census(&self) -> Census {
-        self.counted().fold(Census::default(), |sum, (_, told)| Census {
+        self.tables.values().fold(Census::default(), |sum, told| Census {
             gateways: sum.gateways + told.census.gateways,
             unknown: sum.unknown + told.census.unknown,
             excluded: sum.excluded + told.census.excluded,
@@ -272,7 +247,7 @@ impl AppliedView {
 
     /// Connected gateways by member.
     pub fn gateways_by_member(&self) -> BTreeMap<MemberName, u32> {
-        self.counted().map(|(member, told)| (member.clone(), told.census.gateways)).collect()
+        self.tables.iter().map(|(member, told)| (member.clone(), told.census.gateways)).collect()
     }
 }
 
@@ -453,13 +428,13 @@ mod tests {
         view.set(&"b".into(), table(vec![row(10, 2)]));
         assert_eq!(reach(&view, 10), (5, 5));
         view.members(now, &["a".into(), "b".into()]);
-        assert!(view.is_complete());
+        assert!(view.is_complete(now + GREETING));
         assert_eq!(reach(&view, 10), (5, 5));
         view.members(now, &["a".into()]);
         view.lost(now, &"b".into());
         assert_eq!(reach(&view, 10), (3, 3));
         view.members(now, &["a".into(), "b".into()]);
-        assert!(!view.is_complete(), "what was lost has to be told again");
+        assert!(!view.is_complete(now + GREETING), "what was lost has to be told again");
         assert_eq!(reach(&view, 10), (3, 3));
     }
 
@@ -474,40 +449,26 @@ mod tests {
         assert_eq!(reach(&view, 10), (3, 5), "its gateways are still there");
         view.set(&"b".into(), table(vec![row(10, 1)]));
         assert_eq!(reach(&view, 10), (4, 4), "and go on, and go away");
-        assert!(view.is_complete());
+        assert!(view.is_complete(now + GREETING));
         view.lost(now, &"b".into());
         assert_eq!(reach(&view, 10), (3, 3));
     }
 
     #[test]
-    fn who_starts_counts_a_member_that_has_left_the_map_before_for_a_while() {
+    fn who_starts_waits_a_moment_for_those_that_no_map_lists() {
         let mut view = AppliedView::default();
         let now = Mono(1_000_000_000);
+        assert_eq!(view.complete_at(GREETING), Mono::default(), "before there is a map");
         view.members(now, &["a".into()]);
         view.set(&"a".into(), table(vec![row(10, 3)]));
-        view.set(&"gone".into(), table(vec![row(9, 2)]));
-        view.members(now, &["a".into()]);
+        assert!(!view.is_complete(now) && view.is_complete(now + GREETING));
+        assert_eq!(view.complete_at(Duration::ZERO), now + GREETING);
+        view.set(&"leaving".into(), table(vec![row(9, 2)]));
+        let later = now + GREETING;
+        view.members(later, &["a".into(), "b".into()]);
+        view.set(&"b".into(), AppliedTable::default());
+        assert!(view.is_complete(later), "once");
         assert_eq!(reach(&view, 10), (3, 5), "its gateways are still there");
-        view.members(now + FAREWELL, &["a".into()]);
-        assert_eq!(reach(&view, 10), (3, 3));
-    }
-
-    #[test]
-    fn a_member_that_died_without_a_word_does_not_count_for_long() {
-        let mut view = AppliedView::default();
-        let mut now = Mono(1_000_000_000);
-        let both = ["a".into(), "b".into()];
-        view.members(now, &both);
-        view.set(&"a".into(), table(vec![row(10, 3)]));
-        view.set(&"b".into(), table(vec![row(9, 2)]));
-        view.members(now, &both[..1]);
-        now = now + FAREWELL;
-        let version = view.version();
-        view.members(now, &both[..1]);
-        assert_eq!(reach(&view, 10), (3, 3), "and the connection hangs still");
-        assert!(view.version() > version);
-        view.members(now, &both);
-        assert_eq!(reach(&view, 10), (3, 5), "it is back");
     }
 
     #[test]
@@ -519,10 +480,10 @@ mod tests {
         assert_eq!(view.complete_at(patience), now + patience);
         view.set(&"a".into(), AppliedTable::default());
         view.set(&"b".into(), AppliedTable::default());
-        assert!(view.complete_at(patience) <= now);
+        assert!(view.is_complete(now + GREETING));
         view.lost(now, &"b".into());
         assert_eq!(view.complete_at(patience), now + patience);
         view.members(now, &["a".into()]);
-        assert!(view.complete_at(patience) <= now);
+        assert!(view.is_complete(now + GREETING));
     }
 }

@@ -259,7 +259,7 @@ impl World<'_> {
         let now = self.now;
         let Some(process) = &mut self.slots[slot].process else { return };
         let local = process.local(now);
-        let gateways = process.applied.is_complete().then(|| process.applied.gateways_by_member());
+        let gateways = process.applied.is_complete(local).then(|| process.applied.gateways_by_member());
         let members: Vec<_> = process
             .shown
             .ownership

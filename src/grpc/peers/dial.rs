@@ -35,9 +35,10 @@ const IN_HAND: usize = 4;
 /// How long the last words of a stream may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How often a quiet connection is pinged, and how long the answer may take: a
-/// member whose machine vanished is dialled anew after both.
-const PING: Duration = Duration::from_secs(5);
+/// How often a quiet connection between members is pinged, and how long the answer may
+/// take: after both, a member whose machine vanished is dialled anew, and counts no more
+/// for those that it dialled.
+pub const PING: Duration = Duration::from_secs(5);
 
 /// Keeps a stream to every member that the addresses list.
 pub struct PeersTask {

@@ -34,7 +34,7 @@ use crate::metrics::Metrics;
 
 pub use admit::{AdmissionAnswer, AdmissionQuestion, AdmissionSource};
 pub(crate) use convert::duration_in;
-pub use dial::PeersTask;
+pub use dial::{PING, PeersTask};
 use lines::Lines;
 pub use listen::PeerService;
 

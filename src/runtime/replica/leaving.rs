@@ -10,6 +10,7 @@ use std::time::Duration;
 use flotilla_core::applied::AppliedView;
 use flotilla_core::ids::{Kind, ObjectKey, Revision};
 use flotilla_core::object::RawObject;
+use flotilla_core::time::Mono;
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
 use flotilla_k8s::event::Telling;
 use flotilla_k8s::watch::ObjectEvent;
@@ -102,8 +103,8 @@ impl Leaving {
     }
 
     /// Looks at what all gateways have applied, if the tables of all replicas are there.
-    pub fn look(&self, applied: &AppliedView) {
-        if applied.member_count() == 0 || !applied.is_complete() {
+    pub fn look(&self, now: Mono, applied: &AppliedView) {
+        if applied.member_count() == 0 || !applied.is_complete(now) {
             return;
         }
         let mut known = self.objects.lock().unwrap_or_else(PoisonError::into_inner);

@@ -45,7 +45,7 @@ use flotilla_grpc::gateway::{
     DeliveryHandle, DeliveryTask, GatewayService, GatewayServiceConfig, delivery_channel,
 };
 use flotilla_grpc::limits::GovernorLimits;
-use flotilla_grpc::peers::{Peers, PeersConfig, PeersParts};
+use flotilla_grpc::peers::{PING, Peers, PeersConfig, PeersParts};
 use flotilla_grpc::push::{MayDial, PushConfig, PushMetrics, PushTask, StatusService};
 use flotilla_k8s::ca_bundle::CaBundle;
 use flotilla_k8s::client::{Clients, connect};
@@ -530,7 +530,6 @@ async fn assemble(
         permit: handles.permit,
         drains: handles.drains,
         writes,
-        drain_spread: stay,
         inputs,
         view: outputs.view,
         config: ReportConfig {
@@ -594,7 +593,10 @@ fn spawn_servers(
     }
     let service = peer_service.into_routes();
     let tls = standby.tls.peers.clone();
-    let acceptor = Acceptor::new(peers, tls, service, AcceptorConfig::default(), metrics.clone());
+    // As those who dial do: until its connection is lost, who is gone without a word counts.
+    let config =
+        AcceptorConfig { keep_alive_interval: PING, keep_alive_timeout: PING, ..AcceptorConfig::default() };
+    let acceptor = Acceptor::new(peers, tls, service, config, metrics.clone());
     supervisor.spawn("peer server", acceptor.run(cancel.clone()));
 }
 

@@ -42,6 +42,10 @@ const FINISH: Duration = Duration::from_secs(1);
 /// part in so many of that task's time.
 const SHARE: u32 = 10;
 
+/// However long a round took: who stood still during one (a paused machine, SIGSTOP) is
+/// not to wait for many times as long, with others waiting for it to finish its writes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Something that other parts tell the reporter.
 #[derive(Debug)]
 pub enum Input {
@@ -160,8 +164,6 @@ pub struct Reporting {
     pub drains: mpsc::Receiver<Drain>,
     /// Other writes for namespaces.
     pub writes: Writes,
-    /// For how long members that are told to end still serve gateways.
-    pub drain_spread: Duration,
     /// Tables of all replicas.
     pub inputs: mpsc::Receiver<Input>,
     /// Moves when objects or the own table changed.
@@ -182,19 +184,24 @@ pub struct Reporting {
 
 type Answer = (Kind, ObjectKey, PatchOutcome);
 
+/// How long to wait after a round that took so long.
+fn pause_after(took: Duration) -> Duration {
+    took.saturating_mul(SHARE - 1).clamp(PACE, LONGEST_PAUSE)
+}
+
 impl Reporting {
     /// Runs until cancelled; patches in flight are then given up, which their
     /// preconditions make safe.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut reporter = Reporter::new(self.config.clone(), AvapigwStatus);
-        let mut applied = AppliedView::new(self.drain_spread);
+        let mut applied = AppliedView::default();
         let mut patches: JoinSet<Answer> = JoinSet::new();
         let mut not_before = tokio::time::Instant::now();
         let mut balance = interval(balance::EVERY);
         balance.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut balancer = Balancer::default();
         let mut next_patch = not_before;
-        loop {
+        'rounds: loop {
             let wake = reporter
                 .next_deadline()
                 .map(|at| tokio::time::Instant::from_std(self.origin + Duration::from_nanos(at.0)));
@@ -211,8 +218,16 @@ impl Reporting {
                 _ = balance.tick() => self.balance(&applied, &mut balancer).await,
                 () = wait_until(wake) => {}
             }
-            // Whatever else is there belongs to the same round.
-            sleep_until(not_before).await;
+            // Whatever else is there belongs to the same round; but whoever is to take over
+            // does not wait for it.
+            loop {
+                tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => break 'rounds,
+                    Some(drain) = self.drains.recv() => self.finish(&mut reporter, &mut patches, drain).await,
+                    () = sleep_until(not_before) => break,
+                }
+            }
             while let Some(answer) = patches.try_join_next() {
                 self.answered(&mut reporter, answer);
             }
@@ -223,13 +238,13 @@ impl Reporting {
             let Some(round) = self.round(reporter, applied).await else { break };
             let (due, took);
             (reporter, applied, due, took) = round;
-            self.leaving.look(&applied);
+            self.leaving.look(self.now(), &applied);
             for (kind, key) in reporter.take_fenced() {
                 self.metrics.fenced.inc();
                 tracing::warn!(controller = controller(kind), namespace = %key.namespace, name = %key.name,
                     "status was written in a later epoch than ours, leaving it alone");
             }
-            not_before = tokio::time::Instant::now() + PACE.max(took * (SHARE - 1));
+            not_before = tokio::time::Instant::now() + pause_after(took);
             for patch in due {
                 // Within the rate, whatever the concurrency.
                 let at = next_patch.max(tokio::time::Instant::now());
@@ -238,6 +253,8 @@ impl Reporting {
             }
         }
         patches.shutdown().await;
+        // Until this task is gone nobody takes over what a replica that fails acted on.
+        self.writes.finish(tokio::time::Instant::now() + FINISH).await;
     }
 
     /// Waits for the patches in flight, briefly; what then still hangs is given
@@ -268,7 +285,7 @@ impl Reporting {
     /// Lets gateways go when this replica has clearly more than its share, and
     /// has had it for a while.
     async fn balance(&self, applied: &AppliedView, balancer: &mut Balancer) {
-        let gateways = applied.is_complete().then(|| applied.gateways_by_member());
+        let gateways = applied.is_complete(self.now()).then(|| applied.gateways_by_member());
         let members = self.ownership.borrow().members();
         // An error says that there are no streams any more.
         let _ = match balancer.look(self.now(), &self.member, gateways.as_ref(), &members) {
@@ -412,5 +429,18 @@ async fn wait_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_stood_still_during_a_round_does_not_wait_for_many_times_as_long() {
+        assert_eq!(pause_after(Duration::ZERO), PACE);
+        assert_eq!(pause_after(Duration::from_millis(50)), Duration::from_millis(450));
+        assert_eq!(pause_after(Duration::from_secs(30)), LONGEST_PAUSE);
+        assert_eq!(pause_after(Duration::MAX), LONGEST_PAUSE);
     }
 }
