@@ -94,6 +94,8 @@ fn client(config: Config) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    // Shared by all addresses of a name, so that one that is dead leaves time for the next.
+    tcp.set_connect_timeout(Some(config.connect_timeout.unwrap_or(CONNECT)));
     tcp.set_keepalive(Some(ASK_QUIET));
     tcp.set_keepalive_interval(Some(ASK_QUIET));
     #[cfg(target_os = "linux")]
