@@ -172,6 +172,27 @@ fn share(dice: &mut Dice, most: u64) -> u32 {
 }
 
 fn weather(dice: &mut Dice) -> Weather {
+    let drawn = any_weather(dice);
+    if !dice.one_in(5) {
+        return drawn;
+    }
+    // How long a change may take is judged only where nothing but the product keeps it.
+    Weather {
+        latency_us: (200, drawn.latency_us.1.min(20_000)),
+        late: 0,
+        cache_lag_ms: drawn.cache_lag_ms.min(100),
+        lost_requests: 0,
+        lost_answers: 0,
+        failed_requests: 0,
+        throttled_requests: 0,
+        unreliable_words: 0,
+        lost_acks: 0,
+        batch_every_ms: drawn.batch_every_ms.min(50),
+        ..drawn
+    }
+}
+
+fn any_weather(dice: &mut Dice) -> Weather {
     let cramped = dice.one_in(5);
     Weather {
         latency_us: (200, dice.between(500, 60_000) as u32),

@@ -52,10 +52,20 @@ pub enum Count {
     Denied,
     /// Writes that nobody answered for, or that were overtaken by others.
     Unasked,
+    /// Statuses that said "everywhere" and could be judged (I3).
+    JudgedEverywhere,
+    /// Removals from gateways (I4).
+    JudgedRemovals,
+    /// Maps that were compared with the one before (I6).
+    JudgedMaps,
+    /// Changes of quiet tenants whose way to a gateway could be judged (I7).
+    JudgedReached,
+    /// Figures of memory (I9).
+    JudgedMemory,
 }
 
 impl Count {
-    const ALL: [Count; 23] = [
+    const ALL: [Count; 28] = [
         Count::Events,
         Count::Changes,
         Count::Operations,
@@ -79,6 +89,21 @@ impl Count {
         Count::Admitted,
         Count::Denied,
         Count::Unasked,
+        Count::JudgedEverywhere,
+        Count::JudgedRemovals,
+        Count::JudgedMaps,
+        Count::JudgedReached,
+        Count::JudgedMemory,
+    ];
+
+    /// Of what the observer judges not everything it sees: one that never had anything to
+    /// judge proves nothing.
+    pub const JUDGED: [Count; 5] = [
+        Count::JudgedEverywhere,
+        Count::JudgedRemovals,
+        Count::JudgedMaps,
+        Count::JudgedReached,
+        Count::JudgedMemory,
     ];
 
     const fn name(self) -> &'static str {
@@ -106,6 +131,11 @@ impl Count {
             Count::Admitted => "admissions by owners",
             Count::Denied => "admissions denied",
             Count::Unasked => "admissions unanswered",
+            Count::JudgedEverywhere => "statuses of \"everywhere\" judged",
+            Count::JudgedRemovals => "removals judged",
+            Count::JudgedMaps => "maps judged",
+            Count::JudgedReached => "changes judged on their way",
+            Count::JudgedMemory => "figures of memory judged",
         }
     }
 }

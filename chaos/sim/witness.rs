@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use flotilla_observer::{At, Bounds, Event, InstanceId, Invariant, KindId, Observer};
+use flotilla_observer::{At, Bounds, Event, InstanceId, Invariant, KindId, Observer, Tally};
 
 use crate::universe::Universe;
 
@@ -108,6 +108,11 @@ impl<'a> Witness<'a> {
         let mixed = (self.sum ^ now).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.sum = (mixed ^ mixed >> 29 ^ what).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         self.sum ^= self.sum >> 32;
+    }
+
+    /// How often there was something to judge.
+    pub fn tally(&self) -> Tally {
+        self.observer.tally()
     }
 
     /// The sum of the run so far.

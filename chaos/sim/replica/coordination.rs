@@ -6,10 +6,11 @@ use flotilla_core::coordination::{
     Action, CoordinationConfig, Coordinator, Event, Identity, LeaseName, MapRecord, RequestError,
 };
 use flotilla_core::time::Mono;
-use flotilla_observer::{At, Event as Seen, Map, NamespaceId};
+use flotilla_observer::{At, Event as Seen, Map, NamespaceId, Subject};
 
 use super::requests::{Ask, Found};
 use crate::api::{Change, Entry, LEASES, Refusal};
+use crate::clock::SECONDS;
 use crate::statistics::Count;
 use crate::world::{Occurrence, World};
 
@@ -162,7 +163,9 @@ impl World<'_> {
     /// Tells the observer what a replica believes that it may act on.
     pub(crate) fn acts(&mut self, slot: usize) {
         let now = self.now;
+        let impaired_until = self.slots[slot].impaired_until;
         let Some(process) = &mut self.slots[slot].process else { return };
+        let mut begun = None;
         let coordinator = &process.coordinator;
         let epoch = coordinator.ownership().map_or(0, |ownership| ownership.epoch().0);
         let key = (epoch, coordinator.has_taken_over(), coordinator.tenure());
@@ -184,6 +187,7 @@ impl World<'_> {
                 {
                     self.witness.see(now, &Seen::ClockUntrusted { instance });
                 }
+                begun = acts.tenure.filter(|_| impaired_until > now);
             }
             acts.key = key;
             if let Some(instance) = acts.tenure {
@@ -210,6 +214,9 @@ impl World<'_> {
                 acts.until = until;
                 self.witness.see(now, &Seen::ActingUntil { instance, until: At(until) });
             }
+        }
+        if let Some(instance) = begun {
+            self.impair(Subject::Instance(instance), impaired_until + 5 * SECONDS);
         }
     }
 

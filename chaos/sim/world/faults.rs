@@ -116,7 +116,10 @@ impl World<'_> {
         self.set_timer(slot);
     }
 
-    fn impair_replica(&mut self, slot: usize, until: u64) {
+    /// Also those who begin there until then.
+    pub(super) fn impair_replica(&mut self, slot: usize, until: u64) {
+        let lasts = &mut self.slots[slot].impaired_until;
+        *lasts = until.max(*lasts);
         let Some(process) = &self.slots[slot].process else { return };
         let base = self.witness.instance(process.instance.as_str());
         let tenure = process.acts.tenure.filter(|tenure| *tenure != base);
@@ -179,7 +182,7 @@ impl World<'_> {
         }
         for slot in 0..self.slots.len() {
             let replica = &mut self.slots[slot];
-            (replica.late_until, replica.crash_at_write) = (0, None);
+            (replica.late_until, replica.crash_at_write, replica.impaired_until) = (0, None, 0);
             if let Some(process) = &mut replica.process {
                 process.paused_until = process.paused_until.min(now);
             }

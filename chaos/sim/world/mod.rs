@@ -143,6 +143,8 @@ pub(crate) struct Slot {
     pub late_until: u64,
     /// Countdown of writes, whether after the last one, and milliseconds away.
     pub crash_at_write: Option<(u32, bool, u32)>,
+    /// Until when whoever runs here cannot be held to everything.
+    pub impaired_until: u64,
     /// A start is planned.
     pub starting: bool,
     /// When its clock last jumped.
@@ -238,6 +240,7 @@ impl<'a> World<'a> {
             late_by: 0,
             late_until: 0,
             crash_at_write: None,
+            impaired_until: 0,
             starting: true,
             jumped: 0,
             wall_ahead: 0,
@@ -343,6 +346,11 @@ impl<'a> World<'a> {
             self.happen(what);
         }
         self.stats.simulated = self.now;
+        let tally = self.witness.tally();
+        let judged = [tally.everywhere, tally.removed, tally.maps, tally.reached, tally.memory];
+        for (count, times) in Count::JUDGED.into_iter().zip(judged) {
+            self.stats.add(count, times);
+        }
         Outcome {
             violation: self.witness.first_broken().cloned(),
             trace: self.witness.sum(),
@@ -479,6 +487,7 @@ impl<'a> World<'a> {
         };
         self.slots[slot].process = Some(Box::new(process));
         self.witness.tell(now, || format!("r{slot}/{life} starts"));
+        self.impair_replica(slot, self.slots[slot].impaired_until);
         self.follow_all(slot);
         self.queue.push(now, Occurrence::Weigh { slot, life });
         if looks {

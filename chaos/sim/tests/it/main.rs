@@ -5,7 +5,7 @@
 
 mod kept;
 
-use flotilla_sim::{Count, Scenario, Size, World, draw};
+use flotilla_sim::{Count, Scenario, Size, Statistics, World, draw};
 
 #[test]
 fn the_same_scenario_goes_the_same_way_on_any_thread() {
@@ -17,6 +17,45 @@ fn the_same_scenario_goes_the_same_way_on_any_thread() {
             std::thread::scope(|threads| threads.spawn(|| World::new(&scenario).run()).join()).unwrap();
         assert_eq!(here, there, "seed {seed}");
         assert!(here.statistics.of(Count::Events) > 1_000);
+    }
+}
+
+/// Seeds of minutes with all sorts of faults, and what their stories come to.
+const STORIES: [(u64, u64); 3] =
+    [(7, 17_742_494_616_848_123_436), (8, 16_842_078_310_815_585_621), (9, 16_780_802_621_813_880_247)];
+
+/// The sum (FNV-1a, 64 bits) of everything that is told of a run, with its times.
+fn sum_of_story(seed: u64) -> u64 {
+    let scenario = draw(seed, Size { restores: true, contests: true, ..Size::small(2) });
+    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
+    let mut take = |at: u64, line: &str| {
+        for byte in at.to_le_bytes().into_iter().chain(line.bytes()) {
+            sum = (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    World::with_story(&scenario, Some(&mut take)).run();
+    sum
+}
+
+/// A change of what replicas decide, or of what is told, changes these; what is only to be
+/// quicker or easier to read does not. A machine that goes another way fails here, too.
+#[test]
+fn a_story_is_the_same_byte_for_byte_on_every_machine() {
+    let told = STORIES.map(|(seed, _)| (seed, sum_of_story(seed)));
+    assert_eq!(told, STORIES, "if replicas are to decide otherwise now, write what came out into STORIES");
+}
+
+/// A promise that is never judged proves nothing.
+#[test]
+fn everything_that_may_be_left_unjudged_is_judged_sometimes() {
+    let mut all = Statistics::default();
+    for seed in 0..40 {
+        let outcome = World::new(&draw(seed, Size::small(5))).run();
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        all.absorb(&outcome.statistics);
+    }
+    for count in Count::JUDGED {
+        assert!(all.of(count) > 0, "{count:?} in\n{all}");
     }
 }
 
