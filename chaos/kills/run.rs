@@ -94,8 +94,7 @@ async fn blows(
         for &blow in &options.blows {
             target.whole(STEADY).await?;
             with_book(&target.book, |book| book.enter(phase(Some(blow))));
-            // Never the same one twice in a row, whose gateways have just left it.
-            let victim = struck % options.replicas;
+            let victim = victim(struck, number, options.replicas, options.blows.len());
             struck += 1;
             let hit = hit(target, options, blow, victim, struck as u64).await?;
             say(&format!(
@@ -114,6 +113,13 @@ async fn blows(
         }
     }
     Ok(())
+}
+
+/// Whom a blow hits: never the same one twice in a row, whose gateways have just left it;
+/// and each of three or more by each sort of blow in turn.
+fn victim(struck: usize, round: usize, replicas: usize, blows: usize) -> usize {
+    let moves_on = replicas > 2 && blows.is_multiple_of(replicas);
+    (struck + if moves_on { round } else { 0 }) % replicas
 }
 
 /// One blow, from the signal until everything is as before.
@@ -249,4 +255,25 @@ fn conditions(options: &Options) -> BTreeMap<&'static str, String> {
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_sort_of_blow_hits_everybody_and_nobody_twice_in_a_row() {
+        for (replicas, blows) in [(3, 1), (3, 2), (3, 3), (4, 3), (5, 3), (5, 1)] {
+            let mut last = None;
+            let mut hit: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); blows];
+            for struck in 0..blows * replicas {
+                let victim = victim(struck, struck / blows, replicas, blows);
+                assert_ne!(last.replace(victim), Some(victim), "{replicas} replicas, {blows} sorts");
+                hit[struck % blows].insert(victim);
+            }
+            assert!(hit.iter().all(|hit| hit.len() == replicas), "{replicas} replicas: {hit:?}");
+        }
+    }
 }
