@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | [`handover`] | the product's `Handover`, `plan_map`, `Ownership` | Leases, their expiry, messages, crashes |
 //! | [`versions`] | the product's `Delivery` with its store and versions | log, watches, connections, gateways, crashes |
-//! | [`designs`] | four ways to name a version, in a few lines each | the same, much smaller |
+//! | [`designs`] | three ways to name a version, in a few lines each | the same, much smaller |
 //!
 //! Where the product's own state machine is part of the model's state, what was
 //! explored is what runs. What is modelled around the hand-over (Leases, membership,

@@ -113,6 +113,9 @@ fn plans(options: &Options, reference: &Run) -> anyhow::Result<Vec<Plan>> {
             plans.extend(generate::by_event(&reference.tape));
             plans.extend(generate::by_request());
             plans.push(generate::long_outage());
+            let fixed = parse(generate::FIXED)?;
+            let others: Vec<Plan> = fixed.into_iter().filter(|plan| !plans.contains(plan)).collect();
+            plans.extend(others);
             Ok(plans)
         }
     }
