@@ -35,14 +35,15 @@ pub fn page(results: &[Found]) -> anyhow::Result<String> {
     reasons(&mut page, &missed)?;
     writeln!(
         page,
-        "\n## Runs\n\n| run | command | times | load average | nothing lost, nothing back |\n|---|---|---|---|---|"
+        "\n## Runs\n\n| run | command | times | build | load average | nothing lost, nothing back |\n|---|---|---|---|---|---|"
     )?;
-    for Found { run, times, held, result } in results {
+    for Found { run, times, held, builds, result } in results {
         writeln!(
             page,
-            "| {} | `loadtest {}` | {times} | {} | {} |",
+            "| {} | `loadtest {}` | {times} | {} | {} | {} |",
             run.name,
             run.arguments.join(" "),
+            if builds.is_empty() { "–".to_owned() } else { builds.join(", ") },
             result["load_average"].as_f64().map_or_else(|| "–".to_owned(), |load| format!("{load:.1}")),
             if *held { "yes" } else { "**no**" }
         )?;
@@ -260,20 +261,30 @@ mod tests {
         let spread =
             json!({"last_ms": {"p50": 1.0, "p99": 2.0, "max": 3.0}, "status_patches_per_change": 1.0});
         let result = json!({"load_average": 1.5, "p50_ratio": 1.2, "p99_ratio": 9.0, "controller": spread});
-        let page = page(&[Found { run: &RUNS[0], times: 3, held: true, result }]).unwrap();
+        let page = page(&[Found {
+            run: &RUNS[0],
+            times: 3,
+            held: true,
+            builds: vec!["0a".into(), "1b".into()],
+            result,
+        }])
+        .unwrap();
         assert!(
             page.contains("| 1.5 | 1.20 | held |") && page.contains("| 1.5 | 9.00 | **missed** |"),
             "{page}"
         );
         assert!(page.contains("1.0 / 2.0 / 3.0") && !page.contains('{'), "{page}");
-        assert!(page.contains("| 3 | 1.5 | yes |") && page.contains("- *p99 of the same*: "), "{page}");
+        assert!(
+            page.contains("| 3 | 0a, 1b | 1.5 | yes |") && page.contains("- *p99 of the same*: "),
+            "{page}"
+        );
     }
 
     #[test]
     fn what_a_poisoned_burst_admissions_and_a_soak_found_is_on_the_page() {
         let found = |name: &str, times, result| {
             let run = RUNS.iter().find(|run| run.name == name).unwrap();
-            Found { run, times, held: times > 0, result }
+            Found { run, times, held: times > 0, builds: Vec::new(), result }
         };
         let bad = json!({
             "routes": 1000, "gateways": 50, "everywhere_after_ms": 812.4, "said_after_ms": 1530.6,
