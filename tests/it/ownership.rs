@@ -156,6 +156,19 @@ impl Scenario {
                 "who acted in {namespace}, which {name} had owned"
             );
         }
+        self.told_of_gaps(&owners, at_most).await;
+    }
+
+    /// What replicas export of the time in which nobody acted.
+    async fn told_of_gaps(&self, owners: &Owners, at_most: Duration) {
+        let (mut gaps, mut seconds) = (0.0, 0.0);
+        let running = |name: &String| owners.values().any(|owner| owner == name);
+        for replica in self.fleet.replicas.iter().filter(|replica| running(&replica.name)) {
+            gaps += replica.metric("flotilla_ownership_gap_seconds_count", "").await.unwrap();
+            seconds += replica.metric("flotilla_ownership_gap_seconds_sum", "").await.unwrap();
+        }
+        assert!(gaps > 0.0, "no replica exports for how long nobody acted");
+        assert!(seconds / gaps <= (LEASE + at_most).as_secs_f64(), "{seconds} s in {gaps} gaps");
     }
 }
 
