@@ -79,7 +79,10 @@ pub fn draw(seed: u64, size: Size) -> Scenario {
         quiet: 400_000,
         reviewed: false,
     };
-    let weather = weather(&mut dice);
+    let mut weather = weather(&mut dice);
+    if dice.one_in(5) {
+        calm(&mut weather, &mut shape);
+    }
     let mut plan = Vec::new();
     tenants(&mut dice, &shape, size, sloppy, &mut plan);
     operators(&mut dice, &shape, &mut plan);
@@ -171,28 +174,29 @@ fn share(dice: &mut Dice, most: u64) -> u32 {
     }
 }
 
-fn weather(dice: &mut Dice) -> Weather {
-    let drawn = any_weather(dice);
-    if !dice.one_in(5) {
-        return drawn;
-    }
-    // How long a change may take is judged only where nothing but the product keeps it.
-    Weather {
-        latency_us: (200, drawn.latency_us.1.min(20_000)),
+/// How long a change may take is judged only where nothing but the product keeps it. (A
+/// gateway that needs long for each update takes several that it rejects one after the
+/// other, with a pause after each, and what others change waits meanwhile.)
+fn calm(weather: &mut Weather, shape: &mut Shape) {
+    *weather = Weather {
+        latency_us: (200, weather.latency_us.1.min(20_000)),
         late: 0,
-        cache_lag_ms: drawn.cache_lag_ms.min(100),
+        cache_lag_ms: weather.cache_lag_ms.min(100),
         lost_requests: 0,
         lost_answers: 0,
         failed_requests: 0,
         throttled_requests: 0,
         unreliable_words: 0,
         lost_acks: 0,
-        batch_every_ms: drawn.batch_every_ms.min(50),
-        ..drawn
+        batch_every_ms: weather.batch_every_ms.min(50),
+        ..weather.clone()
+    };
+    for gateway in &mut shape.gateways {
+        gateway.increment_us = gateway.increment_us.min(2_000);
     }
 }
 
-fn any_weather(dice: &mut Dice) -> Weather {
+fn weather(dice: &mut Dice) -> Weather {
     let cramped = dice.one_in(5);
     Weather {
         latency_us: (200, dice.between(500, 60_000) as u32),
