@@ -115,8 +115,9 @@ async fn blows(
     Ok(())
 }
 
-/// Whom a blow hits: never the same one twice in a row, whose gateways have just left it;
-/// and each of three or more by each sort of blow in turn.
+/// Whom a blow hits: never the same one twice in a row, whose gateways have just left it. Of
+/// three replicas or more, where there are one or three sorts of blow or the numbers have no
+/// divisor in common, each is hit by each sort in turn.
 fn victim(struck: usize, round: usize, replicas: usize, blows: usize) -> usize {
     let moves_on = replicas > 2 && blows.is_multiple_of(replicas);
     (struck + if moves_on { round } else { 0 }) % replicas

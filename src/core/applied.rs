@@ -11,7 +11,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::delivery::{AppliedRow, AppliedTable, NAMED, Rejection};
-use crate::ids::{Frontier, GatewayId, Kind, MemberName, ObjectKey, Revision};
+use crate::ids::{Frontier, GatewayId, Instance, Kind, MemberName, ObjectKey, Revision};
 use crate::time::Mono;
 
 /// How far one object has come.
@@ -75,13 +75,13 @@ struct Told {
     census: Census,
 }
 
-/// How long whoever has seen its first map waits for members that no map lists: by the map
+/// How long whoever has just been listed waits for members that no map lists: by the map
 /// that lists it they hear of it, and then tell it their tables.
 const GREETING: Duration = Duration::from_secs(1);
 
 /// The tables of all replicas, keyed by member. A member tells its table once
-/// and then only when it changes, so one is kept until the connection is lost. It
-/// counts also without a map that lists its member: whoever was told to end leaves the
+/// and then only when it changes, so one is kept until the connection is lost, and longer
+/// if the map lists its member. It counts also without: whoever was told to end leaves the
 /// map at once and serves its gateways for seconds more, whoever the API server is away
 /// for serves them for as long as that lasts, and they may lack what others have.
 #[derive(Debug, Default)]
@@ -89,14 +89,14 @@ pub struct AppliedView {
     /// Moves with every change of what counts.
     version: u64,
     tables: BTreeMap<MemberName, Told>,
-    /// Members of the ShardMap; before the first one there are none, and all
-    /// tables count.
+    /// Members of the ShardMap; before the first one there are none.
     members: BTreeSet<MemberName>,
-    /// Members of the ShardMap whose tables are needed, since when each is
-    /// missing or its connection is lost.
+    /// Members whose tables are needed: of those that the ShardMap lists, since when each is
+    /// missing or its connection is lost; of others, since when one that spoke is doubted.
     missing: BTreeMap<MemberName, Mono>,
-    /// Until when members are waited for that no map lists; `None` before the first map.
-    greeted_at: Option<Mono>,
+    /// As whom the ShardMap lists this replica, and until when it waits then for members
+    /// that no map lists.
+    greeting: Option<(Instance, Mono)>,
 }
 
 impl AppliedView {
@@ -125,33 +125,46 @@ impl AppliedView {
         } else {
             self.version += 1;
             self.tables.remove(member);
+            self.missing.remove(member);
+        }
+    }
+
+    /// A member speaks over a new connection: what it told before is doubted until it tells
+    /// its table, also when no map lists it.
+    pub fn doubted(&mut self, now: Mono, member: &MemberName) {
+        if self.members.contains(member) || self.tables.contains_key(member) {
+            self.missing.entry(member.clone()).or_insert(now);
+        }
+    }
+
+    /// As whom the newest map lists this replica. Each time that this is somebody new, those
+    /// that no map lists are waited for.
+    pub fn listed_as(&mut self, now: Mono, instance: Option<&Instance>) {
+        let Some(instance) = instance else { return };
+        if self.greeting.as_ref().is_none_or(|(known, _)| known != instance) {
+            self.greeting = Some((instance.clone(), now + GREETING));
         }
     }
 
     /// The members of the newest map: tables that are not here yet are waited for,
     /// those of members that are not listed any more count until their connection is lost.
     pub fn members(&mut self, now: Mono, members: &[MemberName]) {
-        let members_now: BTreeSet<MemberName> = members.iter().cloned().collect();
-        if self.members != members_now {
-            self.version += 1;
-            self.members = members_now;
+        let before = std::mem::replace(&mut self.members, members.iter().cloned().collect());
+        if self.members == before {
+            return;
         }
-        let listed = &self.members;
-        let tables = &mut self.tables;
-        self.missing.retain(|member, _| {
-            let keep = listed.contains(member);
-            if !keep {
-                tables.remove(member);
+        self.version += 1;
+        // Of those that have left, the connections that were lost stay lost.
+        let gone: Vec<MemberName> = before.difference(&self.members).cloned().collect();
+        for member in gone {
+            if self.missing.remove(&member).is_some() {
+                self.tables.remove(&member);
             }
-            keep
-        });
+        }
         for member in members {
             if !self.tables.contains_key(member) {
                 self.missing.entry(member.clone()).or_insert(now);
             }
-        }
-        if !members.is_empty() {
-            self.greeted_at.get_or_insert(now + GREETING);
         }
     }
 
@@ -160,17 +173,20 @@ impl AppliedView {
         u32::try_from(self.members.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether the table of everybody who serves gateways is here and its connection is up.
+    /// Whether no table is waited for.
     pub fn is_complete(&self, now: Mono) -> bool {
-        self.missing.is_empty() && self.greeted_at.unwrap_or_default() <= now
+        self.missing.is_empty() && self.greeted_at() <= now
     }
 
-    /// When the tables count as complete: `Some(now)` or earlier when no
-    /// member's table is missing, otherwise the moment at which the longest
-    /// allowed wait for the last missing one is over.
+    /// From when on the tables count as complete: when the longest allowed wait for those that
+    /// are missing is over, and that for members that no map lists. In the past when nothing is waited for.
     pub fn complete_at(&self, patience: Duration) -> Mono {
         let missing = self.missing.values().map(|since| *since + patience).max();
-        missing.max(self.greeted_at).unwrap_or_default()
+        missing.unwrap_or_default().max(self.greeted_at())
+    }
+
+    fn greeted_at(&self) -> Mono {
+        self.greeting.as_ref().map(|(_, until)| *until).unwrap_or_default()
     }
 
     /// How far an object has come: `needs` is what a position must have reached
@@ -428,13 +444,13 @@ mod tests {
         view.set(&"b".into(), table(vec![row(10, 2)]));
         assert_eq!(reach(&view, 10), (5, 5));
         view.members(now, &["a".into(), "b".into()]);
-        assert!(view.is_complete(now + GREETING));
+        assert!(view.is_complete(now));
         assert_eq!(reach(&view, 10), (5, 5));
         view.members(now, &["a".into()]);
         view.lost(now, &"b".into());
         assert_eq!(reach(&view, 10), (3, 3));
         view.members(now, &["a".into(), "b".into()]);
-        assert!(!view.is_complete(now + GREETING), "what was lost has to be told again");
+        assert!(!view.is_complete(now), "what was lost has to be told again");
         assert_eq!(reach(&view, 10), (3, 3));
     }
 
@@ -449,26 +465,40 @@ mod tests {
         assert_eq!(reach(&view, 10), (3, 5), "its gateways are still there");
         view.set(&"b".into(), table(vec![row(10, 1)]));
         assert_eq!(reach(&view, 10), (4, 4), "and go on, and go away");
-        assert!(view.is_complete(now + GREETING));
+        assert!(view.is_complete(now));
         view.lost(now, &"b".into());
         assert_eq!(reach(&view, 10), (3, 3));
     }
 
     #[test]
-    fn who_starts_waits_a_moment_for_those_that_no_map_lists() {
+    fn who_is_newly_listed_waits_a_moment_for_those_that_no_map_lists() {
         let mut view = AppliedView::default();
         let now = Mono(1_000_000_000);
-        assert_eq!(view.complete_at(GREETING), Mono::default(), "before there is a map");
+        let mut complete = |now, instance: Option<&str>| {
+            view.listed_as(now, instance.map(Instance::from).as_ref());
+            view.is_complete(now)
+        };
+        assert!(complete(now, None), "before a map lists it, it acts on nothing");
+        assert!(complete(now, Some("a/1")) != complete(now + GREETING, Some("a/1")));
+        let later = now + GREETING * 5;
+        assert!(complete(later, None) && complete(later, Some("a/1")), "once");
+        assert!(!complete(later, Some("a/1.1")), "a new tenure");
+        assert!(complete(later + GREETING, Some("a/1.1")));
+    }
+
+    #[test]
+    fn who_speaks_anew_is_waited_for_also_when_no_map_lists_it() {
+        let mut view = AppliedView::default();
+        let now = Mono(1_000_000_000);
         view.members(now, &["a".into()]);
         view.set(&"a".into(), table(vec![row(10, 3)]));
-        assert!(!view.is_complete(now) && view.is_complete(now + GREETING));
-        assert_eq!(view.complete_at(Duration::ZERO), now + GREETING);
-        view.set(&"leaving".into(), table(vec![row(9, 2)]));
-        let later = now + GREETING;
-        view.members(later, &["a".into(), "b".into()]);
-        view.set(&"b".into(), AppliedTable::default());
-        assert!(view.is_complete(later), "once");
-        assert_eq!(reach(&view, 10), (3, 5), "its gateways are still there");
+        view.set(&"cut-off".into(), table(vec![row(9, 2)]));
+        view.doubted(now, &"cut-off".into());
+        view.doubted(now, &"starting".into());
+        view.members(now, &["a".into()]);
+        assert_eq!((view.is_complete(now), reach(&view, 10)), (false, (3, 5)));
+        view.set(&"cut-off".into(), table(vec![row(10, 2)]));
+        assert_eq!((view.is_complete(now), reach(&view, 10)), (true, (5, 5)));
     }
 
     #[test]
@@ -480,10 +510,10 @@ mod tests {
         assert_eq!(view.complete_at(patience), now + patience);
         view.set(&"a".into(), AppliedTable::default());
         view.set(&"b".into(), AppliedTable::default());
-        assert!(view.is_complete(now + GREETING));
+        assert!(view.is_complete(now));
         view.lost(now, &"b".into());
         assert_eq!(view.complete_at(patience), now + patience);
         view.members(now, &["a".into()]);
-        assert!(view.is_complete(now + GREETING));
+        assert!(view.is_complete(now));
     }
 }

@@ -335,7 +335,11 @@ impl World<'_> {
             return;
         }
         match word {
-            Word::Hello(highest) => self.coordinate(slot, Event::PeerHello { highest }),
+            Word::Hello(highest) => {
+                let local = process.local(now);
+                process.applied.doubted(local, &member);
+                self.coordinate(slot, Event::PeerHello { highest });
+            }
             Word::Settled(instance, epoch) => {
                 self.coordinate(slot, Event::PeerSettled { instance, epoch });
             }

@@ -98,6 +98,8 @@ impl World<'_> {
             Fault::AcksElsewhere(at, time) if gateways > 0 => {
                 let client = &mut self.clients[gateway(at)];
                 client.elsewhere_until = client.elsewhere_until.max(until(time));
+                let impaired = self.slots.iter().map(|slot| slot.impaired_until).max().unwrap_or_default();
+                self.impair_elsewhere(impaired);
             }
             Fault::GatewayRestart(_)
             | Fault::GatewayHop(_)
@@ -123,11 +125,21 @@ impl World<'_> {
         let Some(process) = &self.slots[slot].process else { return };
         let base = self.witness.instance(process.instance.as_str());
         let tenure = process.acts.tenure.filter(|tenure| *tenure != base);
+        self.impair_elsewhere(until);
         // It takes a while to catch up.
         let until = until + 5 * SECONDS;
         self.impair(Subject::Instance(base), until);
         if let Some(tenure) = tenure {
             self.impair(Subject::Instance(tenure), until);
+        }
+    }
+
+    /// Gateways that acknowledge to anybody wait for answers of somebody who is impaired.
+    fn impair_elsewhere(&mut self, until: u64) {
+        for gateway in 0..self.clients.len() {
+            if until > self.now && self.clients[gateway].elsewhere_until > self.now {
+                self.impair(Subject::Gateway(GatewayId(gateway as u32)), until + 5 * SECONDS);
+            }
         }
     }
 

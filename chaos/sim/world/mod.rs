@@ -487,7 +487,9 @@ impl<'a> World<'a> {
         };
         self.slots[slot].process = Some(Box::new(process));
         self.witness.tell(now, || format!("r{slot}/{life} starts"));
-        self.impair_replica(slot, self.slots[slot].impaired_until);
+        if self.slots[slot].impaired_until > now {
+            self.impair_replica(slot, self.slots[slot].impaired_until);
+        }
         self.follow_all(slot);
         self.queue.push(now, Occurrence::Weigh { slot, life });
         if looks {

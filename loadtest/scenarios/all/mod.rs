@@ -26,7 +26,7 @@ struct Found {
     times: usize,
     /// Whether nothing went wrong that must not, each time.
     held: bool,
-    /// What names the builds that it was made with; none where that is not known.
+    /// What names the builds that it was made with.
     builds: Vec<String>,
     /// Its medians.
     result: Value,
@@ -42,7 +42,6 @@ pub async fn run(args: &All) -> anyhow::Result<bool> {
         let names = || RUNS.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
         anyhow::ensure!(RUNS.iter().any(|run| run.name == *name), "--only {name}: there are {}", names());
     }
-    let build = this_build().await?;
     let (mut held, mut results) = (true, Vec::new());
     for run in RUNS.iter() {
         let folder = args.report.join(&run.name);
@@ -51,7 +50,7 @@ pub async fn run(args: &All) -> anyhow::Result<bool> {
             say(&format!("--- {}: loadtest {}", run.name, run.arguments.join(" ")));
             let often = if run.made == Made::Often { args.times } else { 1 };
             for time in 1..=often {
-                held &= measure(run, &build, &folder.join(time.to_string())).await?;
+                held &= measure(run, &folder.join(time.to_string())).await?;
             }
             // What is there besides is of before.
             for more in times(&folder).skip(often as usize) {
@@ -69,14 +68,16 @@ pub async fn run(args: &All) -> anyhow::Result<bool> {
 /// Of one time of a run, says whether it held.
 const HELD: &str = "held";
 
-/// One run of this build, with its results in this folder: whether it held.
-async fn measure(run: &Run, build: &str, folder: &Path) -> anyhow::Result<bool> {
+/// One run with its results in this folder: whether it held.
+async fn measure(run: &Run, folder: &Path) -> anyhow::Result<bool> {
     // What is there is of another time.
     if folder.exists() {
         std::fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     std::fs::create_dir_all(folder).with_context(|| format!("--report {}", folder.display()))?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let program = std::env::current_exe()?;
+    std::fs::write(folder.join(BUILD), build(&program).await?)?;
+    let mut command = Command::new(&program);
     command.args(&run.arguments).stdin(Stdio::null()).kill_on_drop(true);
     match run.name.as_str() {
         // These have no plots.
@@ -85,15 +86,13 @@ async fn measure(run: &Run, build: &str, folder: &Path) -> anyhow::Result<bool> 
     };
     let well = command.status().await.context("a run cannot be started")?.success();
     std::fs::write(folder.join(HELD), if well { "yes" } else { "no" })?;
-    std::fs::write(folder.join(BUILD), build)?;
     Ok(well)
 }
 
-/// Names the program that measures, and with it the controller, which is in it: the same
-/// for the same bytes.
-async fn this_build() -> anyhow::Result<String> {
-    let program = std::env::current_exe()?;
-    let bytes = tokio::fs::read(&program).await.with_context(|| program.display().to_string())?;
+/// Names a program that measures, and with it the controller, which is in it: the same for
+/// the same bytes.
+async fn build(program: &Path) -> anyhow::Result<String> {
+    let bytes = tokio::fs::read(program).await.with_context(|| program.display().to_string())?;
     Ok(format!("{:016x}", xxh3_64(&bytes))[..8].to_owned())
 }
 
@@ -114,7 +113,8 @@ fn found(run: &'static Run, folder: &Path) -> Option<Found> {
     let held = times(folder).all(|time| read(&time.join(HELD)).is_some_and(|text| text == "yes"));
     let result = |time: PathBuf| serde_json::from_str(&read(&time.join(RESULT))?).ok();
     let results: Vec<Value> = times(folder).filter_map(result).collect();
-    let builds: BTreeSet<String> = times(folder).filter_map(|time| read(&time.join(BUILD))).collect();
+    let builds: BTreeSet<String> =
+        times(folder).map(|time| read(&time.join(BUILD)).unwrap_or_else(|| "?".to_owned())).collect();
     let builds = builds.into_iter().collect();
     // A run without a result says so by not having held.
     times(folder).next().map(|_| Found { run, times: results.len(), held, builds, result: median(&results) })

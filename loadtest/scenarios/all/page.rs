@@ -43,7 +43,7 @@ pub fn page(results: &[Found]) -> anyhow::Result<String> {
             "| {} | `loadtest {}` | {times} | {} | {} | {} |",
             run.name,
             run.arguments.join(" "),
-            if builds.is_empty() { "–".to_owned() } else { builds.join(", ") },
+            builds.join(", "),
             result["load_average"].as_f64().map_or_else(|| "–".to_owned(), |load| format!("{load:.1}")),
             if *held { "yes" } else { "**no**" }
         )?;

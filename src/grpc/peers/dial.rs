@@ -36,8 +36,8 @@ const IN_HAND: usize = 4;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How often a quiet connection between members is pinged, and how long the answer may
-/// take: after both, a member whose machine vanished is dialled anew, and counts no more
-/// for those that it dialled.
+/// take: after both, a member whose machine vanished is dialled anew, and those that it
+/// dialled take their connection for lost.
 pub const PING: Duration = Duration::from_secs(5);
 
 /// Keeps a stream to every member that the addresses list.

@@ -67,6 +67,12 @@ impl OwnershipView {
         self.ownership.as_ref()?.owner(namespace)
     }
 
+    /// Which process the map lists under a name.
+    pub fn instance(&self, member: &MemberName) -> Option<&Instance> {
+        let listed = self.map()?.members.iter().find(|listed| listed.name == *member)?;
+        Some(&listed.instance)
+    }
+
     /// The members of the map.
     pub fn members(&self) -> Vec<MemberName> {
         self.map()

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::ids::{Instance, MemberName};
+use flotilla_core::ids::MemberName;
 use flotilla_k8s::coordination::OwnershipView;
 
 /// Remembers who owned what before.
@@ -48,14 +48,9 @@ impl Gained {
         }
         let owner = self.before.owner(namespace)?;
         // The same name may stand for another process.
-        if owner == &self.member && process(&self.before, owner) == process(&self.now, owner) {
+        if owner == &self.member && self.before.instance(owner) == self.now.instance(owner) {
             return None;
         }
         self.now.idle(owner)
     }
-}
-
-fn process<'v>(view: &'v OwnershipView, member: &MemberName) -> Option<&'v Instance> {
-    let map = view.map()?;
-    map.members.iter().find(|listed| listed.name == *member).map(|listed| &listed.instance)
 }

@@ -42,7 +42,7 @@ const FINISH: Duration = Duration::from_secs(1);
 /// part in so many of that task's time.
 const SHARE: u32 = 10;
 
-/// However long a round took: who stood still during one (a paused machine, SIGSTOP) is
+/// However long a round took, also one that looked at very much: who stood still during one (a paused machine, SIGSTOP) is
 /// not to wait for many times as long, with others waiting for it to finish its writes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,6 +51,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub enum Input {
     /// A member's complete table; our own too.
     Applied(MemberName, AppliedTable),
+    /// A member speaks over a new connection.
+    Doubted(MemberName),
     /// The connection to a member is lost.
     Lost(MemberName),
 }
@@ -305,6 +307,7 @@ impl Reporting {
     fn take(&self, applied: &mut AppliedView, input: Input) {
         match input {
             Input::Applied(member, table) => applied.set(&member, table),
+            Input::Doubted(member) => applied.doubted(self.now(), &member),
             Input::Lost(member) => applied.lost(self.now(), &member),
         }
     }
@@ -324,6 +327,7 @@ impl Reporting {
         let now = self.now();
         let wall = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
         applied.members(now, &view.members());
+        applied.listed_as(now, view.instance(&self.member));
         self.metrics.rounds.inc();
         let outcome = self
             .delivery

@@ -337,7 +337,7 @@ impl Voices {
             PeerEvent::Hello { member, highest_epoch, .. } => {
                 // What an earlier stream told is superseded: its table counts
                 // as doubted until this one tells it.
-                if self.reporting.send(Input::Lost(member)).await.is_err() {
+                if self.reporting.send(Input::Doubted(member)).await.is_err() {
                     return false;
                 }
                 self.coordinate(PeerNews::Hello { highest: highest_epoch }).await
