@@ -178,19 +178,8 @@ fn share(dice: &mut Dice, most: u64) -> u32 {
 /// gateway that needs long for each update takes several that it rejects one after the
 /// other, with a pause after each, and what others change waits meanwhile.)
 fn calm(weather: &mut Weather, shape: &mut Shape) {
-    *weather = Weather {
-        latency_us: (200, weather.latency_us.1.min(20_000)),
-        late: 0,
-        cache_lag_ms: weather.cache_lag_ms.min(100),
-        lost_requests: 0,
-        lost_answers: 0,
-        failed_requests: 0,
-        throttled_requests: 0,
-        unreliable_words: 0,
-        lost_acks: 0,
-        batch_every_ms: weather.batch_every_ms.min(50),
-        ..weather.clone()
-    };
+    *weather = weather.clone().without_trouble();
+    weather.batch_every_ms = weather.batch_every_ms.min(50);
     for gateway in &mut shape.gateways {
         gateway.increment_us = gateway.increment_us.min(2_000);
     }

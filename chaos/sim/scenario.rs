@@ -107,6 +107,41 @@ pub struct Weather {
     pub page: u32,
 }
 
+/// The longest latency, and the longest lag of a cache, with which all goes as it should.
+const FAST_US: u32 = 20_000;
+const FRESH_MS: u32 = 100;
+
+impl Weather {
+    /// Whether it keeps requests to the API server from going as they should.
+    pub fn troubles_api_server(&self) -> bool {
+        let shares = [self.lost_requests, self.lost_answers, self.failed_requests, self.throttled_requests];
+        shares.iter().any(|share| *share > 0) || self.cache_lag_ms > FRESH_MS
+    }
+
+    /// Whether it keeps messages between replicas and to gateways from arriving in time.
+    pub fn troubles_network(&self) -> bool {
+        let shares = [self.late, self.lost_acks, self.unreliable_words];
+        shares.iter().any(|share| *share > 0) || self.latency_us.1 > FAST_US
+    }
+
+    /// The same without either.
+    #[must_use]
+    pub fn without_trouble(self) -> Weather {
+        Weather {
+            latency_us: (self.latency_us.0.min(FAST_US), self.latency_us.1.min(FAST_US)),
+            late: 0,
+            cache_lag_ms: self.cache_lag_ms.min(FRESH_MS),
+            lost_requests: 0,
+            lost_answers: 0,
+            failed_requests: 0,
+            throttled_requests: 0,
+            unreliable_words: 0,
+            lost_acks: 0,
+            ..self
+        }
+    }
+}
+
 /// Something that is done at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {

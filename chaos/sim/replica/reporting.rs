@@ -110,9 +110,8 @@ impl World<'_> {
             .map(|ownership| ownership.map().members.iter().map(|member| member.name.clone()).collect())
             .unwrap_or_default();
         process.applied.members(local, &members);
-        let listed = process.shown.ownership.as_ref().and_then(|ownership| {
-            ownership.map().members.iter().find(|member| member.name == process.member)
-        });
+        let ownership = process.shown.ownership.as_ref();
+        let listed = ownership.and_then(|ownership| ownership.map().member(&process.member));
         process.applied.listed_as(local, listed.map(|member| &member.instance));
         let coordinator = &process.coordinator;
         // Only tells people the time: what else would follow from it, `statuses`

@@ -313,20 +313,11 @@ impl<'a> World<'a> {
         self.queue.push(5 * SECONDS, Occurrence::Forget);
         self.queue.push(self.scenario.shape.active * MILLIS, Occurrence::Heal);
         let weather = &self.scenario.weather;
-        let rough = |shares: &[u32]| shares.iter().any(|share| *share > 0);
         let until = self.scenario.shape.active * MILLIS;
-        let requests = [
-            weather.lost_requests,
-            weather.lost_answers,
-            weather.failed_requests,
-            weather.throttled_requests,
-        ];
-        if rough(&requests) || weather.cache_lag_ms > 100 {
+        if weather.troubles_api_server() {
             self.impair(Subject::ApiServer, until);
         }
-        if rough(&[weather.late, weather.lost_acks, weather.unreliable_words])
-            || weather.latency_us.1 > 20_000
-        {
+        if weather.troubles_network() {
             self.impair(Subject::Network, until);
         }
     }

@@ -69,8 +69,7 @@ impl OwnershipView {
 
     /// Which process the map lists under a name.
     pub fn instance(&self, member: &MemberName) -> Option<&Instance> {
-        let listed = self.map()?.members.iter().find(|listed| listed.name == *member)?;
-        Some(&listed.instance)
+        Some(&self.map()?.member(member)?.instance)
     }
 
     /// The members of the map.

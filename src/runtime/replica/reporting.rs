@@ -42,8 +42,8 @@ const FINISH: Duration = Duration::from_secs(1);
 /// part in so many of that task's time.
 const SHARE: u32 = 10;
 
-/// However long a round took, also one that looked at very much: who stood still during one (a paused machine, SIGSTOP) is
-/// not to wait for many times as long, with others waiting for it to finish its writes.
+/// The longest pause, also where that makes the part a larger one: who stood still during a
+/// round (a paused machine, SIGSTOP) is not to write nothing for many times as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Something that other parts tell the reporter.
