@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::bounds::Bounds;
 use crate::gateways::Gateways;
-use crate::ids::{At, Names, NamespaceId, ObjectId};
+use crate::ids::{At, Content, Names, NamespaceId, ObjectId};
 use crate::truth::{Truth, What};
 use crate::violation::{About, Fault, Invariant};
 
@@ -99,7 +99,10 @@ impl Reach {
             }
             self.judged += 1;
             let slot = gateway.slot(due.object);
-            if slot.floor > due.step || (vanished && slot.content == 0) {
+            // What it holds may be what it was to have before and is to have again.
+            let held = truth.content(Content(slot.content));
+            let again = held.is_some_and(|written| written.object == due.object && written.last >= due.step);
+            if slot.floor > due.step || again || (vanished && slot.content == 0) {
                 continue;
             }
             let text = format!(

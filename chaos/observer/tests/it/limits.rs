@@ -103,6 +103,25 @@ fn a_busy_tenant_waits_for_itself() {
 }
 
 #[test]
+fn what_comes_back_as_it_was_has_arrived() {
+    let mut fleet = Fleet::new();
+    let (route, older) = (fleet.route("web"), fleet.route("older"));
+    fleet.gateway("g");
+    // It is displaced before any gateway has it, and comes back as it was.
+    let claim = Some(7);
+    let content = fleet.write(route, Spec { claim, created: 2, ..PLAIN });
+    fleet.write(older, Spec { claim, created: 1, ..PLAIN });
+    fleet.sleep(100);
+    let latest = fleet.write(older, Spec { generation: 2, created: 1, ..PLAIN });
+    let gateway = fleet.observer.names_mut().gateway("g");
+    fleet.holds(gateway, route, content);
+    fleet.holds(gateway, older, latest);
+    passes(&mut fleet, 60);
+    fleet.is_fine();
+    assert!(fleet.observer.tally().reached > 0);
+}
+
+#[test]
 fn whoever_refuses_it_is_not_waited_for() {
     let mut fleet = Fleet::new();
     let route = fleet.route("web");
