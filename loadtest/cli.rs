@@ -263,10 +263,13 @@ pub struct Failover {
     /// Seconds from one end of a replica to the next.
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     pub every: f64,
-    /// Seconds until it is started again.
+    /// Replicas that end together.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub at_once: u32,
+    /// Seconds until they are started again.
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     pub down: f64,
-    /// How it ends.
+    /// How they end.
     #[arg(long, value_enum, default_value = "kill")]
     pub ending: Ending,
 }

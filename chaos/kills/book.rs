@@ -49,10 +49,28 @@ struct Object {
 
 #[derive(Debug)]
 struct Reconnect {
+    replica: String,
     attempted: Instant,
+    /// From when on both it was attempted and the replica ran.
+    running: Instant,
     streaming: Instant,
     in_sync: Instant,
     phase: usize,
+}
+
+/// A reconnect that took long.
+#[derive(Debug, Clone)]
+pub struct Slow {
+    /// From the attempt until the gateway was in sync.
+    pub took: Duration,
+    /// Of that, until its stream was open.
+    pub streaming: Duration,
+    /// The gateway's number.
+    pub gateway: usize,
+    /// The replica that it came to.
+    pub replica: String,
+    /// When it was in sync.
+    pub at: Instant,
 }
 
 /// What was measured in one phase of a run.
@@ -67,9 +85,17 @@ pub struct Measured {
     pub in_sync: Vec<Duration>,
     /// Of that, until its stream was open.
     pub streaming: Vec<Duration>,
+    /// The same as `in_sync` without the time in which the replica stood still that the
+    /// gateway came to.
+    pub in_sync_running: Vec<Duration>,
     /// Reconnects that were cut short by the next loss.
     pub interrupted: usize,
+    /// The slowest reconnects, the slowest first.
+    pub slowest: Vec<Slow>,
 }
+
+/// So many slow reconnects are told of a phase.
+const SLOWEST: usize = 10;
 
 /// The book.
 #[derive(Debug)]
@@ -78,6 +104,8 @@ pub struct Book {
     objects: BTreeMap<ObjectId, Object>,
     open: BTreeSet<ObjectId>,
     streaming: Vec<Option<Instant>>,
+    /// When a replica that had stood still went on last.
+    woke: BTreeMap<String, Instant>,
     reconnects: BTreeMap<usize, Reconnect>,
     phase: usize,
     measured: Vec<Measured>,
@@ -97,6 +125,7 @@ impl Book {
             objects: BTreeMap::new(),
             open: BTreeSet::new(),
             streaming: vec![None; gateways],
+            woke: BTreeMap::new(),
             reconnects: BTreeMap::new(),
             phase: 0,
             measured: vec![Measured::default(); phases],
@@ -104,6 +133,11 @@ impl Book {
             spurious: Vec::new(),
             regressed: Vec::new(),
         }
+    }
+
+    /// A replica that stood still goes on at this moment.
+    pub fn wakes(&mut self, replica: &str, at: Instant) {
+        self.woke.insert(replica.to_owned(), at);
     }
 
     /// From now on everything belongs to this phase.
@@ -150,16 +184,20 @@ impl Book {
         }
     }
 
-    /// How a gateway stands: when its stream was opened, and when the attempt to
-    /// register before that began.
-    pub fn stream(&mut self, gateway: usize, attempted: Instant, streaming: Instant) {
+    /// How a gateway stands: with which replica its stream was opened and when, and when
+    /// the attempt to register before that began.
+    pub fn stream(&mut self, gateway: usize, replica: &str, attempted: Instant, streaming: Instant) {
         let before = self.streaming[gateway].replace(streaming);
         if before.is_none_or(|before| before == streaming) {
             return;
         }
         self.close(gateway);
         let phase = self.phase;
-        self.reconnects.insert(gateway, Reconnect { attempted, streaming, in_sync: streaming, phase });
+        let woke = self.woke.get(replica).filter(|at| **at <= streaming);
+        let running = woke.map_or(attempted, |woke| attempted.max(*woke));
+        let replica = replica.to_owned();
+        let reconnect = Reconnect { replica, attempted, running, streaming, in_sync: streaming, phase };
+        self.reconnects.insert(gateway, reconnect);
     }
 
     /// Accounts for a gateway's last reconnect.
@@ -173,8 +211,15 @@ impl Book {
         if lacking {
             measured.interrupted += 1;
         } else {
-            measured.in_sync.push(reconnect.in_sync - reconnect.attempted);
-            measured.streaming.push(reconnect.streaming - reconnect.attempted);
+            let took = reconnect.in_sync - reconnect.attempted;
+            let streaming = reconnect.streaming - reconnect.attempted;
+            measured.in_sync.push(took);
+            measured.in_sync_running.push(reconnect.in_sync - reconnect.running);
+            measured.streaming.push(streaming);
+            let slow = Slow { took, streaming, gateway, replica: reconnect.replica, at: reconnect.in_sync };
+            let place = measured.slowest.partition_point(|other| other.took >= took);
+            measured.slowest.insert(place, slow);
+            measured.slowest.truncate(SLOWEST);
         }
     }
 
@@ -273,13 +318,13 @@ mod tests {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut book = Book::new(2, 1);
-        book.stream(0, at(0), at(1));
-        book.stream(1, at(0), at(1));
+        book.stream(0, "r0", at(0), at(1));
+        book.stream(1, "r0", at(0), at(1));
         book.changed(&id(), Goal::Generation(2), at(100));
         book.applied(0, &id(), Some(2), at(130));
         assert_eq!(book.lacking(at(101)).len(), 1);
         // The other one lost its stream and dialled again.
-        book.stream(1, at(1100), at(1110));
+        book.stream(1, "r0", at(1100), at(1110));
         book.applied(1, &id(), Some(2), at(1150));
         assert!(book.lacking(at(5000)).is_empty());
         let measured = book.measured()[0].clone();
@@ -290,18 +335,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_replica_stands_still_for_is_told_apart() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut book = Book::new(1, 1);
+        book.stream(0, "r0", at(0), at(1));
+        book.wakes("r1", at(3000));
+        book.stream(0, "r1", at(1000), at(3030));
+        book.wakes("r1", at(9000));
+        book.stream(0, "r1", at(9100), at(9110));
+        let measured = book.measured()[0].clone();
+        assert_eq!(millis(&measured.in_sync), [2030, 10]);
+        assert_eq!(millis(&measured.in_sync_running), [30, 10]);
+    }
+
+    #[test]
     fn a_reconnect_without_news_is_in_sync_when_its_stream_is_open() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut book = Book::new(1, 1);
-        book.stream(0, at(0), at(1));
-        book.stream(0, at(1000), at(1020));
-        book.stream(0, at(1000), at(1020));
+        book.stream(0, "r0", at(0), at(1));
+        book.stream(0, "r0", at(1000), at(1020));
+        book.stream(0, "r0", at(1000), at(1020));
         book.changed(&id(), Goal::Generation(1), at(2000));
         book.applied(0, &id(), Some(1), at(2010));
         book.changed(&id(), Goal::Generation(2), at(2500));
-        book.stream(0, at(3000), at(3030));
-        book.stream(0, at(5000), at(5010));
+        book.stream(0, "r0", at(3000), at(3030));
+        book.stream(0, "r0", at(5000), at(5010));
         assert_eq!(book.measured()[0].interrupted, 2, "the last change never came");
         assert_eq!(millis(&book.measured()[0].in_sync), [20]);
     }

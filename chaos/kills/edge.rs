@@ -124,7 +124,8 @@ async fn observe(
         let link = gateways[number].link();
         if let (Some(attempted), Some(streaming)) = (link.attempted_at, link.streaming_since) {
             let (attempted, streaming) = (attempted.into_std(), streaming.into_std());
-            book.stream(number, attempted.min(streaming), streaming);
+            let replica = link.session.split('/').next().unwrap_or_default();
+            book.stream(number, replica, attempted.min(streaming), streaming);
         }
     };
     let mut looks = interval(LOOK);

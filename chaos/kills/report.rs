@@ -46,10 +46,14 @@ pub struct Phase {
     pub acting_again_ms: Quantiles,
     /// (c) a gateway's attempt to register → in sync.
     pub reconnect_to_sync_ms: Quantiles,
-    /// Of that, until its stream was open: connecting, TLS and registering.
+    /// The same without the time in which the replica stood still that it came to.
+    pub reconnect_to_sync_running_ms: Quantiles,
+    /// Of (c), until its stream was open: connecting, TLS and registering.
     pub reconnect_to_stream_ms: Quantiles,
     /// Reconnects that were cut short by the next loss.
     pub reconnects_interrupted: usize,
+    /// The slowest of them, in words.
+    pub slowest_reconnects: Vec<String>,
     /// Gateways that lost their replica, per kill.
     pub gateways_hit: f64,
     /// Signal → everything as before: map, replica, gateways.
@@ -138,7 +142,7 @@ impl Report {
         let (row, wide) = (26, 24);
         writeln!(
             text,
-            "\n{:row$} {:>6} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$}",
+            "\n{:row$} {:>6} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$}",
             "p50/p99/max ms (count)",
             "kills",
             "(a) to connected",
@@ -146,19 +150,21 @@ impl Report {
             "(b) acting again",
             "reconnect to stream",
             "(c) reconnect to sync",
+            "of a running replica",
             "whole again"
         )?;
         for (name, phase) in &self.phases {
             let cell = |q: Quantiles| format!("{:.0}/{:.0}/{:.0} ({})", q.p50, q.p99, q.max, q.count);
             writeln!(
                 text,
-                "{name:row$} {:>6} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$}",
+                "{name:row$} {:>6} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$} {:>wide$}",
                 phase.kills,
                 cell(phase.change_to_connected_ms),
                 cell(phase.change_to_all_ms),
                 cell(phase.acting_again_ms),
                 cell(phase.reconnect_to_stream_ms),
                 cell(phase.reconnect_to_sync_ms),
+                cell(phase.reconnect_to_sync_running_ms),
                 cell(phase.whole_again_ms)
             )?;
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tokio::time::sleep;
 
+use crate::book::Slow;
 use crate::edge::with_book;
 use crate::fleet::{Target, now_ms, with_acts};
 use crate::options::{Blow, Options};
@@ -157,7 +158,10 @@ async fn hit(
         }
         Blow::Stop => {
             sleep(options.stopped_for.saturating_sub(start.elapsed())).await;
-            target.fleet.replicas[victim].process().signal(Signal::SIGCONT);
+            with_book(&target.book, |book| {
+                target.fleet.replicas[victim].process().signal(Signal::SIGCONT);
+                book.wakes(&name, Instant::now());
+            });
         }
     }
     let mut acting = Vec::new();
@@ -212,8 +216,10 @@ fn fill(report: &mut Report, target: &Target, hits: &BTreeMap<Blow, Hits>) {
             change_to_all_ms: Quantiles::of(of.everywhere.iter().copied()),
             acting_again_ms: Quantiles::of(hit.acting),
             reconnect_to_sync_ms: Quantiles::of(of.in_sync.iter().copied()),
+            reconnect_to_sync_running_ms: Quantiles::of(of.in_sync_running.iter().copied()),
             reconnect_to_stream_ms: Quantiles::of(of.streaming.iter().copied()),
             reconnects_interrupted: of.interrupted,
+            slowest_reconnects: of.slowest.iter().map(told).collect(),
             gateways_hit,
             whole_again_ms: Quantiles::of(hit.whole),
         };
@@ -230,6 +236,19 @@ fn fill(report: &mut Report, target: &Target, hits: &BTreeMap<Blow, Hits>) {
         report.statuses_per_change = per_change;
     });
     report.conditions.insert("load at end", load());
+}
+
+/// A slow reconnect, with the time by which it is found in the replicas' logs.
+fn told(slow: &Slow) -> String {
+    let at = now_ms() - i64::try_from(slow.at.elapsed().as_millis()).unwrap_or_default();
+    let at = jiff::Timestamp::from_millisecond(at).map(|at| at.to_string()).unwrap_or_default();
+    format!(
+        "gateway {} to {}: {} ms, {} of them until its stream was open, in sync at {at}",
+        slow.gateway,
+        slow.replica,
+        slow.took.as_millis(),
+        slow.streaming.as_millis()
+    )
 }
 
 /// What a figure is worth nothing without.

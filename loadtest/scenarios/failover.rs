@@ -40,15 +40,25 @@ pub async fn failover(args: &Failover) -> anyhow::Result<bool> {
     let (every, down) = (Duration::from_secs_f64(args.every), Duration::from_secs_f64(args.down));
     anyhow::ensure!(down < every, "--down {:?} must be shorter than --every {:?}", args.down, args.every);
     disturbed("failover", &args.steady, args.ending, async |fleet: &mut Fleet| {
+        let all = fleet.replicas();
+        anyhow::ensure!(
+            (args.at_once as usize) < all.max(2),
+            "--at-once {} is too much for {all} replicas, of which one must be left",
+            args.at_once
+        );
         let begun = Instant::now();
-        let mut ended = 0;
-        while every * (ended + 1) < run {
-            sleep_until(begun + every * (ended + 1)).await;
-            let index = ended as usize % fleet.replicas();
-            fleet.end(index, args.ending).await?;
-            sleep_until(begun + every * (ended + 1) + down).await;
-            fleet.start_again(index).await?;
-            ended += 1;
+        let (mut rounds, mut ended) = (0, 0);
+        while every * (rounds + 1) < run {
+            sleep_until(begun + every * (rounds + 1)).await;
+            let hit: Vec<usize> = (ended..ended + args.at_once).map(|one| one as usize % all).collect();
+            for &index in &hit {
+                fleet.end(index, args.ending).await?;
+            }
+            sleep_until(begun + every * (rounds + 1) + down).await;
+            for index in hit {
+                fleet.start_again(index).await?;
+            }
+            (rounds, ended) = (rounds + 1, ended + args.at_once);
         }
         Ok(ended)
     })
