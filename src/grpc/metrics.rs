@@ -4,12 +4,13 @@
 //! gateways and objects never become labels.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flotilla_core::delivery::Holdings;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
+use tokio::time::Instant;
 
 /// The status of a call that went well, as a label.
 pub(crate) const OK: &str = "OK";
@@ -37,6 +38,10 @@ pub struct Metrics {
     /// `flotilla_delivery_lag_seconds`: from reading a write of the API server
     /// until every gateway of this replica has acknowledged it.
     pub delivery_lag: Histogram,
+    /// `flotilla_delivery_pending_since_timestamp_seconds`: when the oldest write was
+    /// read that a gateway of this replica has not acknowledged, in seconds since
+    /// 1970; 0 when there is none.
+    pub delivery_pending_since: Gauge,
     /// `avapigw_operator_grpc_config_applied_total`: updates that gateways
     /// said they took, of those that change what they hold.
     pub config_applied: IntCounter,
@@ -158,6 +163,10 @@ impl Metrics {
                 "flotilla_delivery_lag_seconds",
                 "From reading a write of the API server until every gateway of this replica has acknowledged it.",
             ))?,
+            delivery_pending_since: Gauge::new(
+                "flotilla_delivery_pending_since_timestamp_seconds",
+                "When the oldest write was read that a gateway of this replica has not acknowledged; 0: none.",
+            )?,
             config_applied: IntCounter::new(
                 "avapigw_operator_grpc_config_applied_total",
                 "Updates of configuration that gateways have applied, once for each gateway.",
@@ -215,6 +224,7 @@ impl Metrics {
         registry.register(Box::new(metrics.request_duration.clone()))?;
         registry.register(Box::new(metrics.delivery_seconds.clone()))?;
         registry.register(Box::new(metrics.delivery_lag.clone()))?;
+        registry.register(Box::new(metrics.delivery_pending_since.clone()))?;
         registry.register(Box::new(metrics.config_applied.clone()))?;
         registry.register(Box::new(metrics.reaped.clone()))?;
         registry.register(Box::new(metrics.batches.clone()))?;
@@ -234,6 +244,13 @@ impl Metrics {
         registry.register(Box::new(metrics.refused.clone()))?;
         registry.register(Box::new(metrics.peers_connected.clone()))?;
         Ok(metrics)
+    }
+
+    /// Shows since when a gateway lacks what it is to have.
+    pub(crate) fn delivery_pending(&self, since: Option<Instant>) {
+        let at = since.and_then(|since| SystemTime::now().checked_sub(since.elapsed()));
+        let at = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        self.delivery_pending_since.set(at.map_or(0.0, |at| at.as_secs_f64()));
     }
 
     /// Counts what a gateway says it holds.

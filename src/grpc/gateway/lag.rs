@@ -50,6 +50,12 @@ impl Lag {
         }
         took
     }
+
+    /// When the oldest of the writes was read that some gateway lacks. While one is stuck
+    /// nothing is measured, and this is all that tells of it.
+    pub fn pending_since(&self) -> Option<Instant> {
+        self.marks.front().map(|(_, since)| *since)
+    }
 }
 
 #[cfg(test)]
@@ -83,8 +89,11 @@ mod tests {
         lag.read(start, at(5));
         lag.read(after(10), at(7));
         assert!(lag.applied(after(20), &table(&[5, 4])).is_empty());
+        assert_eq!(lag.pending_since(), Some(start));
         assert_eq!(lag.applied(after(30), &table(&[6, 5])), [Duration::from_millis(30)]);
+        assert_eq!(lag.pending_since(), Some(after(10)));
         assert_eq!(lag.applied(after(40), &table(&[7, 8])), [Duration::from_millis(30)]);
+        assert_eq!(lag.pending_since(), None);
         assert!(lag.applied(after(50), &table(&[9])).is_empty(), "each is measured once");
     }
 

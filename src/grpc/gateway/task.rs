@@ -561,6 +561,7 @@ impl<C: Compiler> DeliveryTask<C> {
         for took in self.lag.applied(Instant::now(), &table) {
             self.metrics.delivery_lag.observe(took.as_secs_f64());
         }
+        self.metrics.delivery_pending(self.lag.pending_since());
         let frontier = self.engine.frontier();
         if let Some(peers) = &self.peers {
             peers.set_frontier(frontier);

@@ -33,7 +33,9 @@ async fn a_gateway_is_registered_synchronised_and_kept_up_to_date() {
     assert_eq!(snapshot.api_routes[0].spec_json, &br#"{"name":"team/a","x":1}"#[..]);
     assert!(first.sequence > 0);
 
+    let pending_since = replica.metrics.delivery_pending_since.clone();
     replica.delivery.changed(route("c", 101, "{\"x\":3}")).await.unwrap();
+    until("it is told that a gateway lacks something", || pending_since.get() > 0.0).await;
     let mut seen = Vec::new();
     let mut sequence = first.sequence;
     while seen.is_empty() {
@@ -61,6 +63,7 @@ async fn a_gateway_is_registered_synchronised_and_kept_up_to_date() {
         matches!(&table.rows[..], [row] if row.gateways == 1 && row.low.get(Kind::ApiRoute) == Revision(102))
     })
     .await;
+    until("it is told that no gateway lacks anything", || pending_since.get() == 0.0).await;
     assert_eq!(replica.metrics.gateways_connected.get(), 1);
     assert!(replica.metrics.pushes.get() >= 3);
     drop(gateway);
