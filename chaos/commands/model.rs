@@ -52,9 +52,9 @@ pub struct ModelArgs {
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// End after so many transitions, so that memory stays bounded.
-    #[arg(long, default_value_t = 200_000_000)]
-    transitions: usize,
+    /// GiB of memory after which a model ends; what others have before it counts.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    memory: u64,
 }
 
 /// The models.
@@ -77,7 +77,8 @@ pub fn run(args: &ModelArgs, out: &mut dyn Write) -> anyhow::Result<bool> {
     let limits = Limits {
         threads: args.threads,
         time: Duration::from_secs(args.minutes * 60),
-        states: args.transitions,
+        states: usize::MAX,
+        memory: args.memory << 30,
     };
     let mut kept = true;
     let wanted = |which| args.only.is_none_or(|only| only == which);

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -26,15 +26,39 @@ pub trait Promises: Model {
     fn violation(&self, state: &Self::State) -> Option<&'static str>;
 }
 
-/// A model whose exploration ends at some time: stateright looks at the clock
-/// only when a thread has run out of work.
-struct Timed<M> {
+/// How many states are looked at between two looks at the memory.
+const LOOK_EVERY: usize = 10_000;
+
+/// A model whose exploration ends at some time, or when its states need too much memory:
+/// stateright looks at the clock only when a thread has run out of work, and never at
+/// its memory.
+struct Bounded<M> {
     model: M,
     until: Instant,
+    memory: u64,
+    looked: AtomicUsize,
     cut: Arc<AtomicBool>,
 }
 
-impl<M: Promises> Model for Timed<M> {
+impl<M> Bounded<M> {
+    fn goes_on(&self) -> bool {
+        let look = self.looked.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
+        if Instant::now() >= self.until || (look && resident() > self.memory) {
+            self.cut.store(true, Ordering::Relaxed);
+        }
+        !self.cut.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes of memory that this process has; 0 where the system does not tell.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
+}
+
+impl<M: Promises> Model for Bounded<M> {
     type State = M::State;
     type Action = M::Action;
 
@@ -43,10 +67,8 @@ impl<M: Promises> Model for Timed<M> {
     }
 
     fn actions(&self, state: &M::State, actions: &mut Vec<M::Action>) {
-        if Instant::now() < self.until {
+        if self.goes_on() {
             self.model.actions(state, actions);
-        } else {
-            self.cut.store(true, Ordering::Relaxed);
         }
     }
 
@@ -55,7 +77,7 @@ impl<M: Promises> Model for Timed<M> {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![Property::always("promises", |timed: &Self, state| timed.model.violation(state).is_none())]
+        vec![Property::always("promises", |bounded: &Self, state| bounded.model.violation(state).is_none())]
     }
 }
 
@@ -68,11 +90,13 @@ pub struct Limits {
     pub time: Duration,
     /// Number of generated states after which it ends.
     pub states: usize,
+    /// Bytes of this process's memory after which it ends.
+    pub memory: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { threads: 1, time: Duration::from_secs(600), states: usize::MAX }
+        Limits { threads: 1, time: Duration::from_secs(600), states: usize::MAX, memory: u64::MAX }
     }
 }
 
@@ -102,14 +126,15 @@ where
 {
     let started = Instant::now();
     let cut = Arc::new(AtomicBool::new(false));
-    let timed = Timed { model, until: started + limits.time, cut: cut.clone() };
-    let checker = timed
-        .checker()
-        .threads(limits.threads)
-        .target_state_count(limits.states)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
+    let bounded = Bounded {
+        model,
+        until: started + limits.time,
+        memory: limits.memory,
+        looked: AtomicUsize::new(0),
+        cut: cut.clone(),
+    };
+    let checker =
+        bounded.checker().threads(limits.threads).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let took = started.elapsed();
     let violation = checker.discovery("promises").map(|path| {
         let broken = checker.model().model.violation(path.last_state()).unwrap_or("promises");
