@@ -11,7 +11,9 @@ use flotilla_core::ids::{Kind, ObjectKey};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +76,24 @@ pub struct Owner {
     pub key: ObjectKey,
     /// Its uid.
     pub uid: String,
+}
+
+/// Whether an Ingress is there and not being deleted, as of now: what was made of one that
+/// is gone may be seen to go before the Ingress itself, by another watch, and made again
+/// it would be served until the API server takes it away once more.
+///
+/// # Errors
+/// When the API server does not say.
+pub async fn is_there(client: &Client, owner: &Owner) -> Result<bool, Error> {
+    let what = format!("read Ingress {}", owner.key);
+    // A list is a right that is there anyway, and without a revision it is the newest state.
+    let parameters = ListParams::default().fields(&format!("metadata.name={}", owner.key.name));
+    let api = Api::<Ingress>::namespaced(client.clone(), &owner.key.namespace);
+    let ingresses = within(&what, api.list(&parameters)).await?.items;
+    let same = |ingress: &Ingress| {
+        ingress.metadata.uid.as_deref() == Some(&owner.uid) && ingress.metadata.deletion_timestamp.is_none()
+    };
+    Ok(ingresses.iter().any(same))
 }
 
 /// Makes an object that is not there; returns it as it is now.

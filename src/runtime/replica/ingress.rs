@@ -300,6 +300,11 @@ impl Job {
             }
             self.tell(told);
         }
+        let makes = work.steps.iter().any(|step| matches!(step, Step::Make { .. }));
+        if makes && !api::is_there(&self.client, &self.owner).await? {
+            let what = format!("make the objects of Ingress {}", self.owner.key);
+            return Err(Error::Conflict { what });
+        }
         let mut failed = None;
         for step in work.steps {
             // One object that is refused keeps no other from being written, but nothing is

@@ -11,6 +11,7 @@ mod coordination;
 mod endpoints;
 mod finalizers;
 mod incarnation;
+mod ingress;
 mod server;
 mod services;
 mod status;
