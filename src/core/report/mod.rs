@@ -440,9 +440,12 @@ impl<P: StatusPlanner> Reporter<P> {
             }
         }
         self.seen = before.join(&objects.frontier());
+        // What a first look at any kind changes was so before, of other kinds, too: a route
+        // is news as of the list of the Backends that it names.
+        let unseen = |kind: Kind| before.get(kind) == Revision::default();
+        let unseen = Kind::ALL.into_iter().any(|kind| unseen(kind) && self.seen.get(kind) > before.get(kind));
         for key in changed {
             if (round.may_act)(&key.1.namespace) {
-                let unseen = before.get(key.0) == Revision::default();
                 // What is being written about the content before is not its last word.
                 self.in_flight.entry(key.clone()).and_modify(|finality| *finality = Finality::Progress);
                 self.pending.insert(key, if unseen { inherited } else { fresh });

@@ -47,6 +47,8 @@ struct Fleet {
     objects: BTreeMap<(Kind, ObjectKey), RawObject>,
     restated: Vec<(Revision, ObjectKey)>,
     frontier: Frontier,
+    /// All objects are news as of this revision of another kind, on which they depend.
+    depends: Option<(Kind, Revision)>,
     /// How often an object was looked at: once for every plan.
     asked: Cell<usize>,
 }
@@ -88,7 +90,8 @@ impl Fleet {
 
 impl Objects for Fleet {
     fn changed_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)> {
-        let newer = |o: &&RawObject| o.revision > frontier.get(o.kind);
+        let moved = self.depends.is_some_and(|(kind, at)| at > frontier.get(kind));
+        let newer = |o: &&RawObject| moved || o.revision > frontier.get(o.kind);
         self.objects.values().filter(newer).map(|o| (o.kind, o.key.clone())).collect()
     }
     fn restated_since(&self, frontier: &Frontier) -> Vec<(Kind, ObjectKey)> {
@@ -712,6 +715,19 @@ fn what_is_listed_and_owned_late_in_a_cold_start_is_left_alone_too() {
     assert!(world.during(1_000).is_empty(), "and then the map");
     world.gateways(&[(5, 2)]);
     assert!(world.during(60_000).is_empty());
+}
+
+#[test]
+fn what_another_kind_that_is_listed_late_changes_is_left_alone_too() {
+    let mut world = World::cold(10);
+    assert!(world.during(1_000).is_empty());
+    let mut depend = |revision| {
+        world.fleet.depends = Some((Kind::GrpcBackend, Revision(revision)));
+        world.fleet.frontier.advance(Kind::GrpcBackend, Revision(revision));
+        world.during(1_000).len()
+    };
+    assert_eq!(depend(5), 0, "they were news as of the list");
+    assert_eq!(depend(6), 10, "and now something came or went");
 }
 
 #[test]
