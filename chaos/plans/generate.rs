@@ -19,6 +19,10 @@ use crate::plan::{Fault, Object, Occasion, Plan, Target};
 use crate::stage::SERVED;
 use crate::tape::{Change, State, Subject, Tape};
 
+/// What replicas act on: beside what they serve, Ingresses. What is stale is left to the
+/// former: lists of Ingresses are consistent, and nothing is concluded from revisions.
+const ACTED_ON: [&str; 5] = ["apiroutes", "grpcroutes", "backends", "grpcbackends", "ingresses"];
+
 /// How long a stale API server stays stale.
 const STALE: Duration = Duration::from_secs(3);
 
@@ -74,7 +78,7 @@ fn acted_on(tape: &Tape) -> impl Iterator<Item = (&Subject, &Vec<State>)> {
         .map(|request| (request.resource.split('/').next().unwrap_or_default(), &request.object))
         .collect();
     tape.states().iter().filter(move |((resource, object), _)| {
-        SERVED.contains(&resource.as_str()) && written.contains(&(resource.as_str(), object))
+        ACTED_ON.contains(&resource.as_str()) && written.contains(&(resource.as_str(), object))
     })
 }
 
@@ -83,7 +87,8 @@ fn acted_on(tape: &Tape) -> impl Iterator<Item = (&Subject, &Vec<State>)> {
 fn stale(tape: &Tape) -> Vec<Plan> {
     let mut known = BTreeSet::new();
     let mut plans = Vec::new();
-    for ((resource, object), states) in acted_on(tape) {
+    let served = acted_on(tape).filter(|((resource, _), _)| SERVED.contains(&resource.as_str()));
+    for ((resource, object), states) in served {
         for (number, state) in contents(states).into_iter().skip(1) {
             if known.insert((resource, state.phase, state.change)) {
                 let target = Target::one(Occasion::Event, resource, object.clone());
@@ -124,6 +129,12 @@ pub fn by_request() -> Vec<Plan> {
     let writes = [
         (request(Verb::Patch, "apiroutes/status"), 1),
         (request(Verb::Patch, "backends/status"), 1),
+        (request(Verb::Create, "apiroutes"), 1),
+        (request(Verb::Create, "backends"), 1),
+        (request(Verb::Patch, "apiroutes"), 1),
+        (request(Verb::Delete, "apiroutes"), 1),
+        (request(Verb::Delete, "backends"), 1),
+        (request(Verb::Patch, "ingresses/status"), 1),
         (request(Verb::Create, "secrets"), 1),
         (request(Verb::Create, "leases"), 1),
         (request(Verb::Update, "leases"), 8),
@@ -141,7 +152,7 @@ pub fn by_request() -> Vec<Plan> {
             add(fault, target.clone(), nth);
         }
     }
-    for resource in SERVED {
+    for resource in SERVED.into_iter().chain(["ingresses", "services"]) {
         let (list, watch) = (request(Verb::List, resource), request(Verb::Watch, resource));
         for fault in [Fault::Truncate, status(429, 2), status(500, 2), Fault::Hang(seconds(5))] {
             add(fault, list.clone(), 1);
@@ -168,16 +179,19 @@ pub fn by_request() -> Vec<Plan> {
 }
 
 /// For each object with a change: the watch of its kind breaks, is refused, or
-/// stands still at that change.
+/// stands still at that change. What replicas have made differs from what tenants have: its
+/// writers watch it, too.
 pub fn by_event(tape: &Tape) -> Vec<Plan> {
     let mut known = BTreeSet::new();
+    let lives = tape.lives();
     let mut plans = Vec::new();
     for ((resource, object), states) in acted_on(tape) {
+        let made = lives.contains_key(&(Verb::Create, resource.clone(), object.clone()));
         let states = contents(states);
         let changes =
             states.into_iter().filter(|(number, state)| *number > 1 || state.change == Change::Added);
         for (number, state) in changes {
-            if known.insert((resource, state.change)) {
+            if known.insert((resource, made, state.change)) {
                 let target = Target::one(Occasion::Event, resource, object.clone());
                 for fault in [Fault::Cut, Fault::Gone { times: 1 }, Fault::Freeze(Duration::from_secs(6))] {
                     plans.push(Plan::new(fault, target.clone(), number));
@@ -226,6 +240,18 @@ pub const FIXED: &[&str] = &[
     "travel=3@event:backends:team-a/api#2",
     "relist=3@event:apiroutes:team-a/two#2",
     "away=10@write:*#8",
+    // What replicas make of Ingresses, and take away again.
+    "crash-after@create:apiroutes:team-b/ingress-team-b-front-4b56e8ec7c67ef87#1",
+    "crash-before@delete:apiroutes:team-b/ingress-team-b-shop-c1cd00d811ece96d#1",
+    "lose-answer@create:apiroutes#1",
+    "lose-answer@delete:backends#1",
+    "status=409,3@create:backends#1",
+    "status=500,2@delete:apiroutes#1",
+    "gone=2@watch:ingresses#1",
+    "freeze=6@event:ingresses:team-a/shop#3",
+    "travel=3@event:apiroutes:team-a/ingress-team-a-shop-c1cd00d811ece96d#2",
+    // And what an older route keeps from being served.
+    "travel=3@event:apiroutes:team-b/two#4",
 ];
 
 /// Some of them again where only a real kube-apiserver tells the truth.
@@ -234,6 +260,8 @@ pub const FIXED_REAL: &[&str] = &[
     "gone=1@event:apiroutes:team-a/one#2",
     "merge@event:apiroutes:team-b/one#2",
     "travel=3@event:apiroutes:team-a/two#2",
+    "crash-after@create:apiroutes:team-b/ingress-team-b-front-4b56e8ec7c67ef87#1",
+    "freeze=6@event:ingresses:team-a/shop#3",
 ];
 
 #[cfg(test)]

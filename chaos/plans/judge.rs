@@ -10,8 +10,11 @@ use flotilla_testing::fleet::Fleet;
 use flotilla_testing::fleet::waiting::{SOON, attempt};
 use serde_json::{Value, json};
 
+use crate::history::History;
+use crate::ingresses;
 use crate::plan::Object;
 use crate::scenario::FLEETING;
+use crate::stage::SERVED;
 use crate::tape::{Request, Tape};
 use crate::world::GATEWAYS;
 
@@ -21,16 +24,22 @@ const TOLD: usize = 4;
 /// How often a fresh start may send a gateway what it has.
 const SENT_AGAIN: usize = 1;
 
-/// How often it may write a status: when it misses the gateways, and for each that comes
-/// back.
-const WRITTEN_AGAIN: usize = 1 + GATEWAYS;
+/// What a status says where there is no gateway. A fresh start waits for them longer than they
+/// need, and says this of nothing that stands.
+const NOBODY: &str = "No gateway is connected";
+
+/// How often it may write a status: for each gateway that comes back alone.
+const WRITTEN_AGAIN: usize = GATEWAYS;
 
 /// What a run has come to.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// By kind and key: spec, and the status without its times.
     pub objects: BTreeMap<String, Value>,
-    /// What replicas created and deleted, and how often.
+    /// How often each object of tenants was created and deleted, by whomever: who is killed
+    /// may have sent what it is never told of, so requests do not say.
+    pub lives: BTreeMap<String, (usize, usize)>,
+    /// Everything else that replicas created and deleted, and how often.
     pub written: BTreeMap<(Verb, String, Object), usize>,
     /// How often a gateway lost a resource, by gateway and resource. With what
     /// it holds at the end this says how often it was given it, too.
@@ -47,14 +56,25 @@ impl Outcome {
     ///
     /// # Errors
     /// When it does not answer, or does not settle.
-    pub async fn of(fleet: &Fleet, tape: &Tape, logs: &[PathBuf]) -> anyhow::Result<Outcome> {
-        let objects = attempt(SOON, "everything is equal still", async || fleet.is_settled().await);
-        let objects = objects.await.map_err(anyhow::Error::msg)?;
-        let mut outcome = Outcome { written: tape.lives(), ..Outcome::default() };
+    pub async fn of(
+        fleet: &Fleet,
+        history: &History,
+        tape: &Tape,
+        logs: &[PathBuf],
+    ) -> anyhow::Result<Outcome> {
+        let look = async || {
+            let objects = fleet.is_settled().await?;
+            history.has_heard_of(&objects).map(|()| objects)
+        };
+        let objects = attempt(SOON, "everything is equal still", look).await.map_err(anyhow::Error::msg)?;
+        let mut written = tape.lives();
+        written.retain(|(_, resource, _), _| !SERVED.contains(&resource.as_str()));
+        let mut outcome = Outcome { lives: history.heard().lives(), written, ..Outcome::default() };
         for object in &objects {
             let key = format!("{} {}", object.kind, object.key);
             outcome.objects.insert(key, timeless(object));
         }
+        outcome.objects.extend(ingresses::all(&fleet.tenants).await?);
         for event in fleet.gateways.iter().flat_map(|gateways| gateways.events.all()) {
             let told =
                 format!("{} {} {} generation {}", event.change, event.kind, event.key, event.generation);
@@ -89,6 +109,11 @@ impl Outcome {
     pub fn problems(&self, reference: &Outcome) -> Vec<String> {
         let mut problems = self.wrong.clone();
         problems.extend(differences("object", &reference.objects, &self.objects));
+        let lives = |outcome: &Outcome| {
+            let told = |(created, deleted)| json!(format!("created {created} and deleted {deleted} times"));
+            outcome.lives.iter().map(|(object, lives)| (object.clone(), told(*lives))).collect()
+        };
+        problems.extend(differences("life of", &lives(reference), &lives(self)));
         problems.extend(differences(
             "write of replicas",
             &printed(&reference.written),
@@ -115,6 +140,9 @@ impl Outcome {
     /// What a fresh start over the same objects did, where it should do nothing.
     pub fn unrest(&self, before: &Outcome, tape: &Tape, since: Duration) -> Unrest {
         let mut unrest = Unrest { problems: self.wrong.clone(), known: Vec::new() };
+        if self.lives != before.lives {
+            unrest.problems.push("a fresh start over settled objects created or deleted some".to_owned());
+        }
         unrest.problems.extend(differences("object after a fresh start", &before.objects, &self.objects));
         for (gateway, applied) in &self.applied {
             let earlier = before.applied.get(gateway).map_or(0, Vec::len).min(applied.len());
@@ -131,8 +159,9 @@ impl Outcome {
         for Request { verb, resource, object, said, .. } in &writes {
             let words =
                 format!("a fresh start over settled objects wrote: {verb} {resource} {object} {said:?}");
-            let known =
-                resource.ends_with("/status") && one_more(&mut written, (resource, object)) <= WRITTEN_AGAIN;
+            let known = resource.ends_with("/status")
+                && !said.contains(NOBODY)
+                && one_more(&mut written, (resource, object)) <= WRITTEN_AGAIN;
             unrest.tell(known, words);
         }
         unrest
@@ -148,13 +177,12 @@ fn one_more<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) -> usize {
 
 /// What a fresh start over settled objects did.
 ///
-/// Two things are known that it should not do and that do no harm: a replica
-/// that has just listed takes the revision of a status for one of the content,
-/// and sends that again (ARCHITECTURE.md, "Content revision"); and while all
-/// gateways are on their way to the new replicas, statuses say that there is
-/// none. Both are told and do not fail a plan, unless something is left of them
-/// at the end, goes beyond the same content and statuses, or happens more often than
-/// that explains.
+/// Two things are known that it may do and that do no harm: a replica that has just
+/// listed takes the revision of a status for one of the content, and sends that again
+/// (ARCHITECTURE.md, "Content revision"); and where gateways come back one a while after
+/// the other, statuses say how many there are. Both are told and do not fail a plan, unless
+/// something is left of them at the end, goes beyond the same content and statuses, or
+/// happens more often than that explains.
 #[derive(Debug, Clone, Default)]
 pub struct Unrest {
     /// What must not be.
@@ -269,6 +297,19 @@ mod tests {
     }
 
     #[test]
+    fn another_number_of_creations_or_deletions_is_a_problem() {
+        let lived = |lives: (usize, usize)| Outcome {
+            lives: BTreeMap::from([("Backend a/x".to_owned(), lives)]),
+            ..Outcome::default()
+        };
+        assert_eq!(lived((2, 1)).problems(&lived((2, 1))), Vec::<String>::new());
+        let words = "life of Backend a/x: is \"created 2 and deleted 2 times\" instead of \"created 1 and deleted 1 times\"";
+        assert_eq!(lived((2, 2)).problems(&lived((1, 1))), [words]);
+        let fresh = lived((2, 1)).unrest(&lived((1, 1)), &Tape::default(), Duration::ZERO);
+        assert_eq!(fresh.problems.len(), 1);
+    }
+
+    #[test]
     fn another_end_is_a_problem() {
         let with = |value: Value| Outcome {
             objects: BTreeMap::from([("Backend a/x".to_owned(), value)]),
@@ -299,6 +340,18 @@ mod tests {
         assert_eq!(unrest(applied(&["one", "removed two"])).problems, [words]);
         let again = unrest(applied(&["one", "modified two"]));
         assert_eq!((again.problems.len(), again.known.len()), (0, 1));
+        let wrote = |said: &str, times: usize| {
+            let mut tape = Tape::default();
+            for _ in 0..times {
+                tape.request(crate::tape::tests::said(said));
+            }
+            let Unrest { problems, known } =
+                applied(&["one"]).unrest(&applied(&["one"]), &tape, Duration::ZERO);
+            (problems.len(), known.len())
+        };
+        assert_eq!(wrote("True successfully applied to 1 gateway", 2), (0, 2));
+        assert_eq!(wrote("True successfully applied to 1 gateway", 3), (1, 2));
+        assert_eq!(wrote("Unknown No gateway is connected", 1), (1, 0));
         let without_end = unrest(applied(&["one", "modified two", "modified two"]));
         assert_eq!((without_end.problems.len(), without_end.known.len()), (1, 1));
     }

@@ -8,9 +8,12 @@
 //! judged by the reference: see [`run`].
 
 mod generate;
+mod history;
+mod ingresses;
 mod judge;
 mod plan;
 mod play;
+mod promises;
 mod proxy;
 mod report;
 mod run;
@@ -21,6 +24,7 @@ mod world;
 
 pub use plan::{Fault, Object, Occasion, Plan, PlanError, Target};
 pub use play::Ground;
+pub use promises::Judged;
 pub use proxy::{Proxy, Theatre};
 pub use report::{Report, Verdict};
 pub use run::{Choice, Options, list, run};

@@ -19,6 +19,11 @@ use std::time::Duration;
 use flotilla_apiserver::{Place, Verb};
 use flotilla_core::coordination::CoordinationConfig;
 
+/// How long it takes at most until a Lease has run out and gateways have come back.
+const RETURN: Duration = Duration::from_secs(50);
+/// How long it takes at most until what was refused is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// What goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -215,6 +220,25 @@ impl Plan {
             Fault::Delay { time, times } => *time * u32::try_from(*times).unwrap_or(u32::MAX),
             Fault::Status { times, .. } | Fault::Gone { times } => Duration::from_secs(5 * times),
             _ => Duration::ZERO,
+        }
+    }
+}
+
+impl Plan {
+    /// For how long after a strike changes may be late: where replicas die or lose their
+    /// Leases, others wait for these, and gateways pause before they connect again.
+    pub fn suffers(&self) -> Duration {
+        let lost = matches!(
+            self.fault,
+            Fault::CrashBefore | Fault::CrashAfter | Fault::Travel(_) | Fault::Away(_) | Fault::Hang(_)
+        );
+        let of_replicas = matches!(self.target.resource.as_str(), "leases" | "secrets" | "*")
+            || self.target.resource.starts_with("shardmaps");
+        match self.fault {
+            // Of what nobody sees nobody suffers.
+            Fault::Drop | Fault::Merge => Duration::ZERO,
+            _ if lost || of_replicas => self.lasts() + RETURN,
+            _ => self.lasts() + RETRY,
         }
     }
 }

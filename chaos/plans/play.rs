@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use flotilla_testing::fleet::Against;
+use flotilla_testing::fleet::events::now_ms;
 use futures::FutureExt as _;
 use tokio::time::sleep;
 
 use crate::judge::{Outcome, Unrest};
 use crate::plan::Plan;
-use crate::scenario;
+use crate::promises::{self, Judged, Seen};
+use crate::scenario::{self, Phase};
 use crate::stage::Stage;
 use crate::tape::Tape;
 use crate::world::World;
@@ -42,6 +44,10 @@ pub struct Run {
     pub struck: u64,
     /// What the fresh start changed.
     pub unrest: Unrest,
+    /// Promises that were broken, and how much there was to judge.
+    pub broken: Vec<String>,
+    /// See [`Run::broken`].
+    pub judged: Judged,
     /// How long it took.
     pub took: Duration,
 }
@@ -80,24 +86,37 @@ async fn perform(ground: &Ground, plan: Option<Plan>) -> anyhow::Result<Run> {
 
 /// The scenario, and a fresh start over what it left.
 async fn scenes(world: &mut World, patience: Duration) -> anyhow::Result<Run> {
-    world.perform(patience, async |fleet, theatre| scenario::play(fleet, theatre, patience).await).await?;
+    let mut phases = world
+        .perform(patience, async |fleet, theatre, history| {
+            scenario::play(fleet, theatre, history, patience).await
+        })
+        .await?;
     let (tape, struck) = {
         let mut stage = world.theatre.stage();
         stage.calm();
         (stage.tape.clone(), stage.struck())
     };
     let logs = world.logs();
-    let outcome = Outcome::of(&world.fleet, &tape, &logs).await?;
+    let outcome = Outcome::of(&world.fleet, &world.history, &tape, &logs).await?;
 
-    let since = world.theatre.elapsed();
+    let (since, began_ms) = (world.theatre.elapsed(), now_ms());
+    world.history.phase(u32::try_from(phases.len()).unwrap_or(u32::MAX));
     world.start_afresh().await?;
-    let settled = async |fleet: &mut _, _: &_| {
-        scenario::settled(fleet, patience).await?;
+    let settled = async |fleet: &mut _, _: &_, history: &_| {
+        scenario::settled(fleet, history, scenario::LAST, patience).await?;
         sleep(QUIET).await;
-        scenario::settled(fleet, patience).await
+        scenario::settled(fleet, history, scenario::LAST, patience).await
     };
     world.perform(patience, settled).await?;
     let after = world.theatre.stage().tape.clone();
-    let unrest = Outcome::of(&world.fleet, &after, &logs).await?.unrest(&outcome, &after, since);
-    Ok(Run { outcome, tape, struck, unrest, took: Duration::ZERO })
+    let unrest =
+        Outcome::of(&world.fleet, &world.history, &after, &logs).await?.unrest(&outcome, &after, since);
+    phases.push(Phase { name: "fresh start".to_owned(), began_ms, ended_ms: now_ms(), calm: false });
+    let (broken, judged) = promises::judge(&Seen {
+        heard: world.history.heard(),
+        phases,
+        events: world.fleet.gateways.iter().flat_map(|gateways| gateways.events.all()).collect(),
+        kept: world.kept().await.map_err(anyhow::Error::msg)?,
+    });
+    Ok(Run { outcome, tape, struck, unrest, broken, judged, took: Duration::ZERO })
 }

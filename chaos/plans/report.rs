@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::promises::Judged;
+
 /// The name of the run without a fault.
 pub(crate) const REFERENCE: &str = "reference";
 
@@ -21,12 +23,21 @@ pub struct Verdict {
     pub problems: Vec<String>,
     /// What a fresh start did although it should have done nothing, and that is known.
     pub known: Vec<String>,
+    /// How often each promise could be judged.
+    pub judged: Judged,
 }
 
 impl Verdict {
     /// A verdict without known deviations.
     pub(crate) fn new(plan: String, struck: u64, took: Duration, problems: Vec<String>) -> Self {
-        Verdict { plan, struck, seconds: took.as_secs_f64(), problems, known: Vec::new() }
+        Verdict {
+            plan,
+            struck,
+            seconds: took.as_secs_f64(),
+            problems,
+            known: Vec::new(),
+            judged: Judged::default(),
+        }
     }
 
     /// Whether all was well.
@@ -79,6 +90,9 @@ impl fmt::Display for Report {
             let words = "fresh starts over settled objects sent or wrote something known (--json has it)";
             write!(f, "\n  {words}: {known} times")?;
         }
+        let mut judged = Judged::default();
+        self.verdicts.iter().for_each(|verdict| judged += verdict.judged);
+        write!(f, "\n  judged: {judged}")?;
         for verdict in self.failed().filter(|verdict| verdict.plan != REFERENCE) {
             write!(f, "\n  again: chaos plans --api {} --plan '{}'", self.api, verdict.plan)?;
         }

@@ -93,11 +93,12 @@ async fn reference(ground: &Ground) -> anyhow::Result<Run> {
 /// Judges a run by the reference.
 fn verdict(name: String, run: &Run, reference: &Outcome) -> Verdict {
     let mut problems = run.outcome.problems(reference);
-    problems.extend(run.unrest.problems.iter().cloned());
+    problems.extend(run.unrest.problems.iter().chain(&run.broken).cloned());
     if run.struck == 0 && name != REFERENCE {
         problems.push("the fault never struck: there is no such occurrence".to_owned());
     }
-    Verdict { known: run.unrest.known.clone(), ..Verdict::new(name, run.struck, run.took, problems) }
+    let (known, judged) = (run.unrest.known.clone(), run.judged);
+    Verdict { known, judged, ..Verdict::new(name, run.struck, run.took, problems) }
 }
 
 fn plans(options: &Options, reference: &Run) -> anyhow::Result<Vec<Plan>> {
@@ -109,10 +110,11 @@ fn plans(options: &Options, reference: &Run) -> anyhow::Result<Vec<Plan>> {
         Choice::Fixed => parse(generate::FIXED),
         Choice::Named(plans) => Ok(plans.clone()),
         Choice::All => {
-            let mut plans = generate::from_record(&reference.tape);
+            // The longest one first, beside which all others are played.
+            let mut plans = vec![generate::long_outage()];
+            plans.extend(generate::from_record(&reference.tape));
             plans.extend(generate::by_event(&reference.tape));
             plans.extend(generate::by_request());
-            plans.push(generate::long_outage());
             let fixed = parse(generate::FIXED)?;
             let others: Vec<Plan> = fixed.into_iter().filter(|plan| !plans.contains(plan)).collect();
             plans.extend(others);

@@ -3,15 +3,18 @@
 //! the same in every run. Where changes follow each other at once, it is for
 //! the plans that hide the state between them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use flotilla_core::ids::Kind;
 use flotilla_testing::fleet::Fleet;
+use flotilla_testing::fleet::events::now_ms;
 use flotilla_testing::fleet::objects::{Tenants, answering, backend, leading};
 use flotilla_testing::fleet::waiting::attempt;
 use serde_json::{Value, json};
 
+use crate::history::History;
+use crate::ingresses;
 use crate::proxy::Theatre;
 
 /// Namespaces of the tenants.
@@ -22,10 +25,18 @@ pub const NAMESPACES: [&str; 2] = ["team-a", "team-b"];
 pub const FLEETING: [&str; 2] = ["APIRoute team-a/one", "APIRoute team-b/one"];
 
 /// The phases, by name, in their order.
-pub const PHASES: [&str; 7] = ["start", "create", "change", "recreate", "break", "mend", "backend"];
+pub const PHASES: [&str; 12] = [
+    "start", "create", "change", "recreate", "break", "mend", "backend", "ingress", "reroute", "withdraw",
+    "contest", "yield",
+];
+/// How it stands at the end.
+pub const LAST: &str = PHASES[PHASES.len() - 1];
 
 /// What is there before the first replica starts.
-pub async fn furnish(tenants: &Tenants) {
+///
+/// # Errors
+/// When the API server does not take it.
+pub async fn furnish(tenants: &Tenants) -> anyhow::Result<()> {
     tenants.namespaces(NAMESPACES.map(str::to_owned)).await;
     for namespace in NAMESPACES {
         tenants.create(Kind::Backend, namespace, "api", backend(8080)).await;
@@ -38,30 +49,65 @@ pub async fn furnish(tenants: &Tenants) {
         "route": [{"destination": {"host": "orders", "port": 9000}}],
     });
     tenants.create(Kind::GrpcRoute, namespace, "orders", spec).await;
+    ingresses::furnish(tenants).await
 }
 
-/// Plays all phases. `patience` is how long a phase may take to settle.
+/// When a phase was, in milliseconds since 1970 as gateways tell them.
+#[derive(Debug, Clone)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// Before its first change.
+    pub began_ms: f64,
+    /// When everything had settled.
+    pub ended_ms: f64,
+    /// Whether no fault was there to keep anything back.
+    pub calm: bool,
+}
+
+/// Plays all phases; returns when they were. `patience` is how long one may take to settle.
 ///
 /// # Errors
 /// When one does not settle.
-pub async fn play(fleet: &Fleet, theatre: &Theatre, patience: Duration) -> anyhow::Result<()> {
+pub async fn play(
+    fleet: &Fleet,
+    theatre: &Theatre,
+    history: &History,
+    patience: Duration,
+) -> anyhow::Result<Vec<Phase>> {
+    let mut phases = Vec::new();
     for (number, name) in (0..).zip(PHASES) {
         theatre.stage().phase = number;
+        history.phase(number);
+        let (before, began_ms) = (theatre.stage().calm_since(Instant::now()), now_ms());
         act(&fleet.tenants, name).await;
-        settled(fleet, patience).await.with_context(|| format!("phase {name}"))?;
+        ingresses::act(&fleet.tenants, name).await?;
+        settled(fleet, history, name, patience).await.with_context(|| format!("phase {name}"))?;
+        let after = theatre.stage().calm_since(Instant::now());
+        let calm = before.is_some() && before == after;
+        phases.push(Phase { name: name.to_owned(), began_ms, ended_ms: now_ms(), calm });
     }
-    Ok(())
+    Ok(phases)
 }
 
-/// Waits until every gateway holds what the API server holds and every status
-/// says so.
+/// Waits until every Ingress has become what it is to become by the end of this phase,
+/// every gateway holds what the API server holds, every status says so, and the harness
+/// has heard of it, too.
 ///
 /// # Errors
 /// What was still different at the end.
-pub async fn settled(fleet: &Fleet, patience: Duration) -> anyhow::Result<()> {
-    attempt(patience, "everything is equal", async || fleet.is_settled().await.map(drop))
-        .await
-        .map_err(anyhow::Error::msg)
+pub async fn settled(
+    fleet: &Fleet,
+    history: &History,
+    phase: &str,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let look = async || {
+        let objects = fleet.is_settled().await?;
+        history.has_heard_of(&objects)?;
+        ingresses::settled(&fleet.tenants, phase, &objects).await
+    };
+    attempt(patience, "everything is equal", look).await.map_err(anyhow::Error::msg)
 }
 
 async fn act(tenants: &Tenants, phase: &str) {
@@ -95,6 +141,11 @@ async fn act(tenants: &Tenants, phase: &str) {
             tenants.delete(Kind::Backend, a, "api").await;
             tenants.change(Kind::GrpcBackend, a, "orders", backend(9001)).await;
         }
+        // Nobody asks a webhook, so the younger of two with the same match waits for the other.
+        "contest" => {
+            tenants.create(Kind::ApiRoute, b, "rival", answering(b, "two", "3")).await;
+        }
+        "yield" => tenants.delete(Kind::ApiRoute, b, "two").await,
         _ => {}
     }
 }

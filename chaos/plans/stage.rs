@@ -87,6 +87,8 @@ pub struct Stage {
     /// Occurrences counted so far.
     seen: u64,
     struck: u64,
+    /// Until when the fleet may suffer from what has struck.
+    troubled: Option<Instant>,
     aftermath: Aftermath,
     /// The scenario's phase.
     pub phase: u32,
@@ -98,12 +100,25 @@ impl Stage {
     /// A stage for a plan, or for the reference run without one.
     pub fn new(plan: Option<Plan>) -> Self {
         let aftermath = Aftermath::None;
-        Stage { plan, seen: 0, struck: 0, aftermath, phase: 0, tape: Tape::default() }
+        Stage { plan, seen: 0, struck: 0, troubled: None, aftermath, phase: 0, tape: Tape::default() }
     }
 
     /// How often the fault struck.
     pub fn struck(&self) -> u64 {
         self.struck
+    }
+
+    /// How often the fault had struck when it was over for the fleet, too; `None` while it
+    /// is not.
+    pub fn calm_since(&self, now: Instant) -> Option<u64> {
+        self.troubled.is_none_or(|until| until <= now).then_some(self.struck)
+    }
+
+    /// The fault has struck so many times more.
+    fn strikes(&mut self, now: Instant, times: u64) {
+        self.struck += times;
+        let suffers = self.plan.as_ref().filter(|_| times > 0).map(|plan| now + plan.suffers());
+        self.troubled = self.troubled.max(suffers);
     }
 
     /// No fault strikes from now on, and what lasts of one is over.
@@ -138,7 +153,7 @@ impl Stage {
         if self.away(now).is_some() {
             return Verdict::Cut;
         }
-        if let Some(fault) = self.strikes_request(verb, place, continued) {
+        if let Some(fault) = self.strikes_request(now, verb, place, continued) {
             let verdict = self.strike(now, fault);
             if verdict != Verdict::Pass {
                 return verdict;
@@ -147,16 +162,16 @@ impl Stage {
         self.lasting(now, replica, verb, place)
     }
 
-    fn strikes_request(&mut self, verb: Verb, place: &Place, continued: bool) -> Option<Fault> {
-        let plan = self.plan.as_ref().filter(|plan| plan.target.is_request(verb, place, continued))?;
+    fn strikes_request(&mut self, now: Instant, verb: Verb, place: &Place, continued: bool) -> Option<Fault> {
+        let plan = self.plan.clone().filter(|plan| plan.target.is_request(verb, place, continued))?;
         self.seen += 1;
         let times = match plan.fault {
             Fault::Status { times, .. } | Fault::Delay { times, .. } | Fault::Gone { times } => times,
             _ => 1,
         };
         let strikes = self.seen >= plan.nth && self.seen - plan.nth < times;
-        self.struck += u64::from(strikes);
-        strikes.then(|| plan.fault.clone())
+        self.strikes(now, u64::from(strikes));
+        strikes.then_some(plan.fault)
     }
 
     fn strike(&mut self, now: Instant, fault: Fault) -> Verdict {
@@ -245,7 +260,7 @@ impl Stage {
         if !first && !matches!(fault, Fault::Drop | Fault::Merge) {
             return EventVerdict::Pass;
         }
-        self.struck += 1;
+        self.strikes(now, 1);
         let past = state.revision.saturating_sub(1);
         match fault {
             Fault::Drop | Fault::Merge => EventVerdict::Drop,
@@ -337,6 +352,16 @@ mod tests {
         assert_eq!(ask(&status), Verdict::Answer { code: 409 });
         assert_eq!(ask(&status), Verdict::Pass);
         assert_eq!(stage.struck(), 2);
+    }
+
+    #[test]
+    fn the_fleet_suffers_for_a_while_from_what_has_struck() {
+        let mut stage = stage("crash-after@patch:apiroutes/status:a/x#1");
+        let now = Instant::now();
+        assert_eq!(stage.calm_since(now), Some(0));
+        stage.request(now, 0, Verb::Patch, &place("apiroutes", "status"), false);
+        assert_eq!(stage.calm_since(now + Duration::from_secs(20)), None);
+        assert_eq!(stage.calm_since(now + Duration::from_secs(60)), Some(1));
     }
 
     #[test]

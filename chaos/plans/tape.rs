@@ -202,7 +202,7 @@ impl Tape {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn state(revision: u64, generation: i64) -> State {
@@ -222,6 +222,11 @@ mod tests {
             epoch: None,
             revision: None,
         }
+    }
+
+    /// A status that was written and says this of `Ready`.
+    pub(crate) fn said(words: &str) -> Request {
+        Request { said: words.to_owned(), ..patch(0, 0) }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use flotilla_testing::fleet::{Against, Fleet, shards};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::history::History;
+use crate::ingresses;
 use crate::proxy::{Proxy, Theatre};
 use crate::scenario;
 use crate::stage::Stage;
@@ -28,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long replicas may take for a start or an end.
 const START: Duration = Duration::from_secs(300);
 /// What replicas are told besides where everything is.
-const FLAGS: [&str; 1] = ["--drain-spread=200ms"];
+const FLAGS: [&str; 3] = ["--drain-spread=200ms", ingresses::FLAGS[0], ingresses::FLAGS[1]];
 
 /// A running world.
 pub struct World {
@@ -38,6 +40,8 @@ pub struct World {
     deaths: mpsc::Receiver<usize>,
     /// What the proxies share.
     pub theatre: Arc<Theatre>,
+    /// What the API server holds, whatever the proxies do.
+    pub history: History,
     /// The API server, the gateways, and an administrator's hands.
     pub fleet: Fleet,
 }
@@ -52,9 +56,10 @@ impl World {
         let fleet = Fleet::start(program, against)
             .await
             .ok_or_else(|| anyhow!("there is no real kube-apiserver: run tests/kube/build.sh"))?;
-        scenario::furnish(&fleet.tenants).await;
+        let history = History::listen(&fleet.tenants.client).await?;
+        scenario::furnish(&fleet.tenants).await?;
         let (theatre, deaths) = Theatre::new(stage, REPLICAS);
-        let mut world = World { replicas: Vec::new(), proxies: Vec::new(), deaths, theatre, fleet };
+        let mut world = World { replicas: Vec::new(), proxies: Vec::new(), deaths, theatre, history, fleet };
         for number in 0..REPLICAS {
             let folder = world.fleet.path();
             let kubeconfig = world.fleet.server.kubeconfig(folder, number);
@@ -76,9 +81,9 @@ impl World {
     pub async fn perform<T>(
         &mut self,
         patience: Duration,
-        play: impl AsyncFnOnce(&mut Fleet, &Theatre) -> anyhow::Result<T>,
+        play: impl AsyncFnOnce(&mut Fleet, &Theatre, &History) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let World { replicas, deaths, theatre, fleet, .. } = self;
+        let World { replicas, deaths, theatre, history, fleet, .. } = self;
         let operators: Vec<String> =
             replicas.iter().map(|replica| format!("127.0.0.1:{}", replica.grpc)).collect();
         let scene = async {
@@ -87,7 +92,7 @@ impl World {
                 map_of_all(fleet, 0, patience).await?;
                 fleet.add_gateways_to("gateway", GATEWAYS, &operators).await;
             }
-            play(fleet, theatre).await
+            play(fleet, theatre, history).await
         };
         // Either may win: what was seen of the one does not change the other.
         tokio::select! {
@@ -125,6 +130,21 @@ impl World {
         let replicas = self.replicas.iter().map(|replica| replica.name.clone());
         let gateways = self.fleet.gateways.iter().map(|gateways| gateways.name.clone());
         replicas.chain(gateways).map(|name| self.fleet.path().join(format!("{name}.log"))).collect()
+    }
+
+    /// What replicas say they keep: objects, sessions, and statuses that are not final.
+    ///
+    /// # Errors
+    /// Why one does not say.
+    pub async fn kept(&self) -> Result<Vec<[u64; 3]>, String> {
+        let mut kept = Vec::new();
+        for replica in &self.replicas {
+            let metric = async |name: &str| replica.metric(name, "").await.map(|value| value as u64);
+            let objects = replica.metric("avapigw_operator_resources_total", "kind").await? as u64;
+            let sessions = metric("avapigw_operator_gateways_connected").await?;
+            kept.push([objects, sessions, metric("flotilla_status_pending").await?]);
+        }
+        Ok(kept)
     }
 
     /// What each replica logged last.

@@ -20,10 +20,13 @@ pub(super) struct Package {
 }
 
 impl Package {
-    /// What starts fleets of its own uses their test support, too.
+    /// What starts fleets of its own uses their test support, too, and may judge them by
+    /// the same observer as the simulator.
     fn may_use(&self, used: &str) -> bool {
         let supported = HARNESSES.contains(&self.name) && self.ours == ABOVE_RUNTIME;
-        self.ours.contains(&used) || (supported && used == "flotilla-testing")
+        self.ours.contains(&used)
+            || (supported && used == "flotilla-testing")
+            || (self.name == "flotilla-plans" && used == "flotilla-observer")
     }
 }
 
