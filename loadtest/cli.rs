@@ -263,7 +263,7 @@ pub struct Failover {
     /// Seconds from one end of a replica to the next.
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     pub every: f64,
-    /// Replicas that end together.
+    /// Replicas that end at once; of those that end in order, one after the other.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub at_once: u32,
     /// Seconds until they are started again.

@@ -52,7 +52,7 @@ pub struct ModelArgs {
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// GiB of memory after which a model ends; what others have before it counts.
+    /// GiB of memory that each model may need before it ends (where the system tells).
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1024))]
     memory: u64,
 }

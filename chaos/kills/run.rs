@@ -159,8 +159,8 @@ async fn hit(
         Blow::Stop => {
             sleep(options.stopped_for.saturating_sub(start.elapsed())).await;
             with_book(&target.book, |book| {
-                target.fleet.replicas[victim].process().signal(Signal::SIGCONT);
                 book.wakes(&name, Instant::now());
+                target.fleet.replicas[victim].process().signal(Signal::SIGCONT);
             });
         }
     }

@@ -90,7 +90,8 @@ pub struct Limits {
     pub time: Duration,
     /// Number of generated states after which it ends.
     pub states: usize,
-    /// Bytes of this process's memory after which it ends.
+    /// Bytes that this process may grow by before it ends; no limit where the system does
+    /// not tell how much it has.
     pub memory: u64,
 }
 
@@ -129,12 +130,17 @@ where
     let bounded = Bounded {
         model,
         until: started + limits.time,
-        memory: limits.memory,
+        memory: resident().saturating_add(limits.memory),
         looked: AtomicUsize::new(0),
         cut: cut.clone(),
     };
-    let checker =
-        bounded.checker().threads(limits.threads).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let checker = bounded
+        .checker()
+        .threads(limits.threads)
+        .target_state_count(limits.states)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
     let took = started.elapsed();
     let violation = checker.discovery("promises").map(|path| {
         let broken = checker.model().model.violation(path.last_state()).unwrap_or("promises");

@@ -78,22 +78,35 @@ pub struct Owner {
     pub uid: String,
 }
 
-/// Whether an Ingress is there and not being deleted, as of now: what was made of one that
-/// is gone may be seen to go before the Ingress itself, by another watch, and made again
-/// it would be served until the API server takes it away once more.
+/// How an Ingress stands to what was seen of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is as it was seen.
+    AsSeen,
+    /// It was changed, or is being deleted.
+    Changed,
+    /// It is gone, or another one is in its place.
+    Gone,
+}
+
+/// How an Ingress stands now to what was seen of it at `revision`. What was made of it may
+/// be seen to change or to go before the Ingress itself, by another watch: what a replica
+/// makes, changes and removes then would follow an Ingress that is no more.
 ///
 /// # Errors
 /// When the API server does not say.
-pub async fn is_there(client: &Client, owner: &Owner) -> Result<bool, Error> {
+pub async fn standing(client: &Client, owner: &Owner, revision: &str) -> Result<Standing, Error> {
     let what = format!("read Ingress {}", owner.key);
     // A list is a right that is there anyway, and without a revision it is the newest state.
     let parameters = ListParams::default().fields(&format!("metadata.name={}", owner.key.name));
     let api = Api::<Ingress>::namespaced(client.clone(), &owner.key.namespace);
     let ingresses = within(&what, api.list(&parameters)).await?.items;
-    let same = |ingress: &Ingress| {
-        ingress.metadata.uid.as_deref() == Some(&owner.uid) && ingress.metadata.deletion_timestamp.is_none()
-    };
-    Ok(ingresses.iter().any(same))
+    let it = ingresses.iter().find(|ingress| ingress.metadata.uid.as_deref() == Some(&owner.uid));
+    Ok(match it.map(|ingress| ingress.metadata.resource_version.as_deref()) {
+        None => Standing::Gone,
+        Some(now) if now == Some(revision) => Standing::AsSeen,
+        Some(_) => Standing::Changed,
+    })
 }
 
 /// Makes an object that is not there; returns it as it is now.

@@ -51,8 +51,8 @@ impl Lag {
         took
     }
 
-    /// When the oldest of the writes was read that some gateway lacks. While one is stuck
-    /// nothing is measured, and this is all that tells of it.
+    /// When the oldest of the writes was read that some gateway lacks. Until it has them or its
+    /// stream is ended nothing is measured, and this is all that tells of it.
     pub fn pending_since(&self) -> Option<Instant> {
         self.marks.front().map(|(_, since)| *since)
     }

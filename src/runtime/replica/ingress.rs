@@ -17,7 +17,7 @@ use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_k8s::Error;
 use flotilla_k8s::coordination::{ActingPermit, OwnershipView};
 use flotilla_k8s::event::Telling;
-use flotilla_k8s::ingress::{self as api, MARK_LABEL, Observed, Owner};
+use flotilla_k8s::ingress::{self as api, MARK_LABEL, Observed, Owner, Standing};
 use flotilla_k8s::services::KnownService;
 use k8s_openapi::api::networking::v1::Ingress as ApiIngress;
 use kube::ResourceExt as _;
@@ -134,6 +134,8 @@ struct Done {
 struct SoFar {
     /// How often it was tried in vain.
     tries: u32,
+    /// Whether it was told that it is in vain.
+    told: bool,
     /// Whether the first of them was the first look at it: see [`Work::first`].
     first: bool,
     /// Whether something is to be told when it is done.
@@ -214,7 +216,7 @@ impl Ingresses {
                 at_work.insert(key.clone());
                 let so_far = match again.get(&key).map(|again| again.so_far) {
                     Some(so_far) => SoFar { turned: so_far.turned || work.turned, ..so_far },
-                    None => SoFar { tries: 0, first: work.first, turned: work.turned },
+                    None => SoFar { first: work.first, turned: work.turned, ..SoFar::default() },
                 };
                 self.start(&mut jobs, key, *work, so_far);
             }
@@ -300,10 +302,22 @@ impl Job {
             }
             self.tell(told);
         }
-        let makes = work.steps.iter().any(|step| matches!(step, Step::Make { .. }));
-        if makes && !api::is_there(&self.client, &self.owner).await? {
-            let what = format!("make the objects of Ingress {}", self.owner.key);
-            return Err(Error::Conflict { what });
+        if wrote {
+            let keeps = work.steps.iter().any(|step| !matches!(step, Step::Remove { .. }));
+            let fits = match api::standing(&self.client, &self.owner, &work.revision).await {
+                Ok(Standing::AsSeen) => true,
+                Ok(Standing::Changed) => false,
+                // What was made of it goes with it.
+                Ok(Standing::Gone) => !keeps,
+                Err(error) => {
+                    self.failed(&error, work.failing);
+                    return Err(error);
+                }
+            };
+            if !fits {
+                let what = format!("carry out what Ingress {} asked for", self.owner.key);
+                return Err(Error::Conflict { what });
+            }
         }
         let mut failed = None;
         for step in work.steps {
@@ -360,7 +374,9 @@ impl Job {
     /// not made of this Ingress.
     fn failed(&mut self, error: &Error, reason: &'static str) {
         let conflict = matches!(error, Error::Conflict { .. });
-        if self.so_far.tries == if conflict { CONFLICTS } else { 1 } {
+        let enough = self.so_far.tries >= if conflict { CONFLICTS } else { 1 };
+        if enough && !self.so_far.told {
+            self.so_far.told = true;
             let words = "there is another object of that name; delete it";
             let message = if conflict { format!("{error}: {words}") } else { error.to_string() };
             self.tell(&Told { reason, message, warning: true });

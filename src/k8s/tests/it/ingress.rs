@@ -1,15 +1,15 @@
-//! What is asked about Ingresses before something is made of them.
+//! What is asked about Ingresses before what they asked for is carried out.
 
 use flotilla_core::ids::ObjectKey;
-use flotilla_k8s::ingress::{Owner, is_there};
+use flotilla_k8s::ingress::{Owner, Standing, standing};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::server::{Server, on_every_server};
 
-on_every_server!(an_ingress_that_goes_or_is_another_by_now_is_not_there);
-async fn an_ingress_that_goes_or_is_another_by_now_is_not_there(server: Server) {
+on_every_server!(what_became_of_an_ingress_since_it_was_seen_is_told);
+async fn what_became_of_an_ingress_since_it_was_seen_is_told(server: Server) {
     let namespace = server.namespace().await;
     let api: Api<Ingress> = Api::namespaced(server.client.clone(), &namespace);
     let create = async |name: &str| {
@@ -17,21 +17,26 @@ async fn an_ingress_that_goes_or_is_another_by_now_is_not_there(server: Server) 
         let ingress = json!({"metadata": {"name": name}, "spec": {"defaultBackend": backend}});
         let ingress: Ingress = serde_json::from_value(ingress).unwrap();
         let made = api.create(&PostParams::default(), &ingress).await.unwrap();
-        Owner { key: ObjectKey::new(namespace.as_str(), name), uid: made.metadata.uid.unwrap() }
+        let key = ObjectKey::new(namespace.as_str(), name);
+        let owner = Owner { key, uid: made.metadata.uid.unwrap() };
+        (owner, made.metadata.resource_version.unwrap())
     };
-    let there = async |owner: &Owner| is_there(&server.client, owner).await.unwrap();
+    let stands =
+        async |(owner, revision): &(Owner, String)| standing(&server.client, owner, revision).await.unwrap();
     let (one, other) = (create("one").await, create("other").await);
-    assert!(there(&one).await && there(&other).await);
+    assert_eq!((stands(&one).await, stands(&other).await), (Standing::AsSeen, Standing::AsSeen));
 
     api.delete("one", &DeleteParams::default()).await.unwrap();
-    assert!(!there(&one).await, "it is gone");
+    assert_eq!(stands(&one).await, Standing::Gone);
     let again = create("one").await;
-    assert!(there(&again).await && !there(&one).await, "it is another one");
+    assert_eq!((stands(&again).await, stands(&one).await), (Standing::AsSeen, Standing::Gone));
 
     let finalizers = |list: serde_json::Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
     let parameters = PatchParams::default();
-    api.patch("other", &parameters, &finalizers(json!(["example.com/held"]))).await.unwrap();
+    let held = api.patch("other", &parameters, &finalizers(json!(["example.com/held"]))).await.unwrap();
+    assert_eq!(stands(&other).await, Standing::Changed);
+    let other = (other.0, held.metadata.resource_version.unwrap());
     api.delete("other", &DeleteParams::default()).await.unwrap();
-    assert!(!there(&other).await, "it is being deleted");
+    assert_eq!(stands(&other).await, Standing::Changed, "it is being deleted");
     api.patch("other", &parameters, &finalizers(json!([]))).await.unwrap();
 }
