@@ -17,12 +17,17 @@ pub struct Bounds {
     /// been connected and healthy for so long: what is newer, its writer may not
     /// know.
     pub hearsay: u64,
-    /// I6: so many times the ideal number of namespaces may move on a join or a
-    /// leave; a leave moves all that the leaver had besides.
+    /// I6: so many times the ideal number of namespaces, or of their weight, may move
+    /// when seats are new; a seat that is given up moves all that it had besides.
     pub movement: f64,
-    /// I6: of all namespaces so large a share may move without a join or a leave,
-    /// because loads have changed.
-    pub rebalance: f64,
+    /// I6: who carries so many times the mean is relieved, and nobody who carries less.
+    pub tolerated: f64,
+    /// I6: down to so many times the mean.
+    pub aim: f64,
+    /// I6: for that so many times what lies above may move.
+    pub excess: f64,
+    /// I6: and not again for so long, by the clock of whoever plans.
+    pub damping: u64,
     /// I9: items kept for delivery, per object and per session.
     pub queued_per_object: f64,
     /// See [`Bounds::queued_per_object`].
@@ -47,7 +52,10 @@ impl Default for Bounds {
             healthy: 60 * SECOND,
             hearsay: 30 * SECOND,
             movement: 1.5,
-            rebalance: 0.0,
+            tolerated: 1.15,
+            aim: 1.1,
+            excess: 2.0,
+            damping: 120 * SECOND,
             queued_per_object: 4.0,
             queued_per_session: 16.0,
             bytes_per_object: 4096.0,

@@ -96,6 +96,8 @@ pub enum Event<'a> {
     },
     /// A map was published.
     MapPublished(Map<'a>),
+    /// Somebody deleted the map: the next one is made without one before it.
+    MapDeleted,
 
     /// A gateway's stream is open.
     Connected {
@@ -257,18 +259,36 @@ pub enum Ready {
     NoGateways,
 }
 
-/// A published map.
+/// A published map. Members and seats are called by a number of the caller's choice
+/// for their lasting names, in any order.
 #[derive(Debug, Clone, Copy)]
 pub struct Map<'a> {
     /// Its number.
     pub epoch: u64,
-    /// Per member that may own namespaces, by its lasting name and in any order: a
-    /// number of the caller's choice.
+    /// Those that are there and may own namespaces.
     pub members: &'a [u32],
-    /// Who owns each namespace by this map: the member's number, by namespace.
+    /// They, and those that are away and whose place is kept.
+    pub seats: &'a [u32],
+    /// Who owns each namespace by this map, by namespace.
     pub owners: &'a [u32],
-    /// The namespaces that operators pinned in it: they move by order.
-    pub pinned: &'a [NamespaceId],
+    /// At which seat each is at home: while that is away, somebody stands in for it.
+    pub homes: &'a [u32],
+    /// What operators wished in it: these namespaces move by order.
+    pub pins: &'a [(NamespaceId, u32)],
+    /// By what it was planned; `None`: nobody could see that.
+    pub basis: Option<Basis<'a>>,
+}
+
+/// What was known to whoever planned a map when it did so.
+#[derive(Debug, Clone, Copy)]
+pub struct Basis<'a> {
+    /// The process that planned it.
+    pub planner: InstanceId,
+    /// When, by the planner's own clock.
+    pub clock: u64,
+    /// What namespaces weigh, as the members of the map before had told the planner
+    /// since they had that map; 0: there is nothing in it. `None` while not all had.
+    pub weights: Option<&'a [u64]>,
 }
 
 /// How a gateway came to lose an object.

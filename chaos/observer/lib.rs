@@ -31,7 +31,7 @@ mod truth;
 mod violation;
 
 pub use bounds::Bounds;
-pub use event::{Claim, Event, Map, Memory, Past, Ready, Refused, Removal, Subject, Write};
+pub use event::{Basis, Claim, Event, Map, Memory, Past, Ready, Refused, Removal, Subject, Write};
 pub use ids::{At, Content, GatewayId, InstanceId, KindId, Names, NamespaceId, ObjectId};
 pub use observer::{Observer, Tally};
 pub use violation::{About, Invariant, Violation};

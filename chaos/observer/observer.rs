@@ -134,6 +134,7 @@ impl Observer {
                 self.tally.everywhere += u64::from(judged);
             }
             Event::MapPublished(map) => self.movement.published(&self.bounds, &map)?,
+            Event::MapDeleted => self.movement.deleted(),
             Event::Connected { gateway, instance, namespaces, kinds } => {
                 self.gateways.connect(at, gateway, instance, namespaces, kinds);
             }

@@ -55,6 +55,7 @@ impl Names {
             }
             Event::Memory(memory) => of_instance(memory.instance),
             Event::MapPublished(_)
+            | Event::MapDeleted
             | Event::Quiet
             | Event::HistoryReplaced
             | Event::Impaired(Subject::ApiServer | Subject::Network)
@@ -131,6 +132,7 @@ impl fmt::Display for Told<'_> {
             Event::StatusRefused { instance: id, object: on } => {
                 write!(f, "{} wrote the status of {}: refused or unchanged", instance(id), object(on))
             }
+            Event::MapDeleted => write!(f, "the map is deleted"),
             Event::MapPublished(map) => {
                 write!(f, "map {} with members {:?}", map.epoch, map.members)
             }

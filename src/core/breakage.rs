@@ -75,11 +75,15 @@ pub enum Breakage {
     SilenceIgnored,
     /// A Lease of the history that was renewed more often is a later one.
     MarksIgnored,
+    /// The leader plans anew as soon as one carries more than another.
+    Undamped,
+    /// Whatever is planned is planned without regard to where everything was.
+    PlacedAnew,
 }
 
 impl Breakage {
     /// Those that the simulator finds.
-    pub const FOUND: [Breakage; 23] = [
+    pub const FOUND: [Breakage; 25] = [
         Breakage::SelfFencingOff,
         Breakage::WallClock,
         Breakage::InstanceReused,
@@ -103,6 +107,8 @@ impl Breakage {
         Breakage::RejectionBlocks,
         Breakage::ReservationsForgotten,
         Breakage::OwnerNotAsked,
+        Breakage::Undamped,
+        Breakage::PlacedAnew,
     ];
 
     /// Those that it has not found yet, or only together with something else: another

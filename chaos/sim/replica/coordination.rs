@@ -5,8 +5,12 @@ use flotilla_core::breakage::Breakages;
 use flotilla_core::coordination::{
     Action, CoordinationConfig, Coordinator, Event, Identity, LeaseName, MapRecord, RequestError,
 };
+use flotilla_core::ids::MemberName;
+use flotilla_core::ring::Position;
 use flotilla_core::time::Mono;
-use flotilla_observer::{At, Event as Seen, Map, NamespaceId, Subject};
+use flotilla_observer::{At, Basis, Event as Seen, Map, NamespaceId, Subject};
+
+use super::weighing::Judgement;
 
 use super::requests::{Ask, Found};
 use crate::api::{Change, Entry, LEASES, Refusal};
@@ -79,8 +83,8 @@ impl World<'_> {
                 Event::MapRead { sent_at, answer: Ok(record.map(|record| *record)) }
             }
             (Ask::ReadMap, Err(refusal)) => Event::MapRead { sent_at, answer: Err(error(refusal)) },
-            (Ask::WriteMap(_), Ok(Found::MapWritten(record))) => Event::MapWritten(Ok(*record)),
-            (Ask::WriteMap(_), Err(refusal)) => Event::MapWritten(Err(error(refusal))),
+            (Ask::WriteMap(..), Ok(Found::MapWritten(record))) => Event::MapWritten(Ok(*record)),
+            (Ask::WriteMap(..), Err(refusal)) => Event::MapWritten(Err(error(refusal))),
             _ => return,
         };
         self.coordinate(slot, event);
@@ -94,6 +98,9 @@ impl World<'_> {
             self.witness.tell(now, || format!("{} <- {event:?}", process.instance));
         }
         let local = process.local(now);
+        if let Event::Loads { member, report } = &event {
+            process.weighing.reported.insert(member.clone(), report.clone());
+        }
         let actions = process.coordinator.step(local, event);
         process.coordinator_due = process.coordinator.next_deadline();
         self.acts(slot);
@@ -116,7 +123,10 @@ impl World<'_> {
             Action::ListLeases => self.ask(slot, Ask::ListLeases),
             Action::DeleteLease { name, revision, .. } => self.ask(slot, Ask::DeleteLease(name, revision)),
             Action::ReadMap => self.ask(slot, Ask::ReadMap),
-            Action::WriteMap(write) => self.ask(slot, Ask::WriteMap(write)),
+            Action::WriteMap(write) => {
+                let basis = self.judgement(slot);
+                self.ask(slot, Ask::WriteMap(write, basis));
+            }
             Action::StopActing(ticket) => {
                 process.report.drains.push_back(ticket);
                 self.finish_patches(slot);
@@ -221,31 +231,42 @@ impl World<'_> {
     }
 
     /// A map was published: who owns what by it.
-    pub(crate) fn map_published(&mut self, record: &MapRecord) {
+    pub(crate) fn map_published(&mut self, record: &MapRecord, basis: Option<&Judgement>) {
         let Some(map) = &record.published else { return };
         self.stats.count(Count::Maps);
         let ownership = flotilla_core::shardmap::Ownership::new(map.clone());
-        let number = |name: &str| name.get(1..).and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX);
+        let number = |name: &MemberName| {
+            name.as_str().get(1..).and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX)
+        };
         let eligible: Vec<u32> = {
             let undrained = || map.members.iter().filter(|member| !member.drained);
             let all = undrained().next().is_none();
-            map.members
-                .iter()
-                .filter(|member| all || !member.drained)
-                .map(|m| number(m.name.as_str()))
-                .collect()
+            map.members.iter().filter(|member| all || !member.drained).map(|m| number(&m.name)).collect()
         };
+        let seats: Vec<u32> = eligible.iter().copied().chain(map.away.iter().map(number)).collect();
         let namespaces = self.universe.namespaces();
-        let owner = |namespace: &std::sync::Arc<str>| {
-            ownership.owner(namespace).map_or(u32::MAX, |member| number(member.as_str()))
-        };
-        let owners: Vec<u32> = namespaces.iter().map(owner).collect();
-        let pinned: Vec<NamespaceId> = (0..)
+        let of = |member: Option<&MemberName>| member.map_or(u32::MAX, number);
+        let owners: Vec<u32> = namespaces.iter().map(|name| of(ownership.owner(name))).collect();
+        let home = |name: &std::sync::Arc<str>| of(ownership.home_at(Position::of(name)));
+        let homes: Vec<u32> = namespaces.iter().map(home).collect();
+        let pins: Vec<(NamespaceId, u32)> = (0..)
             .zip(namespaces)
-            .filter(|(_, name)| map.pins.contains_key(*name))
-            .map(|(id, _)| NamespaceId(id))
+            .filter_map(|(id, name)| Some((NamespaceId(id), number(map.pins.get(name)?))))
             .collect();
-        let seen = Map { epoch: map.epoch.0, members: &eligible, owners: &owners, pinned: &pinned };
+        let basis = basis.map(|basis| Basis {
+            planner: self.witness.instance(basis.planner.as_str()),
+            clock: basis.clock.0,
+            weights: basis.weights.as_deref(),
+        });
+        let seen = Map {
+            epoch: map.epoch.0,
+            members: &eligible,
+            seats: &seats,
+            owners: &owners,
+            homes: &homes,
+            pins: &pins,
+            basis,
+        };
         self.witness.see(self.now, &Seen::MapPublished(seen));
         if self.witness.telling() {
             let words = format!("map {} published by {}: {eligible:?}", map.epoch, map.leader);

@@ -15,6 +15,7 @@ use flotilla_observer::InstanceId;
 
 use super::coordination::config;
 use super::lineage::{Doubt, History, Question};
+use super::weighing::Judgement;
 use crate::api::{LEASES, MAP, Refusal};
 use crate::clock::{MILLIS, SECONDS};
 use crate::scenario::{End, Fault};
@@ -35,7 +36,7 @@ pub enum Ask {
     /// Read the map.
     ReadMap,
     /// Write the map.
-    WriteMap(MapWrite),
+    WriteMap(MapWrite, Option<Box<Judgement>>),
     /// List what one watch is about, or its first page; the number is the watch's.
     List(usize, u32),
     /// The next page of a list: as of which revision, and how many objects came before.
@@ -106,7 +107,7 @@ impl Ask {
             | Ask::ListLeases
             | Ask::DeleteLease(..)
             | Ask::ReadMap
-            | Ask::WriteMap(_) => {
+            | Ask::WriteMap(..) => {
                 let patience = config().request_timeout();
                 u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX)
             }
@@ -120,7 +121,7 @@ impl Ask {
     }
 
     fn writes(&self) -> bool {
-        matches!(self, Ask::WriteLease(..) | Ask::WriteMap(_) | Ask::Patch(..) | Ask::DeleteLease(..))
+        matches!(self, Ask::WriteLease(..) | Ask::WriteMap(..) | Ask::Patch(..) | Ask::DeleteLease(..))
     }
 }
 
@@ -251,14 +252,14 @@ impl World<'_> {
             Ask::ReadMap | Ask::List(MAP, _) => {
                 Ok(Found::Map(self.api.map().cloned().map(Box::new), self.api.revision))
             }
-            Ask::WriteMap(write) => {
+            Ask::WriteMap(write, basis) => {
                 let written = self.api.write_map(now, write.clone());
                 if written == Err(Refusal::StaleEpoch) {
                     let text = format!("a map was published whose epoch is not above all before: {write:?}");
                     self.witness.broken(now, text);
                 }
                 if let (Ok(record), MapWrite::Publish { .. }) = (&written, write) {
-                    self.map_published(record);
+                    self.map_published(record, basis.as_deref());
                 }
                 written.map(|record| Found::MapWritten(Box::new(record)))
             }
@@ -327,7 +328,7 @@ impl World<'_> {
             | Ask::ListLeases
             | Ask::DeleteLease(..)
             | Ask::ReadMap
-            | Ask::WriteMap(_) => self.coordination_replied(slot, ask, sent_at, answer),
+            | Ask::WriteMap(..) => self.coordination_replied(slot, ask, sent_at, answer),
             Ask::List(lane, number) | Ask::Page(lane, number, ..) => {
                 self.listed(slot, lane, number, sent_at, answer);
             }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_core::coordination::Event;
-use flotilla_core::ids::{Epoch, Kind};
+use flotilla_core::ids::{Epoch, Instance, Kind, MemberName};
 use flotilla_core::placement::{LoadReport, Meter, Sample};
+use flotilla_core::ring::Position;
+use flotilla_core::time::Mono;
 
 use crate::clock::SECONDS;
 use crate::world::{Occurrence, World};
@@ -20,9 +22,41 @@ const TOLD: u64 = 10 * SECONDS;
 pub struct Weighing {
     meter: Meter,
     told: Option<(u64, Epoch, Arc<LoadReport>)>,
+    /// What each member last told us of its own.
+    pub reported: BTreeMap<MemberName, Arc<LoadReport>>,
+}
+
+/// By what a replica plans a map: told to the observer when the map is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// The process.
+    pub planner: Instance,
+    /// When, by its clock.
+    pub clock: Mono,
+    /// By namespace: what it weighs; `None` while not all have told by the map in force.
+    pub weights: Option<Vec<u64>>,
 }
 
 impl World<'_> {
+    /// By what a process judges now if it plans a map.
+    pub(crate) fn judgement(&self, slot: usize) -> Option<Box<Judgement>> {
+        let process = self.slots[slot].process.as_ref()?;
+        let ownership = process.coordinator.ownership();
+        let reports: Option<Vec<&Arc<LoadReport>>> = ownership.and_then(|ownership| {
+            let told = |name| process.weighing.reported.get(name);
+            let by_it = |report: &&Arc<LoadReport>| report.epoch >= ownership.epoch();
+            ownership.map().members.iter().map(|member| told(&member.name).filter(by_it)).collect()
+        });
+        let weight = |reports: &[&Arc<LoadReport>], position| {
+            let entries = reports.iter().flat_map(|report| &report.entries);
+            entries.filter(|(at, _)| *at == position).map(|(_, weight)| weight.value()).max().unwrap_or(0)
+        };
+        let positions = self.universe.namespaces().iter().map(|name| Position::of(name));
+        let weights = reports.map(|reports| positions.map(|position| weight(&reports, position)).collect());
+        let (planner, clock) = (process.instance.clone(), process.local(self.now));
+        Some(Box::new(Judgement { planner, clock, weights }))
+    }
+
     /// A process measures what its namespaces weigh.
     pub(crate) fn weigh(&mut self, slot: usize) {
         let now = self.now;

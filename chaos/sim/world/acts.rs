@@ -165,7 +165,10 @@ impl World<'_> {
                 });
             }
             Operator::Restart(slot, back) if known(self, slot) => self.stop(usize::from(slot), back),
-            Operator::DeleteMap => self.api.delete_map(now),
+            Operator::DeleteMap => {
+                self.api.delete_map(now);
+                self.witness.see(now, &Seen::MapDeleted);
+            }
             Operator::DeleteLease(slot) => self.api.delete_lease(now, &Self::member_lease(slot), None),
             Operator::DeleteLeaderLease => {
                 self.api.delete_lease(now, &flotilla_core::coordination::LeaseName::Leader, None);

@@ -643,8 +643,6 @@ impl<'a> World<'a> {
 /// What the promises are held to here.
 fn bounds(places: usize) -> Bounds {
     Bounds {
-        // Loads change here by orders of magnitude within seconds.
-        rebalance: 1.0,
         // In the middle of a batch each session may remember of each object that it
         // was sent: that it is there, and what it is.
         queued_per_session: 16.0 + 2.0 * places as f64,

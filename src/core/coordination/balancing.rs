@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::breakage::{Breakage, Breakages};
 use crate::ids::{Epoch, MemberName};
 use crate::placement::{LoadReport, Loads, TOLERATED, imbalance, plan};
 use crate::shardmap::{Exceptions, Ownership, PublishedMap, Share};
@@ -51,6 +52,7 @@ impl Default for BalanceConfig {
 #[derive(Debug)]
 pub(super) struct Balancing {
     config: BalanceConfig,
+    breakage: Breakages,
     /// The newest of every member of the map in force or of a later one.
     reports: BTreeMap<MemberName, Arc<LoadReport>>,
     /// The sum of `reports`, and, until all are about the map in force, of what
@@ -71,9 +73,10 @@ pub(super) struct Balancing {
 }
 
 impl Balancing {
-    pub(super) fn new(config: BalanceConfig) -> Self {
+    pub(super) fn new(config: BalanceConfig, breakage: Breakages) -> Self {
         Balancing {
             config,
+            breakage,
             reports: BTreeMap::new(),
             loads: Arc::default(),
             before: Arc::default(),
@@ -195,7 +198,8 @@ impl Balancing {
             let kept = previous.exceptions.iter().filter(|(_, seat)| seats.contains(*seat));
             return kept.map(|(slot, seat)| (*slot, seat.clone())).collect();
         }
-        plan(Some(&Ownership::new(previous.clone())), draft, &self.loads)
+        let before = Ownership::new(previous.clone());
+        plan(self.planned_from(&before), draft, &self.loads)
     }
 
     /// Looks at the balance of the map in force; exceptions that better it, if
@@ -208,21 +212,28 @@ impl Balancing {
         self.unseen = false;
         let map = current.map();
         let before = imbalance(self.loads.homes(current).values());
-        if before <= TOLERATED || !self.is_current() {
+        let hasty = self.breakage.is(Breakage::Undamped);
+        let tolerated = if hasty { 100 } else { TOLERATED };
+        if before <= tolerated || !self.is_current() {
             self.above_since = None;
             return None;
         }
         let due = *self.above_since.get_or_insert(now) + self.config.imbalance_patience;
-        if now < due.max(self.not_before) {
+        if now < due.max(self.not_before) && !hasty {
             self.next_look = due.max(self.not_before);
             return None;
         }
         self.not_before = now + self.config.interval;
         self.above_since = None;
-        let exceptions = plan(Some(current), map, &self.loads);
+        let exceptions = plan(self.planned_from(current), map, &self.loads);
         let planned = Ownership::new(PublishedMap { exceptions: exceptions.clone(), ..map.clone() });
         let after = imbalance(self.loads.homes(&planned).values());
         (after + WORTHWHILE <= before).then_some(exceptions)
+    }
+
+    /// From where namespaces begin.
+    fn planned_from<'a>(&self, before: &'a Ownership) -> Option<&'a Ownership> {
+        (!self.breakage.is(Breakage::PlacedAnew)).then_some(before)
     }
 
     /// Writes into `map` what its members own.
@@ -262,7 +273,7 @@ mod tests {
     /// A leader that knows a map, and whose members have reported: what the
     /// ring gives to `a` weighs ten times as much as what it gives to others.
     fn uneven(names: &[&str]) -> (Balancing, Ownership) {
-        let mut balancing = Balancing::new(BalanceConfig::default());
+        let mut balancing = Balancing::new(BalanceConfig::default(), Breakages::default());
         let ownership = Ownership::new(map(names));
         balancing.observe_map(ownership.map());
         for name in names {
@@ -316,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_report_that_comes_before_its_map_counts_with_it() {
-        let mut balancing = Balancing::new(BalanceConfig::default());
+        let mut balancing = Balancing::new(BalanceConfig::default(), Breakages::default());
         let report = LoadReport::new(Epoch(7), vec![(Position(1), Weight(9))]);
         balancing.report("a".into(), Arc::new(report));
         assert_eq!(balancing.loads.weights.len(), 0);

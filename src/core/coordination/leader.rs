@@ -60,7 +60,7 @@ pub(super) struct Leader {
 impl Leader {
     pub(super) fn new(config: &CoordinationConfig, member: MemberName) -> Self {
         Leader {
-            balancing: Balancing::new(config.balance),
+            balancing: Balancing::new(config.balance, config.breakage),
             member,
             join_debounce: config.join_debounce,
             first_map_wait: config.member_lease.duration,

@@ -1,6 +1,6 @@
-//! I1 and I6: who acts, and how maps change.
+//! I1: who acts.
 
-use flotilla_observer::{Bounds, Event, Invariant, Map, Ready};
+use flotilla_observer::{Event, Invariant, Ready};
 
 use crate::fleet::{Fleet, PLAIN};
 
@@ -125,65 +125,4 @@ fn a_write_by_someone_who_never_acted_is_reported() {
     fleet.write(route, PLAIN);
     fleet.says("r0/1", route, 1, Ready::NoGateways);
     fleet.breaks(Invariant::I1, &["r0/1", "never acted on team-a"]);
-}
-
-/// A map of 100 namespaces in which member `owner(i)` owns the i-th.
-fn publish(fleet: &mut Fleet, epoch: u64, members: &[u32], owner: impl Fn(u32) -> u32) {
-    let owners: Vec<u32> = (0..100).map(owner).collect();
-    fleet.see(&Event::MapPublished(Map { epoch, members, owners: &owners, pinned: &[] }));
-}
-
-#[test]
-fn a_leave_moves_what_the_leaver_had() {
-    let mut fleet = Fleet::new();
-    publish(&mut fleet, 1, &[0, 1, 2], |index| index % 3);
-    publish(&mut fleet, 2, &[0, 1], |index| if index % 3 == 2 { index % 2 } else { index % 3 });
-    fleet.is_fine();
-}
-
-#[test]
-fn a_join_moves_the_joiners_share() {
-    let mut fleet = Fleet::new();
-    publish(&mut fleet, 1, &[0, 1], |index| index % 2);
-    publish(&mut fleet, 2, &[0, 1, 2], |index| if index < 33 { 2 } else { index % 2 });
-    fleet.is_fine();
-}
-
-#[test]
-fn a_leave_that_deals_anew_is_reported() {
-    let mut fleet = Fleet::new();
-    publish(&mut fleet, 1, &[0, 1, 2], |index| index % 3);
-    publish(&mut fleet, 2, &[0, 1], |index| index % 2);
-    fleet.breaks(Invariant::I6, &["epoch 2", "1 have left"]);
-}
-
-#[test]
-fn a_move_without_a_reason_is_reported_unless_loads_may_move_it() {
-    for (rebalance, fine) in [(0.0, false), (0.05, true)] {
-        let mut fleet = Fleet::within(Bounds { rebalance, ..Bounds::default() });
-        publish(&mut fleet, 1, &[0, 1], |index| index % 2);
-        publish(&mut fleet, 2, &[0, 1], |index| if index < 4 { 1 } else { index % 2 });
-        match fine {
-            true => fleet.is_fine(),
-            false => fleet.breaks(Invariant::I6, &["moves 2 of 100"]),
-        }
-    }
-}
-
-#[test]
-fn what_is_pinned_moves_by_order() {
-    let mut fleet = Fleet::new();
-    let pinned = [fleet.namespace("team-a")];
-    publish(&mut fleet, 1, &[0, 1], |index| index % 2);
-    let owners: Vec<u32> = (0..100).map(|index| if index == 0 { 1 } else { index % 2 }).collect();
-    fleet.see(&Event::MapPublished(Map { epoch: 2, members: &[0, 1], owners: &owners, pinned: &pinned }));
-    fleet.is_fine();
-}
-
-#[test]
-fn an_epoch_that_does_not_grow_is_reported() {
-    let mut fleet = Fleet::new();
-    publish(&mut fleet, 7, &[0], |_| 0);
-    publish(&mut fleet, 7, &[0, 1], |_| 0);
-    fleet.breaks(Invariant::I1, &["epoch 7"]);
 }

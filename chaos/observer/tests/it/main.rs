@@ -4,5 +4,6 @@ mod acting;
 mod fleet;
 mod gateways;
 mod limits;
+mod movement;
 mod restored;
 mod settled;

@@ -72,7 +72,9 @@ fn whoever_acted_before_is_not_held_to_what_is_no_more() {
     fleet.see(&Event::HistoryReplaced);
     fleet.until("r1/2", 60);
     fleet.acts("r1/2", 3);
-    fleet.see(&Event::MapPublished(Map { epoch: 3, members: &[0, 1], owners: &[1], pinned: &[] }));
+    let map =
+        Map { epoch: 3, members: &[0, 1], seats: &[0, 1], owners: &[1], homes: &[1], pins: &[], basis: None };
+    fleet.see(&Event::MapPublished(map));
     fleet.is_fine();
     fleet.until("r2/3", 60);
     fleet.acts("r2/3", 4);
