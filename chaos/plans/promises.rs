@@ -22,6 +22,8 @@ use std::fmt;
 use std::ops::AddAssign;
 
 use flotilla_core::ids::Kind;
+use flotilla_core::ring::Position;
+use flotilla_core::shardmap::Ownership;
 use flotilla_observer::{
     At, Bounds, Content, Event as Observed, KindId, Map, Memory, Names, ObjectId, Observer, Refused, Removal,
     Violation, Write,
@@ -196,8 +198,22 @@ impl Trial<'_> {
         for map in &self.seen.heard.maps {
             let by_name = shards::owners(map, &probes);
             let owners: Vec<u32> = probes.iter().map(|probe| number(&by_name[probe])).collect();
-            let members: Vec<u32> = shards::members(map).iter().map(|member| number(member)).collect();
-            let map = Map { epoch: map.epoch.0, members: &members, owners: &owners, pinned: &[] };
+            let ownership = Ownership::new(map.clone());
+            let home = |probe: &String| ownership.home_at(Position::of(probe)).map(ToString::to_string);
+            let homes: Vec<u32> =
+                probes.iter().map(|probe| number(&home(probe).unwrap_or_default())).collect();
+            let members: Vec<u32> = map.eligible().iter().map(|member| number(&member.to_string())).collect();
+            let seats: Vec<u32> = map.seats().iter().map(|seat| number(&seat.to_string())).collect();
+            let (epoch, basis) = (map.epoch.0, None);
+            let map = Map {
+                epoch,
+                members: &members,
+                seats: &seats,
+                owners: &owners,
+                homes: &homes,
+                pins: &[],
+                basis,
+            };
             self.observer.see(At(0), &Observed::MapPublished(map))?;
         }
         Ok(())
@@ -390,7 +406,7 @@ mod tests {
         let (one, two) = (["a"].as_slice(), ["a", "b"].as_slice());
         assert_eq!(verdict(&[map(1, one, 64), map(2, two, 64), map(3, one, 64)]), "");
         let moved = verdict(&[map(1, two, 64), map(2, two, 65)]);
-        assert!(moved.contains("I6: ") && moved.contains("0 of 2 members have joined"), "{moved}");
+        assert!(moved.contains("I6: ") && moved.contains("to seats that were there before"), "{moved}");
         assert!(verdict(&[map(2, two, 64), map(1, one, 64)]).contains("epoch 1 was published after epoch 2"));
     }
 
