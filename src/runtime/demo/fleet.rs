@@ -13,7 +13,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use tokio::time::{Instant, sleep};
 
-use super::processes::{Process, free_ports, wait_for_file};
+use super::processes::{Ports, Process, wait_for_file};
 use crate::certs::{CaSecret, authority, gateway_material, write_material};
 use crate::cli::DemoArgs;
 use crate::gateway::Addresses;
@@ -60,6 +60,8 @@ pub struct Fleet {
     pub replicas: Vec<Replica>,
     /// The gateways.
     pub gateways: Vec<Gateway>,
+    /// Where the replicas listen.
+    ports: Option<Ports>,
     apiserver: Option<Process>,
     /// Namespaces that the demo created, to be deleted from a cluster that is
     /// not the demo's own.
@@ -96,6 +98,7 @@ impl Fleet {
             clients,
             replicas: Vec::new(),
             gateways: Vec::new(),
+            ports: None,
             apiserver,
             created: Vec::new(),
         })
@@ -120,18 +123,18 @@ impl Fleet {
 
     /// Starts `count` replicas.
     pub async fn start_replicas(&mut self, count: u32) -> anyhow::Result<()> {
-        let mut ports = free_ports(4 * count as usize)?.into_iter();
-        let mut port = || ports.next().context("four ports for each replica");
+        let ports = self.ports.insert(Ports::claim(4 * count as usize)?);
         for number in 0..count {
-            let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, port()?));
             self.replicas.push(Replica {
                 name: format!("flotilla-{number}"),
                 process: None,
-                grpc: port()?,
-                metrics,
-                peer: port()?,
-                probe: port()?,
+                grpc: ports.port()?,
+                metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, ports.port()?)),
+                peer: ports.port()?,
+                probe: ports.port()?,
             });
+        }
+        for number in 0..count {
             self.start_replica(number as usize)?;
         }
         let until = Instant::now() + START;

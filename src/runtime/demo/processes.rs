@@ -3,6 +3,7 @@
 //! order, by the end of its standard input when the demo itself is killed.
 
 use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -92,23 +93,63 @@ pub async fn wait_for_file(path: &Path, process: &mut Process, within: Duration)
     }
 }
 
-/// Loopback ports that are free now, each another. Taken from below the range that
-/// the kernel gives to outgoing connections, so that no client that is reconnecting
-/// can take one meanwhile.
-pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    // Held until all are found: none is found twice.
-    let mut held = Vec::with_capacity(count);
-    for _ in 0..200 * count {
-        if held.len() == count {
-            break;
+/// A demo's ports lie here, below the range that the kernel gives to outgoing
+/// connections, so that no client that is reconnecting can take one meanwhile.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+/// So many belong to whoever listens on the first of them.
+const BLOCK: u16 = 100;
+
+/// Loopback ports that are free now, and that no other demo takes for as long as this
+/// one lives: a server that is ended comes back to its own.
+pub struct Ports {
+    free: std::vec::IntoIter<u16>,
+    /// The first port of each block.
+    _claims: Vec<TcpListener>,
+}
+
+impl Ports {
+    /// So many.
+    pub fn claim(count: usize) -> anyhow::Result<Ports> {
+        let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
+        let blocks = (PORTS.end - PORTS.start) / BLOCK;
+        let first = rand::random_range(0..blocks);
+        let (mut free, mut claims) = (Vec::with_capacity(count), Vec::new());
+        for number in 0..blocks {
+            if free.len() >= count {
+                break;
+            }
+            let start = PORTS.start + (first + number) % blocks * BLOCK;
+            if let Some(claim) = bind(start) {
+                claims.push(claim);
+                free.extend((start + 1..start + BLOCK).filter(|port| bind(*port).is_some()));
+            }
         }
-        let port = rand::random_range(20_000..30_000);
-        held.extend(std::net::TcpListener::bind(("127.0.0.1", port)).ok().map(|listener| (port, listener)));
+        let found = free.len();
+        anyhow::ensure!(found >= count, "only {found} of {count} free ports in {PORTS:?} on 127.0.0.1");
+        Ok(Ports { free: free.into_iter(), _claims: claims })
     }
-    let found = held.len();
-    anyhow::ensure!(
-        found == count,
-        "only {found} of {count} free ports between 20000 and 30000 on 127.0.0.1"
-    );
-    Ok(held.into_iter().map(|(port, _)| port).collect())
+
+    /// The next one, each another.
+    pub fn port(&mut self) -> anyhow::Result<u16> {
+        self.free.next().context("more ports than were claimed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn demos_at_the_same_time_have_ports_of_their_own() {
+        // Each has let go of all but the first of every block.
+        let mut demos: Vec<Ports> = (0..8).map(|_| Ports::claim(150).unwrap()).collect();
+        let mut given = BTreeSet::new();
+        for demo in &mut demos {
+            given.extend((0..150).map(|_| demo.port().unwrap()));
+        }
+        assert_eq!(given.len(), 8 * 150);
+        assert!(given.iter().all(|port| PORTS.contains(port)));
+    }
 }
