@@ -80,8 +80,13 @@ impl Movement {
         self.stand_ins(map)?;
         let weights = map.basis.and_then(|basis| basis.weights);
         let weight = |index: usize| weights.map_or(0, |weights| weights.get(index).copied().unwrap_or(0));
-        let is_pinned =
-            |index: usize| self.pins.iter().chain(map.pins).any(|(namespace, _)| namespace.index() == index);
+        // A pin to whom has no seat counts for nothing.
+        let is_pinned = |index: usize| {
+            let pins = |pins: &[(NamespaceId, u32)], seats: &[u32]| {
+                pins.iter().any(|(namespace, seat)| namespace.index() == index && seats.contains(seat))
+            };
+            pins(&self.pins, &self.seats) || pins(map.pins, map.seats)
+        };
         let has_gone = |seat: u32| !map.seats.contains(&seat);
         let is_new = |seat: u32| !self.seats.contains(&seat);
         // What each seat carries before anything moves that need not.

@@ -20,6 +20,8 @@ pub enum Stream {
     Replica(usize),
     /// One gateway and its connections.
     Gateway(usize),
+    /// What arrives twice.
+    Twice,
 }
 
 /// A source of random choices.
@@ -37,6 +39,7 @@ impl Dice {
             Stream::Scenario => 0,
             Stream::Api => 1,
             Stream::Reviews => 2,
+            Stream::Twice => 3,
             Stream::Replica(slot) => 1 << 20 | slot as u64,
             Stream::Gateway(index) => 1 << 40 | index as u64,
         });

@@ -96,6 +96,11 @@ pub fn draw(seed: u64, size: Size) -> Scenario {
             races(&mut dice, &shape, &mut plan);
         }
     }
+    // Also in calm weather: it delays nothing.
+    weather.twice = share(&mut dice, 30_000);
+    if dice.one_in(8) {
+        wrong_rates(&mut dice, &shape, &mut plan);
+    }
     plan.sort_by_key(|planned| planned.at);
     Scenario { seed, shape, weather, plan }
 }
@@ -132,6 +137,7 @@ pub fn draw_bench(seed: u64, minutes: u32) -> Scenario {
         throttled_requests: 0,
         unreliable_words: 0,
         lost_acks: 0,
+        twice: 0,
         scheduling_us: 20_000,
         round_ms: 5,
         drift_ppm: 0,
@@ -200,6 +206,7 @@ fn weather(dice: &mut Dice) -> Weather {
         throttled_requests: share(dice, 20_000),
         unreliable_words: share(dice, 50_000),
         lost_acks: share(dice, 20_000),
+        twice: 0,
         scheduling_us: dice.between(50, 20_000) as u32,
         round_ms: dice.between(1, 10) as u32,
         drift_ppm: share(dice, 20_000),
@@ -408,6 +415,16 @@ fn restores(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) -> bool {
         );
     }
     true
+}
+
+/// Clocks that run at half or at double the rate, one at a time or several.
+fn wrong_rates(dice: &mut Dice, shape: &Shape, plan: &mut Vec<Planned>) {
+    let every = dice.between(20_000, 120_000);
+    for at in times(dice, shape, every) {
+        let rate = if dice.one_in(2) { dice.between(500, 900) } else { dice.between(1_100, 2_000) };
+        let fault = Fault::ClockRate(replica(dice, shape), rate as u32, lasting(dice));
+        plan.push(Planned { at, what: What::Fault(fault) });
+    }
 }
 
 /// In seconds.

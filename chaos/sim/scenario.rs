@@ -65,6 +65,10 @@ fn mute() -> bool {
     true
 }
 
+fn is_none_of_them(share: &u32) -> bool {
+    *share == 0
+}
+
 /// How things behave, faults apart. Shares are in millionths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weather {
@@ -88,6 +92,10 @@ pub struct Weather {
     pub unreliable_words: u32,
     /// Acknowledgements of gateways that get lost.
     pub lost_acks: u32,
+    /// Writes to the API server, and calls of gateways, that arrive a second time: who
+    /// passes them on has sent them again. One of the two answers is heard.
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub twice: u32,
     /// Microseconds that a replica's task waits for its processor at most.
     pub scheduling_us: u32,
     /// Milliseconds that a round of the reporter takes.
@@ -237,6 +245,9 @@ pub enum Fault {
     ClockJump(u8, u32),
     /// Its clock drifts by so many millionths from now on.
     ClockDrift(u8, i32),
+    /// Its machine's clock runs at so many thousandths of the true rate, 500 to 2,000,
+    /// for so many milliseconds: no Lease means anything to it.
+    ClockRate(u8, u32, u32),
     /// Its machine's wall clock is set: from now on it is so many seconds ahead of
     /// true time, or behind, at most a day.
     WallClock(u8, i32),
@@ -289,6 +300,7 @@ impl Fault {
             Fault::Pause(..) => "pause",
             Fault::ClockJump(..) => "clock jump",
             Fault::ClockDrift(..) => "clock drift",
+            Fault::ClockRate(..) => "clock at a wrong rate",
             Fault::WallClock(..) => "wall clock set",
             Fault::Cut(..) => "one-way cut",
             Fault::LateRequests(..) => "late requests",

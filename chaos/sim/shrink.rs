@@ -195,7 +195,7 @@ impl Search<'_> {
 }
 
 /// Each takes one trouble out of the weather.
-const CALM: [fn(&mut Weather); 16] = [
+const CALM: [fn(&mut Weather); 17] = [
     |weather| weather.latency_us = (500, 500),
     |weather| (weather.late, weather.late_ms) = (0, 0),
     |weather| weather.cache_lag_ms = 0,
@@ -205,6 +205,7 @@ const CALM: [fn(&mut Weather); 16] = [
     |weather| weather.throttled_requests = 0,
     |weather| weather.unreliable_words = 0,
     |weather| weather.lost_acks = 0,
+    |weather| weather.twice = 0,
     |weather| weather.scheduling_us = 50,
     |weather| weather.drift_ppm = 0,
     |weather| weather.batch_every_ms = 0,
@@ -234,7 +235,7 @@ fn sort(what: &What) -> u8 {
         What::Fault(fault) => match fault {
             Fault::Crash(..) | Fault::CrashAtWrite(..) => 10,
             Fault::Pause(..) => 11,
-            Fault::ClockJump(..) | Fault::ClockDrift(..) | Fault::WallClock(..) => 12,
+            Fault::ClockJump(..) | Fault::ClockDrift(..) | Fault::ClockRate(..) | Fault::WallClock(..) => 12,
             Fault::Cut(..) => 13,
             Fault::LateRequests(..) => 14,
             Fault::ApiDown(..) | Fault::ApiFails(..) => 15,
@@ -265,6 +266,7 @@ fn mentions_replica(what: &What, replica: u8) -> bool {
             | Fault::Pause(of, _)
             | Fault::ClockJump(of, _)
             | Fault::ClockDrift(of, _)
+            | Fault::ClockRate(of, ..)
             | Fault::WallClock(of, _)
             | Fault::LateRequests(of, _)
             | Fault::WatchBreaks(of, _) => of == replica,

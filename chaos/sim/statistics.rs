@@ -26,6 +26,8 @@ pub enum Count {
     Messages,
     /// Acknowledgements taken in.
     Acks,
+    /// Calls that arrived a second time.
+    Twice,
     /// Statuses written.
     Statuses,
     /// Writes of statuses that were refused or changed nothing.
@@ -65,7 +67,7 @@ pub enum Count {
 }
 
 impl Count {
-    const ALL: [Count; 28] = [
+    const ALL: [Count; 29] = [
         Count::Events,
         Count::Changes,
         Count::Operations,
@@ -76,6 +78,7 @@ impl Count {
         Count::Batches,
         Count::Messages,
         Count::Acks,
+        Count::Twice,
         Count::Statuses,
         Count::StatusesRefused,
         Count::Rounds,
@@ -118,6 +121,7 @@ impl Count {
             Count::Batches => "batches",
             Count::Messages => "messages",
             Count::Acks => "acknowledgements",
+            Count::Twice => "calls that came twice",
             Count::Statuses => "statuses written",
             Count::StatusesRefused => "statuses refused",
             Count::Rounds => "reporter rounds",

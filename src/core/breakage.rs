@@ -66,6 +66,10 @@ pub enum Breakage {
     VersionTooEarly,
     /// After a rejection a gateway gets nothing more.
     RejectionBlocks,
+    /// Gateways are served before all kinds are listed.
+    UnlistedServed,
+    /// A gateway rests for as long as its share of time asks, however slow it is.
+    PauseUnbounded,
     /// What was admitted is not reserved until it shows up.
     ReservationsForgotten,
     /// Whoever is asked about an admission decides, and not the owner.
@@ -113,12 +117,14 @@ impl Breakage {
 
     /// Those that it has not found yet, or only together with something else: another
     /// precaution covers them, or what they harm is too rare.
-    pub const UNFOUND: [Breakage; 7] = [
+    pub const UNFOUND: [Breakage; 9] = [
         Breakage::ValidFromAnswer,
         Breakage::EveryoneWrites,
         Breakage::MissingTablesIgnored,
         Breakage::StaleListTaken,
         Breakage::OtherAckCounted,
+        Breakage::UnlistedServed,
+        Breakage::PauseUnbounded,
         Breakage::SilenceIgnored,
         Breakage::MarksIgnored,
     ];

@@ -189,7 +189,14 @@ impl World<'_> {
             self.queue.push(now + REGISTER_DEADLINE, Occurrence::NotRegistered { gateway, number });
         } else {
             let at = now + self.gateway_latency(gateway);
-            self.queue.push(at, Occurrence::Registers { gateway, number, slot, life });
+            let again = self.arrives_again(at);
+            // It does not wait for ever.
+            let first_only = again.is_none_or(|again| again >= now + REGISTER_DEADLINE);
+            let heard = first_only || self.twice.one_in(2);
+            self.queue.push(at, Occurrence::Registers { gateway, number, slot, life, heard });
+            if let Some(again) = again {
+                self.queue.push(again, Occurrence::Registers { gateway, number, slot, life, heard: !heard });
+            }
         }
     }
 
@@ -199,12 +206,15 @@ impl World<'_> {
         }
     }
 
-    /// A registration arrives at a process.
-    pub(crate) fn registers(&mut self, gateway: usize, number: u32, slot: usize, life: u32) {
+    /// A registration arrives at a process. Of one that arrives twice one answer is heard.
+    pub(crate) fn registers(&mut self, gateway: usize, number: u32, slot: usize, life: u32, heard: bool) {
         let now = self.now;
         let alive = self.slots[slot].process.as_ref().is_some_and(|p| p.life == life);
         if !alive {
-            return self.not_registered(gateway, number);
+            if heard {
+                self.not_registered(gateway, number);
+            }
+            return;
         }
         self.sessions += 1;
         let session = SessionId::from(format!("r{slot}/{}", self.sessions));
@@ -214,7 +224,7 @@ impl World<'_> {
         process.engine.registered(local, session.clone(), id);
         self.set_timer(slot);
         let client = &mut self.clients[gateway];
-        if client.number != number {
+        if client.number != number || !heard {
             return;
         }
         client.session = session;
@@ -408,6 +418,9 @@ impl World<'_> {
             self.queue.push(client.stalled_until, Occurrence::Reads { gateway, number });
             return;
         }
+        let unguarded = self.misjudges_time(self.clients[gateway].slot);
+        let client = &mut self.clients[gateway];
+        client.model.unguarded = unguarded;
         let Some(incoming) = client.inbox.front_mut() else {
             client.reading = false;
             return;
@@ -475,14 +488,19 @@ impl World<'_> {
         let at = client.acks_arrive;
         let acks = Acks { gateway, session, wire, messages: from..to, others, took, forward: true };
         if !lost {
+            if let Some(again) = self.arrives_again(at) {
+                self.queue.push(again, Occurrence::Acks { slot, life, acks: Box::new(acks.clone()) });
+            }
             self.queue.push(at, Occurrence::Acks { slot, life, acks: Box::new(acks) });
         }
-        if client.hops.as_mut().is_some_and(|hops| hops.are_due(to - from, rejects)) {
-            client.hops = None;
+        let hops = &mut self.clients[gateway].hops;
+        if hops.as_mut().is_some_and(|hops| hops.are_due(to - from, rejects)) {
+            *hops = None;
             self.stats.fault(Fault::HopInTrouble(0, 0).name());
             return self.hop(gateway, false);
         }
         // The next one is read when the answer to the acknowledgement is there.
+        let client = &mut self.clients[gateway];
         if client.inbox.is_empty() {
             client.reading = false;
         } else {
@@ -601,10 +619,11 @@ impl World<'_> {
         let way = self.gateway_latency(gateway);
         // Behind the acknowledgements that are under way.
         let at = (cut.max(now) + way).max(self.clients[gateway].acks_arrive);
-        self.queue.push(
-            at,
-            Occurrence::Beats { slot, life, beat: Box::new(Beat { gateway: id, session, version }) },
-        );
+        let beat = Beat { gateway: id, session, version };
+        if let Some(again) = self.arrives_again(at) {
+            self.queue.push(again, Occurrence::Beats { slot, life, beat: Box::new(beat.clone()) });
+        }
+        self.queue.push(at, Occurrence::Beats { slot, life, beat: Box::new(beat) });
     }
 
     /// A gateway reads nothing for a while.

@@ -61,6 +61,9 @@ pub struct Gateway {
     sequence: i64,
     /// When it last registered.
     pub registered: u64,
+    /// Whether its guards are off, as its replica does not know when 30 s are over: one
+    /// whose clock runs too fast may send what a guard ignores. That is known.
+    pub unguarded: bool,
     /// By place.
     table: Vec<Held>,
     count: usize,
@@ -170,7 +173,7 @@ impl Gateway {
         list: &[Read],
         count: usize,
     ) -> Option<Answer> {
-        let guarded = now < self.registered + GUARD && count < self.count;
+        let guarded = !self.unguarded && now < self.registered + GUARD && count < self.count;
         if guarded || (count == 0 && self.count > 0) {
             self.ignored += 1;
             return None;

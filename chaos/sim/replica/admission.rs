@@ -383,6 +383,7 @@ impl World<'_> {
         let now = self.now;
         let (kind, key) = (self.universe.kind(review.place), self.universe.key(review.place));
         let reserve = !self.breakage.is(Breakage::ReservationsForgotten);
+        let void = self.leases_are_void();
         let process = self.slots[slot].process.as_mut()?;
         let seen = process.watches[kind.index()].highest();
         let fresh = self.api.lanes[kind.index()].written_by(now.saturating_sub(PROMPT)) <= seen;
@@ -396,7 +397,7 @@ impl World<'_> {
             let words = format!("{} decides about {kind} {key} (owner: {owns}): {taken:?}", process.instance);
             self.witness.tell(now, || words);
         }
-        let promised = (owns && fresh && !self.slots_untrusted[slot]).then_some(now);
+        let promised = (owns && fresh && !void).then_some(now);
         Some(Verdict { free: taken.is_empty(), promised })
     }
 

@@ -174,6 +174,7 @@ impl World<'_> {
     pub(crate) fn acts(&mut self, slot: usize) {
         let now = self.now;
         let impaired_until = self.slots[slot].impaired_until;
+        let void = self.leases_are_void();
         let Some(process) = &mut self.slots[slot].process else { return };
         let mut begun = None;
         let coordinator = &process.coordinator;
@@ -193,7 +194,7 @@ impl World<'_> {
                 // Who began before the log was replaced cannot know better.
                 let of_old = process.life <= self.old_lives;
                 if let Some(instance) = acts.tenure
-                    && (of_old || self.slots_untrusted[slot])
+                    && (of_old || void)
                 {
                     self.witness.see(now, &Seen::ClockUntrusted { instance });
                 }

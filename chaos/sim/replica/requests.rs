@@ -2,8 +2,8 @@
 //!
 //! Everything that can become of a request is decided when it is sent and when it
 //! arrives, so each has exactly one answer: the real one, or that there was none in
-//! time. A request that nobody waits for any more may still arrive, and a process
-//! that died may still write.
+//! time; of two that arrive for one, that to one of them. A request that nobody waits
+//! for any more may still arrive, and a process that died may still write.
 
 use flotilla_core::coordination::{LeaseList, LeaseName, LeaseRecord, LeaseWrite, MapRecord, MapWrite};
 use flotilla_core::delivery::Tombstone;
@@ -73,7 +73,7 @@ pub enum Found {
 }
 
 /// A request on its way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     slot: usize,
     life: u32,
@@ -82,6 +82,8 @@ pub struct Request {
     sent_at: Mono,
     sent: u64,
     ask: Ask,
+    /// Whether its answer is heard. Of a request that arrives twice one is.
+    heard: bool,
     /// The process is killed right after it had its effect; starts again after so
     /// many milliseconds.
     fatal: Option<u32>,
@@ -121,7 +123,14 @@ impl Ask {
     }
 
     fn writes(&self) -> bool {
-        matches!(self, Ask::WriteLease(..) | Ask::WriteMap(..) | Ask::Patch(..) | Ask::DeleteLease(..))
+        matches!(
+            self,
+            Ask::WriteLease(..)
+                | Ask::DeleteLease(..)
+                | Ask::WriteMap(..)
+                | Ask::Patch(..)
+                | Ask::History(Question::Confirm(..) | Question::Begin { .. })
+        )
     }
 }
 
@@ -164,10 +173,17 @@ impl World<'_> {
         let late = late.min(heals.saturating_sub(now));
         let way = self.latency(slot) + late;
         let arrives = cut.max(now) + way;
-        if fatal.is_none() && arrives >= now + patience {
+        let again = if ask.writes() { self.arrives_again(arrives) } else { None };
+        let heard = again.is_none() || self.twice.one_in(2);
+        let heard_at = again.filter(|_| !heard).unwrap_or(arrives);
+        if fatal.is_none() && heard_at >= now + patience {
             self.no_answer(slot, life, ask.clone(), sent_at, now + patience);
         }
-        let request = Request { slot, life, cache, sent_at, sent: now, ask, fatal };
+        let request = Request { slot, life, cache, sent_at, sent: now, ask, heard, fatal };
+        if let Some(again) = again {
+            let second = Request { heard: !heard, fatal: None, ..request.clone() };
+            self.queue.push(again, Occurrence::Request(Box::new(second)));
+        }
         self.queue.push(arrives, Occurrence::Request(Box::new(request)));
     }
 
@@ -179,12 +195,12 @@ impl World<'_> {
     /// A request arrives at the API server.
     pub(crate) fn serve(&mut self, request: Request) {
         let now = self.now;
-        let Request { slot, life, cache, sent_at, sent, ask, fatal } = request;
+        let Request { slot, life, cache, sent_at, sent, ask, heard, fatal } = request;
         let given_up_at = sent + ask.patience();
-        let answered_before = now >= given_up_at && fatal.is_none();
+        let unheard = !heard || (now >= given_up_at && fatal.is_none());
         let server = self.caches[cache];
         if server.down_until > now {
-            if !answered_before {
+            if !unheard {
                 // Some see a refused connection, others nothing.
                 let answer = Err(Refusal::Failed);
                 let at = if self.slots[slot].dice.one_in(2) { now + MILLIS } else { given_up_at };
@@ -222,7 +238,7 @@ impl World<'_> {
             self.crash(slot, back);
             return;
         }
-        if answered_before {
+        if unheard {
             return;
         }
         let cut = self.network.cut_until(now, End::Api(cache as u8), End::Replica(slot as u8));

@@ -19,7 +19,7 @@ const VIEW_INTERVAL: u64 = 50 * MILLIS;
 const WIRES: usize = 8;
 
 /// Acknowledgements of one gateway, on their way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Acks {
     /// Whose.
     pub gateway: usize,

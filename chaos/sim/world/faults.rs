@@ -1,6 +1,6 @@
 //! What fate does.
 
-use flotilla_observer::{GatewayId, Subject};
+use flotilla_observer::{Event, GatewayId, Subject};
 
 use crate::clock::{MILLIS, SECONDS};
 use crate::gateway::client::Hops;
@@ -10,6 +10,9 @@ use super::{Occurrence, World};
 
 /// In seconds.
 const DAY: i32 = 86_400;
+/// By then every Lease that was looked at before has run out or was renewed, and no
+/// gateway that registered before guards itself any more.
+const TIMED_BEFORE: u64 = 35 * SECONDS;
 
 impl World<'_> {
     pub(super) fn fault(&mut self, fault: Fault) {
@@ -51,6 +54,9 @@ impl World<'_> {
                     process.clock.drift(now, drift);
                 }
                 self.clock_changed(at);
+            }
+            Fault::ClockRate(at, rate, time) => {
+                self.clock_goes_wrong(slot(at), rate.clamp(500, 2_000), until(time));
             }
             Fault::WallClock(at, ahead) => {
                 self.slots[slot(at)].wall_ahead = i64::from(ahead.clamp(-DAY, DAY));
@@ -107,6 +113,47 @@ impl World<'_> {
             | Fault::GatewayStalls(..)
             | Fault::AcksElsewhere(..) => {}
         }
+    }
+
+    /// A machine's clock runs at another rate until then.
+    fn clock_goes_wrong(&mut self, slot: usize, rate: u32, until: u64) {
+        let now = self.now;
+        let replica = &mut self.slots[slot];
+        replica.drift = Some(rate as i32 * 1_000 - 1_000_000);
+        replica.right_again = Some(until);
+        self.queue.push(until, Occurrence::ClockRight { slot });
+        self.impair_replica(slot, until + TIMED_BEFORE);
+        let Some(process) = &mut self.slots[slot].process else { return };
+        process.clock.drift(now, rate as i32 * 1_000 - 1_000_000);
+        // A leader's map says who may act, so whoever acts by it is wrong with it.
+        let acting = self.slots.iter().filter_map(|slot| slot.process.as_ref()?.acts.tenure);
+        for instance in acting {
+            self.witness.see(now, &Event::ClockUntrusted { instance });
+        }
+        self.clock_changed(slot);
+    }
+
+    /// It runs at the true rate again, unless it went wrong once more.
+    pub(super) fn clock_is_right(&mut self, slot: usize) {
+        let now = self.now;
+        let replica = &mut self.slots[slot];
+        if replica.right_again.is_some_and(|right| right > now) || replica.drift.take().is_none() {
+            return;
+        }
+        if let Some(process) = &mut self.slots[slot].process {
+            process.clock.drift(now, 0);
+        }
+        self.clock_changed(slot);
+    }
+
+    /// Whether what a replica takes for a time may be another one.
+    pub(crate) fn misjudges_time(&self, slot: usize) -> bool {
+        self.slots[slot].right_again.is_some_and(|right| self.now < right + TIMED_BEFORE)
+    }
+
+    /// Whether no Lease means anything: some replica misjudges time, and may be the leader.
+    pub(crate) fn leases_are_void(&self) -> bool {
+        (0..self.slots.len()).any(|slot| self.misjudges_time(slot))
     }
 
     /// A replica's clock shows something else: what was computed from it is wrong.

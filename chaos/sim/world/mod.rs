@@ -95,7 +95,7 @@ pub(crate) enum Occurrence {
     /// A gateway's registration had no answer.
     NotRegistered { gateway: usize, number: u32 },
     /// A registration arrives.
-    Registers { gateway: usize, number: u32, slot: usize, life: u32 },
+    Registers { gateway: usize, number: u32, slot: usize, life: u32, heard: bool },
     /// Its answer reaches the gateway.
     Registered { gateway: usize, number: u32 },
     /// A stream is opened.
@@ -116,6 +116,8 @@ pub(crate) enum Occurrence {
     Beats { slot: usize, life: u32, beat: Box<Beat> },
     /// An admission is decided, step by step.
     Review(Box<Review>),
+    /// A machine's clock may be right again.
+    ClockRight { slot: usize },
     /// Something that was impaired works again.
     Recovered(Subject, u32),
     /// Faults end and everything heals.
@@ -125,7 +127,7 @@ pub(crate) enum Occurrence {
 }
 
 /// A heartbeat on its way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Beat {
     pub gateway: GatewayId,
     pub session: SessionId,
@@ -149,6 +151,10 @@ pub(crate) struct Slot {
     pub starting: bool,
     /// When its clock last jumped.
     pub jumped: u64,
+    /// By how many millionths its machine's clock is wrong, beyond what is ordinary.
+    pub drift: Option<i32>,
+    /// Since when it is right again, or will be; `None` while it never was wrong.
+    pub right_again: Option<u64>,
     /// Seconds that its machine's wall clock is ahead of true time.
     pub wall_ahead: i64,
 }
@@ -174,8 +180,6 @@ pub struct World<'a> {
     pub(crate) caches: Vec<Cache>,
     pub(crate) network: Network,
     pub(crate) slots: Vec<Slot>,
-    /// By slot: whether its clock does not run like the others'.
-    pub(crate) slots_untrusted: Vec<bool>,
     pub(crate) clients: Vec<Client>,
     pub(crate) witness: Witness<'a>,
     pub(crate) stats: Statistics,
@@ -184,6 +188,8 @@ pub struct World<'a> {
     pub(crate) sessions: u64,
     /// Whom the API server asks about admissions.
     pub(crate) reviews: Dice,
+    /// What arrives twice.
+    pub(crate) twice: Dice,
     /// Whether the log may be replaced in this world, and up to which process those
     /// are that began before it last was.
     replaceable: bool,
@@ -243,6 +249,8 @@ impl<'a> World<'a> {
             impaired_until: 0,
             starting: true,
             jumped: 0,
+            drift: None,
+            right_again: None,
             wall_ahead: 0,
         };
         let slots: Vec<Slot> = (0..usize::from(shape.replicas.clamp(1, 32))).map(slot).collect();
@@ -265,7 +273,6 @@ impl<'a> World<'a> {
             universe,
             caches,
             network: Network::default(),
-            slots_untrusted: vec![false; slots.len()],
             slots,
             clients,
             witness,
@@ -273,6 +280,7 @@ impl<'a> World<'a> {
             calm: false,
             sessions: 0,
             reviews: Dice::new(*seed, Stream::Reviews),
+            twice: Dice::new(*seed, Stream::Twice),
             replaceable: scenario
                 .plan
                 .iter()
@@ -363,6 +371,22 @@ impl<'a> World<'a> {
         latency(&self.scenario.weather, self.calm, &mut self.clients[gateway].dice)
     }
 
+    /// When what arrives at a time arrives once more, if it does: most often soon, at
+    /// times when long since other things were said, and never after the faults' end.
+    pub(crate) fn arrives_again(&mut self, at: u64) -> Option<u64> {
+        if self.calm || !self.twice.ppm(self.scenario.weather.twice) {
+            return None;
+        }
+        let longest = if self.twice.one_in(3) { 15 * SECONDS } else { 200 * MILLIS };
+        let heals = self.scenario.shape.active * MILLIS;
+        let again = at + 1 + self.twice.below(longest);
+        if again >= heals {
+            return None;
+        }
+        self.stats.count(Count::Twice);
+        Some(again)
+    }
+
     /// The revision of the last write of an object by a true time.
     pub(crate) fn revision_at(&self, time: u64) -> u64 {
         self.api.lanes.iter().map(|lane| lane.written_by(time)).max().unwrap_or(0)
@@ -442,7 +466,7 @@ impl<'a> World<'a> {
         };
         let looks = lineage.is_some();
         let replicas = self.slots.len();
-        let clock = Clock::start(now, drift);
+        let clock = Clock::start(now, self.slots[slot].drift.unwrap_or(drift));
         let mut engine = Delivery::new(config, self.compiler.clone());
         if looks {
             engine.confirmed(clock.read(now));
@@ -591,15 +615,15 @@ impl<'a> World<'a> {
                 }
             }
             Occurrence::NotRegistered { gateway, number } => self.not_registered(gateway, number),
-            Occurrence::Registers { gateway, number, slot, life } => {
+            Occurrence::Registers { gateway, number, slot, life, heard } => {
                 match self.reaches(slot, life) {
                     // It waits in the socket; the gateway gives up before long.
                     Reach::Later(at) => {
-                        self.queue.push(at, Occurrence::Registers { gateway, number, slot, life });
+                        self.queue.push(at, Occurrence::Registers { gateway, number, slot, life, heard });
                         let deadline = self.now + 10 * SECONDS;
                         self.queue.push(deadline, Occurrence::NotRegistered { gateway, number });
                     }
-                    _ => self.registers(gateway, number, slot, life),
+                    _ => self.registers(gateway, number, slot, life, heard),
                 }
             }
             Occurrence::Registered { gateway, number } => {
@@ -629,6 +653,7 @@ impl<'a> World<'a> {
                 self.heartbeat_arrives(slot, session, gateway, version, true);
             }
             Occurrence::Review(review) => self.reviewed(review),
+            Occurrence::ClockRight { slot } => self.clock_is_right(slot),
             Occurrence::Recovered(subject, healing) => {
                 if healing == self.healings {
                     self.recovered(subject);
@@ -736,6 +761,7 @@ impl Occurrence {
             Occurrence::Heartbeat { gateway, number: n } => number(196, *gateway, *n),
             Occurrence::Beats { slot, life, .. } => number(197, *slot, *life),
             Occurrence::Recovered(subject, n) => number(198, key(*subject).1 as usize, *n),
+            Occurrence::ClockRight { slot } => number(205, *slot, 0),
             Occurrence::Weigh { slot, life } => number(201, *slot, *life),
             Occurrence::LookAtHistory { slot, life } => number(202, *slot, *life),
             Occurrence::Ahead { slot, life, .. } => number(203, *slot, *life),

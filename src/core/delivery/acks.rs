@@ -212,7 +212,8 @@ impl Engine {
         }
         let took = flight.full_took + flight.increments_took;
         let factor = (1.0 / self.config.duty_cycle.clamp(0.001, 1.0)) - 1.0;
-        let longest = self.config.max_pause.as_secs_f64();
+        let unbounded = self.config.breakage.is(Breakage::PauseUnbounded);
+        let longest = if unbounded { 3_600.0 } else { self.config.max_pause.as_secs_f64() };
         let pause = Duration::from_secs_f64((took.as_secs_f64() * factor).min(longest));
         session.pause_until = now + pause;
     }

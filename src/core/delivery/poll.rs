@@ -138,7 +138,7 @@ impl Engine {
             let until = flight.progress + self.config.ack_timeout;
             return if now >= until { Verdict::End(EndReason::AckTimeout) } else { Verdict::Sleep(until) };
         }
-        if !self.store.ready() {
+        if !self.store.ready() && !self.config.breakage.is(Breakage::UnlistedServed) {
             // What it says that it has counts, and a log may be gone that it has it of.
             let ahead =
                 session.origin.as_ref().is_some_and(|origin| !self.store.listed_reach(&origin.high()));

@@ -135,6 +135,27 @@ fn what_is_pinned_moves_by_order() {
     fleet.is_fine();
 }
 
+/// A namespace may leave a full seat for balance although a pin names it.
+#[test]
+fn a_pin_to_whom_has_no_seat_counts_for_nothing() {
+    // 79 against 20; without the first one 49 against 20.
+    let weight = |index: u64| if index == 0 { 30 } else { u64::from(index < 40 || index.is_multiple_of(2)) };
+    let weights: Vec<u64> = (0..100).map(weight).collect();
+    for (pinned_to, fine) in [(7, true), (1, false)] {
+        let mut fleet = Fleet::new();
+        let pins = [(fleet.namespace("team-a"), pinned_to)];
+        Plan { pins: &pins, ..Plan::weighed(1, &[0, 1], 10, &weights) }
+            .at_home(&mut fleet, |index| index % 2);
+        // Who goes by order leaves the two seats with 49 and 50, and nothing else has to go.
+        let owner = |index: u32| if index == 0 || index == 2 { 1 } else { index % 2 };
+        Plan { pins: &pins, ..Plan::weighed(2, &[0, 1], 200, &weights) }.at_home(&mut fleet, owner);
+        match fine {
+            true => fleet.is_fine(),
+            false => fleet.breaks(Invariant::I6, &["moves"]),
+        }
+    }
+}
+
 #[test]
 fn a_map_that_was_deleted_is_no_measure_for_the_next() {
     let mut fleet = Fleet::new();
