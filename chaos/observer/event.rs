@@ -63,9 +63,9 @@ pub enum Event<'a> {
         /// The moment at which its own clock says so, in true time.
         until: At,
     },
-    /// An instance's clock runs at another rate than the others', or jumped: what it
-    /// believes about its time may be wrong. What it writes must do no harm all the
-    /// same.
+    /// What an instance believes about its time may be wrong: its clock runs at another
+    /// rate than the others', or jumped, or that of whoever publishes maps does. What it
+    /// writes must do no harm all the same.
     ClockUntrusted {
         /// Whose.
         instance: InstanceId,

@@ -6,13 +6,13 @@
 //! - Who stands in changes only when a member goes or comes.
 //! - A seat that is given up moves all that it had. A new one ideally gets its share
 //!   and nothing else moves; a ring of finitely many points gives that only about, so a
-//!   multiple of it is allowed, of the number with the chance of a few more, or of the
-//!   weight, as one heavy namespace may drive many light ones away.
-//! - What operators pin moves by order.
+//!   multiple of it is allowed: of the weight or, while that is not known, of the number,
+//!   with the chance of a few more.
+//! - What operators pin moves by order, and is at home there.
 //! - Everything else moves for balance alone: when all members had told what their
 //!   namespaces weigh; if neither seats nor pins have changed, only when one seat carried
-//!   more than is tolerated, and not soon again; and little more than what lies above the
-//!   aim.
+//!   more than is tolerated, and not soon again; and little more than what, after new
+//!   seats have got theirs, lies above the aim.
 
 use crate::bounds::Bounds;
 use crate::event::{Basis, Map};
@@ -37,10 +37,20 @@ pub(crate) struct Movement {
 /// What moved from one map to the next although it had not to.
 #[derive(Debug, Default)]
 struct Moved {
+    /// Namespaces that somebody knows of, whether they moved or not.
+    there: u32,
+    /// How many moved.
     number: u32,
+    /// What they weigh.
     weight: u64,
-    /// Of it: to seats that were there before.
+    /// How many of them moved between seats that were there before.
     settled: u32,
+    /// What these weigh.
+    settled_weight: u64,
+    /// What each seat carried before any of them moved.
+    before: Vec<u64>,
+    /// What each carried when those for new seats had moved.
+    between: Vec<u64>,
 }
 
 impl Movement {
@@ -49,14 +59,13 @@ impl Movement {
             let text = format!("epoch {} was published after epoch {}", map.epoch, self.epoch);
             return Err(Fault::new(Invariant::I1, text, About::default()));
         }
-        let verdict = self.judge(bounds, map);
+        let verdict = at_home(map).and_then(|()| self.judge(bounds, map));
         self.epoch = map.epoch;
         self.members = map.members.to_vec();
         self.seats = map.seats.to_vec();
         self.owners = map.owners.to_vec();
         self.homes = map.homes.to_vec();
         self.pins = map.pins.to_vec();
-        self.judged += 1;
         verdict.map_err(|text| {
             let text = format!("epoch {} {text}", map.epoch);
             Fault::new(Invariant::I6, text, About::default())
@@ -77,88 +86,69 @@ impl Movement {
         if self.members.is_empty() || map.members.is_empty() {
             return Ok(());
         }
+        self.judged += 1;
         self.stand_ins(map)?;
+        let moved = self.what_moved(map);
+        if moved.number == 0 {
+            return Ok(());
+        }
+        let joined = map.seats.iter().filter(|seat| !self.seats.contains(seat)).count();
+        match map.basis.and_then(|basis| Some((basis, basis.weights?))) {
+            Some((basis, weights)) => {
+                let gone = self.seats.iter().any(|seat| !map.seats.contains(seat));
+                if joined == 0 && !gone && self.pins == map.pins {
+                    self.needed(bounds, basis, &moved)?;
+                }
+                moved.by_weight(bounds, joined, weights)
+            }
+            None => moved.by_ring(bounds, joined),
+        }
+    }
+
+    fn what_moved(&self, map: &Map<'_>) -> Moved {
         let weights = map.basis.and_then(|basis| basis.weights);
         let weight = |index: usize| weights.map_or(0, |weights| weights.get(index).copied().unwrap_or(0));
-        // A pin to whom has no seat counts for nothing.
+        // A pin to a member without a seat counts for nothing.
         let is_pinned = |index: usize| {
             let pins = |pins: &[(NamespaceId, u32)], seats: &[u32]| {
                 pins.iter().any(|(namespace, seat)| namespace.index() == index && seats.contains(seat))
             };
             pins(&self.pins, &self.seats) || pins(map.pins, map.seats)
         };
-        let has_gone = |seat: u32| !map.seats.contains(&seat);
-        let is_new = |seat: u32| !self.seats.contains(&seat);
-        // What each seat carries before anything moves that need not.
-        let mut carried = vec![0; map.seats.len()];
-        let mut moved = Moved::default();
-        let mut there = 0;
+        let place = |seat: u32| map.seats.iter().position(|other| *other == seat);
+        let mut moved = Moved { before: vec![0; map.seats.len()], ..Moved::default() };
+        moved.between = moved.before.clone();
         for (index, (before, after)) in self.homes.iter().copied().zip(map.homes.iter().copied()).enumerate()
         {
             // Nobody knows of a namespace with nothing in it.
             if weights.is_some() && weight(index) == 0 {
                 continue;
             }
-            there += 1;
-            let forced = has_gone(before) || is_pinned(index);
-            let from = if forced { after } else { before };
-            if let Some(seat) = map.seats.iter().position(|seat| *seat == from) {
-                carried[seat] += weight(index);
+            moved.there += 1;
+            let forced = place(before).is_none() || is_pinned(index);
+            let to_new = !self.seats.contains(&after);
+            let first = if forced { after } else { before };
+            let then = if to_new { after } else { first };
+            for (carried, seat) in [(&mut moved.before, first), (&mut moved.between, then)] {
+                if let Some(place) = place(seat) {
+                    carried[place] += weight(index);
+                }
             }
             if before != after && !forced {
                 moved.number += 1;
                 moved.weight += weight(index);
-                moved.settled += u32::from(!is_new(after));
+                if !to_new {
+                    moved.settled += 1;
+                    moved.settled_weight += weight(index);
+                }
             }
         }
-        if moved.number == 0 {
-            return Ok(());
-        }
-        let joined = map.seats.iter().filter(|seat| is_new(**seat)).count() as f64;
-        let gone = self.seats.iter().any(|seat| has_gone(*seat));
-        let ordered = joined > 0.0 || gone || self.pins != map.pins;
-        let seats = map.seats.len() as f64;
-        let ideal = there as f64 * joined / seats;
-        let few = bounds.movement * ideal + if joined > 0.0 { 3.0 * ideal.sqrt() + 1.0 } else { 0.0 };
-        if moved.settled == 0 && f64::from(moved.number) <= few {
-            return Ok(());
-        }
-        let Some((basis, weights)) = map.basis.zip(weights) else {
-            return Err(format!(
-                "moves {} of {there} namespaces, {} of them to seats that were there before; {few:.0} may go to \
-                 new seats, and none elsewhere while not all have told what theirs weigh",
-                moved.number, moved.settled
-            ));
-        };
-        let mean = carried.iter().sum::<u64>() as f64 / seats;
-        let most = carried.iter().copied().max().unwrap_or(0) as f64;
-        if !ordered {
-            self.needed(bounds, basis, most / mean)?;
-        }
-        // What each has to give up, or a little more; and namespaces move as a whole, so one
-        // of them goes too far.
-        let above: Vec<f64> = carried
-            .iter()
-            .map(|carried| *carried as f64 - bounds.aim * mean)
-            .filter(|above| *above > 0.0)
-            .collect();
-        let heaviest = weights.iter().copied().max().unwrap_or(0) as f64;
-        let share = bounds.movement * mean * joined;
-        let excess = bounds.excess * above.iter().sum::<f64>();
-        let light = share.max(excess) + heaviest * above.len().max(1) as f64;
-        if moved.weight as f64 <= light {
-            return Ok(());
-        }
-        Err(format!(
-            "moves {} of {there} namespaces of the weight {}, {} of them to seats that were there before; by what \
-             seats carry ({carried:?}) a weight of {light:.0} may move, or {few:.0} to new seats",
-            moved.number, moved.weight, moved.settled
-        ))
+        moved
     }
 
-    /// Whether something may move although neither seats nor pins have changed, when the
-    /// fullest seat has so many times the mean.
-    fn needed(&mut self, bounds: &Bounds, basis: Basis<'_>, fullest: f64) -> Result<(), String> {
+    /// Whether something may move although neither seats nor pins have changed.
+    fn needed(&mut self, bounds: &Bounds, basis: Basis<'_>, moved: &Moved) -> Result<(), String> {
+        let fullest = moved.fullest();
         if fullest <= bounds.tolerated {
             return Err(format!(
                 "moves namespaces although no seat carried more than {fullest:.2} times the mean"
@@ -181,9 +171,6 @@ impl Movement {
     /// Whoever stands in goes on doing so until somebody comes or goes.
     fn stand_ins(&self, map: &Map<'_>) -> Result<(), String> {
         for (index, (owner, home)) in map.owners.iter().zip(map.homes).enumerate() {
-            if map.members.contains(home) && owner != home {
-                return Err(format!("gives namespace {index} to {owner} although its home {home} is there"));
-            }
             let (Some(before), Some(old_home)) = (self.owners.get(index), self.homes.get(index)) else {
                 continue;
             };
@@ -195,5 +182,73 @@ impl Movement {
             }
         }
         Ok(())
+    }
+}
+
+/// What holds of every map, whatever was before: a namespace is at home where it is
+/// pinned to, and owned by its home when that is there.
+fn at_home(map: &Map<'_>) -> Result<(), String> {
+    for (namespace, seat) in map.pins.iter().filter(|(_, seat)| map.seats.contains(seat)) {
+        if let Some(home) = map.homes.get(namespace.index()).filter(|home| *home != seat) {
+            let index = namespace.index();
+            return Err(format!("has namespace {index} at home with {home} although it is pinned to {seat}"));
+        }
+    }
+    for (index, (owner, home)) in map.owners.iter().zip(map.homes).enumerate() {
+        if map.members.contains(home) && owner != home {
+            return Err(format!("gives namespace {index} to {owner} although its home {home} is there"));
+        }
+    }
+    Ok(())
+}
+
+impl Moved {
+    /// How many times the mean the fullest seat carried.
+    fn fullest(&self) -> f64 {
+        let all: u64 = self.before.iter().sum();
+        let most = self.before.iter().copied().max().unwrap_or(0);
+        most as f64 * self.before.len() as f64 / all as f64
+    }
+
+    /// While not all have told what theirs weigh, the ring alone says what moves: to new
+    /// seats, by chance a few more than their share.
+    fn by_ring(&self, bounds: &Bounds, joined: usize) -> Result<(), String> {
+        let Moved { there, number, settled, .. } = *self;
+        let ideal = f64::from(there) * joined as f64 / self.before.len() as f64;
+        let few = bounds.movement * ideal + if joined > 0 { 3.0 * ideal.sqrt() + 1.0 } else { 0.0 };
+        if settled == 0 && f64::from(number) <= few {
+            return Ok(());
+        }
+        Err(format!(
+            "moves {number} of {there} namespaces, {settled} of them to seats that were there before; {few:.0} \
+             may go to new seats, and none elsewhere while not all have told what theirs weigh"
+        ))
+    }
+
+    /// New seats get about their share. What they cannot take goes from those that have too
+    /// much to others, or a little more; and namespaces move as a whole, so one goes too far.
+    fn by_weight(&self, bounds: &Bounds, joined: usize, weights: &[u64]) -> Result<(), String> {
+        let heaviest = weights.iter().copied().max().unwrap_or(0) as f64;
+        let mean = self.before.iter().sum::<u64>() / self.before.len().max(1) as u64;
+        let share = bounds.movement * mean as f64 * joined as f64;
+        let to_new = (self.weight - self.settled_weight) as f64;
+        if to_new > share + heaviest {
+            return Err(format!(
+                "moves a weight of {to_new} to new seats; their share is {share:.0} and the heaviest {heaviest}"
+            ));
+        }
+        // In whole units, as whoever plans counts.
+        let aim = (bounds.aim * mean as f64).floor();
+        let above = self.between.iter().map(|carried| *carried as f64 - aim).filter(|above| *above > 0.0);
+        let (number, above) = above.fold((0.0, 0.0), |(number, sum), above| (number + 1.0, sum + above));
+        let light = bounds.excess * above + heaviest * number;
+        if self.settled_weight as f64 <= light {
+            return Ok(());
+        }
+        let Moved { there, settled, settled_weight, between, .. } = self;
+        Err(format!(
+            "moves {settled} of {there} namespaces of the weight {settled_weight} to seats that were there before; \
+             by what seats carried otherwise ({between:?}) a weight of {light:.0} may move"
+        ))
     }
 }
