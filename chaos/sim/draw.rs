@@ -96,7 +96,7 @@ pub fn draw(seed: u64, size: Size) -> Scenario {
             races(&mut dice, &shape, &mut plan);
         }
     }
-    // Also in calm weather: it delays nothing.
+    // Also in calm weather: it delays nothing that is on its way to a gateway.
     weather.twice = share(&mut dice, 30_000);
     if dice.one_in(8) {
         wrong_rates(&mut dice, &shape, &mut plan);

@@ -65,7 +65,7 @@ fn mute() -> bool {
     true
 }
 
-fn is_none_of_them(share: &u32) -> bool {
+fn is_zero(share: &u32) -> bool {
     *share == 0
 }
 
@@ -94,7 +94,7 @@ pub struct Weather {
     pub lost_acks: u32,
     /// Writes to the API server, and calls of gateways, that arrive a second time: who
     /// passes them on has sent them again. One of the two answers is heard.
-    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub twice: u32,
     /// Microseconds that a replica's task waits for its processor at most.
     pub scheduling_us: u32,

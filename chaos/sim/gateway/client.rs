@@ -238,6 +238,8 @@ impl World<'_> {
         let client = &mut self.clients[gateway];
         client.model.registered = now;
         client.attempts = 0;
+        // Nobody waits for the answer any more.
+        client.number += 1;
         let (number, slot, life) = (client.number, client.slot, client.life);
         let at = now + self.gateway_latency(gateway);
         self.queue.push(at, Occurrence::Opens { gateway, number, slot, life });
@@ -418,7 +420,7 @@ impl World<'_> {
             self.queue.push(client.stalled_until, Occurrence::Reads { gateway, number });
             return;
         }
-        let unguarded = self.misjudges_time(self.clients[gateway].slot);
+        let unguarded = self.slots[self.clients[gateway].slot].hasty_until > now;
         let client = &mut self.clients[gateway];
         client.model.unguarded = unguarded;
         let Some(incoming) = client.inbox.front_mut() else {

@@ -10,7 +10,7 @@ use flotilla_core::ring::Position;
 use flotilla_core::time::Mono;
 use flotilla_observer::{At, Basis, Event as Seen, Map, NamespaceId, Subject};
 
-use super::weighing::Judgement;
+use super::weighing::PlannedBy;
 
 use super::requests::{Ask, Found};
 use crate::api::{Change, Entry, LEASES, Refusal};
@@ -124,7 +124,7 @@ impl World<'_> {
             Action::DeleteLease { name, revision, .. } => self.ask(slot, Ask::DeleteLease(name, revision)),
             Action::ReadMap => self.ask(slot, Ask::ReadMap),
             Action::WriteMap(write) => {
-                let basis = self.judgement(slot);
+                let basis = self.planned_by(slot);
                 self.ask(slot, Ask::WriteMap(write, basis));
             }
             Action::StopActing(ticket) => {
@@ -232,7 +232,7 @@ impl World<'_> {
     }
 
     /// A map was published: who owns what by it.
-    pub(crate) fn map_published(&mut self, record: &MapRecord, basis: Option<&Judgement>) {
+    pub(crate) fn map_published(&mut self, record: &MapRecord, basis: Option<&PlannedBy>) {
         let Some(map) = &record.published else { return };
         self.stats.count(Count::Maps);
         let ownership = flotilla_core::shardmap::Ownership::new(map.clone());

@@ -15,7 +15,7 @@ use flotilla_observer::InstanceId;
 
 use super::coordination::config;
 use super::lineage::{Doubt, History, Question};
-use super::weighing::Judgement;
+use super::weighing::PlannedBy;
 use crate::api::{LEASES, MAP, Refusal};
 use crate::clock::{MILLIS, SECONDS};
 use crate::scenario::{End, Fault};
@@ -36,7 +36,7 @@ pub enum Ask {
     /// Read the map.
     ReadMap,
     /// Write the map.
-    WriteMap(MapWrite, Option<Box<Judgement>>),
+    WriteMap(MapWrite, Option<Box<PlannedBy>>),
     /// List what one watch is about, or its first page; the number is the watch's.
     List(usize, u32),
     /// The next page of a list: as of which revision, and how many objects came before.
@@ -176,7 +176,7 @@ impl World<'_> {
         let again = if ask.writes() { self.arrives_again(arrives) } else { None };
         let heard = again.is_none() || self.twice.one_in(2);
         let heard_at = again.filter(|_| !heard).unwrap_or(arrives);
-        if fatal.is_none() && heard_at >= now + patience {
+        if (fatal.is_none() || !heard) && heard_at >= now + patience {
             self.no_answer(slot, life, ask.clone(), sent_at, now + patience);
         }
         let request = Request { slot, life, cache, sent_at, sent: now, ask, heard, fatal };
@@ -203,7 +203,7 @@ impl World<'_> {
             if !unheard {
                 // Some see a refused connection, others nothing.
                 let answer = Err(Refusal::Failed);
-                let at = if self.slots[slot].dice.one_in(2) { now + MILLIS } else { given_up_at };
+                let at = if self.slots[slot].dice.one_in(2) { now + MILLIS } else { given_up_at.max(now) };
                 let reply = Reply { ask, sent_at, answer };
                 self.queue.push(at, Occurrence::Reply { slot, life, reply: Box::new(reply) });
             }

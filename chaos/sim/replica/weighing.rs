@@ -28,7 +28,7 @@ pub struct Weighing {
 
 /// By what a replica plans a map: told to the observer when the map is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
+pub struct PlannedBy {
     /// The process.
     pub planner: Instance,
     /// When, by its clock.
@@ -39,7 +39,7 @@ pub struct Judgement {
 
 impl World<'_> {
     /// By what a process judges now if it plans a map.
-    pub(crate) fn judgement(&self, slot: usize) -> Option<Box<Judgement>> {
+    pub(crate) fn planned_by(&self, slot: usize) -> Option<Box<PlannedBy>> {
         let process = self.slots[slot].process.as_ref()?;
         let ownership = process.coordinator.ownership();
         let reports: Option<Vec<&Arc<LoadReport>>> = ownership.and_then(|ownership| {
@@ -54,7 +54,7 @@ impl World<'_> {
         let positions = self.universe.namespaces().iter().map(|name| Position::of(name));
         let weights = reports.map(|reports| positions.map(|position| weight(&reports, position)).collect());
         let (planner, clock) = (process.instance.clone(), process.local(self.now));
-        Some(Box::new(Judgement { planner, clock, weights }))
+        Some(Box::new(PlannedBy { planner, clock, weights }))
     }
 
     /// A process measures what its namespaces weigh.

@@ -10,6 +10,11 @@ use super::{Occurrence, World};
 
 /// In seconds.
 const DAY: i32 = 86_400;
+/// How long a Lease lasts, how far a clock may be off within that, and how often, at most:
+/// its margin covers that, together with what clocks drift.
+const LEASE: u64 = 5 * SECONDS;
+const JUMP: u64 = 200 * MILLIS;
+const JUMPS: u64 = 10 * SECONDS;
 /// By then every Lease that was looked at before has run out or was renewed, and no
 /// gateway that registered before guards itself any more.
 const TIMED_BEFORE: u64 = 35 * SECONDS;
@@ -40,7 +45,7 @@ impl World<'_> {
             Fault::ClockJump(at, by) => {
                 let at = slot(at);
                 // Together no more than the margin of a Lease covers.
-                if now >= self.slots[at].jumped + 10 * SECONDS {
+                if now >= self.slots[at].jumped + JUMPS {
                     self.slots[at].jumped = now;
                     if let Some(process) = &mut self.slots[at].process {
                         process.clock.jump(now, u64::from(by) * MILLIS);
@@ -118,26 +123,41 @@ impl World<'_> {
     /// A machine's clock runs at another rate until then.
     fn clock_goes_wrong(&mut self, slot: usize, rate: u32, until: u64) {
         let now = self.now;
+        let drift = rate as i32 * 1_000 - 1_000_000;
+        let gained = u64::from(rate.abs_diff(1_000)) * (until - now).min(LEASE) / 1_000;
         let replica = &mut self.slots[slot];
-        replica.drift = Some(rate as i32 * 1_000 - 1_000_000);
-        replica.right_again = Some(until);
+        (replica.drift, replica.right_again) = (Some(drift), until);
         self.queue.push(until, Occurrence::ClockRight { slot });
-        self.impair_replica(slot, until + TIMED_BEFORE);
-        let Some(process) = &mut self.slots[slot].process else { return };
-        process.clock.drift(now, rate as i32 * 1_000 - 1_000_000);
-        // A leader's map says who may act, so whoever acts by it is wrong with it.
-        let acting = self.slots.iter().filter_map(|slot| slot.process.as_ref()?.acts.tenure);
-        for instance in acting {
-            self.witness.see(now, &Event::ClockUntrusted { instance });
+        if gained <= JUMP && now >= replica.jumped + JUMPS {
+            replica.jumped = now;
+        } else {
+            self.leases_become_void(slot, until + TIMED_BEFORE);
+            if drift > 0 {
+                self.slots[slot].hasty_until = until + TIMED_BEFORE;
+            }
+        }
+        if let Some(process) = &mut self.slots[slot].process {
+            process.clock.drift(now, drift);
         }
         self.clock_changed(slot);
     }
 
-    /// It runs at the true rate again, unless it went wrong once more.
+    /// What a replica takes for the time of a Lease is another one until then.
+    fn leases_become_void(&mut self, slot: usize, until: u64) {
+        self.slots[slot].void_until = until;
+        self.impair_replica(slot, until);
+        // A leader's map says who may act, so whoever acts by it is wrong with it.
+        let acting = self.slots.iter().filter_map(|slot| slot.process.as_ref()?.acts.tenure);
+        for instance in acting {
+            self.witness.see(self.now, &Event::ClockUntrusted { instance });
+        }
+    }
+
+    /// A machine's clock runs at the true rate again, unless it went wrong once more.
     pub(super) fn clock_is_right(&mut self, slot: usize) {
         let now = self.now;
         let replica = &mut self.slots[slot];
-        if replica.right_again.is_some_and(|right| right > now) || replica.drift.take().is_none() {
+        if replica.right_again > now || replica.drift.take().is_none() {
             return;
         }
         if let Some(process) = &mut self.slots[slot].process {
@@ -146,14 +166,10 @@ impl World<'_> {
         self.clock_changed(slot);
     }
 
-    /// Whether what a replica takes for a time may be another one.
-    pub(crate) fn misjudges_time(&self, slot: usize) -> bool {
-        self.slots[slot].right_again.is_some_and(|right| self.now < right + TIMED_BEFORE)
-    }
-
-    /// Whether no Lease means anything: some replica misjudges time, and may be the leader.
+    /// Whether no Lease means anything: some replica takes its time for another one, and
+    /// may be the leader.
     pub(crate) fn leases_are_void(&self) -> bool {
-        (0..self.slots.len()).any(|slot| self.misjudges_time(slot))
+        self.slots.iter().any(|slot| self.now < slot.void_until)
     }
 
     /// A replica's clock shows something else: what was computed from it is wrong.

@@ -153,8 +153,12 @@ pub(crate) struct Slot {
     pub jumped: u64,
     /// By how many millionths its machine's clock is wrong, beyond what is ordinary.
     pub drift: Option<i32>,
-    /// Since when it is right again, or will be; `None` while it never was wrong.
-    pub right_again: Option<u64>,
+    /// When it is right again.
+    pub right_again: u64,
+    /// Until when Leases mean nothing to whoever runs here.
+    pub void_until: u64,
+    /// Until when that one may take too little for 30 s.
+    pub hasty_until: u64,
     /// Seconds that its machine's wall clock is ahead of true time.
     pub wall_ahead: i64,
 }
@@ -250,7 +254,9 @@ impl<'a> World<'a> {
             starting: true,
             jumped: 0,
             drift: None,
-            right_again: None,
+            right_again: 0,
+            void_until: 0,
+            hasty_until: 0,
             wall_ahead: 0,
         };
         let slots: Vec<Slot> = (0..usize::from(shape.replicas.clamp(1, 32))).map(slot).collect();
@@ -620,8 +626,10 @@ impl<'a> World<'a> {
                     // It waits in the socket; the gateway gives up before long.
                     Reach::Later(at) => {
                         self.queue.push(at, Occurrence::Registers { gateway, number, slot, life, heard });
-                        let deadline = self.now + 10 * SECONDS;
-                        self.queue.push(deadline, Occurrence::NotRegistered { gateway, number });
+                        if heard {
+                            let deadline = self.now + 10 * SECONDS;
+                            self.queue.push(deadline, Occurrence::NotRegistered { gateway, number });
+                        }
                     }
                     _ => self.registers(gateway, number, slot, life, heard),
                 }

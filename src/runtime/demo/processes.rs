@@ -108,7 +108,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// So many.
+    /// Claims blocks until there are `count` free ports in them.
     pub fn claim(count: usize) -> anyhow::Result<Ports> {
         let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
         let blocks = (PORTS.end - PORTS.start) / BLOCK;
