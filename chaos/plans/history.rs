@@ -162,9 +162,14 @@ async fn watch<K>(
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let Ok(events) = api.watch(&WatchParams::default().timeout(WATCH), revision).await else {
-        sleep(PAUSE).await;
-        return Ok(());
+    let events = match api.watch(&WatchParams::default().timeout(WATCH), revision).await {
+        Ok(events) => events,
+        // What lies between is not known there any more.
+        Err(kube::Error::Api(status)) if status.code == 410 => return Err(()),
+        Err(_) => {
+            sleep(PAUSE).await;
+            return Ok(());
+        }
     };
     let mut events = pin!(events);
     while let Some(event) = events.next().await {

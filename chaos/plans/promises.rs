@@ -221,7 +221,7 @@ impl Trial<'_> {
 
     fn written(&mut self, at: At, one: &Written) -> Result<(), Violation> {
         let key = one.key.to_string();
-        let object = object(self.observer.names_mut(), one.kind, &key);
+        let object = object(self.observer.names_mut(), one.kind.name(), &key);
         if one.change == Change::Deleted {
             return self.observer.see(at, &Observed::Deleted { object, revision: one.revision });
         }
@@ -244,8 +244,7 @@ impl Trial<'_> {
     fn applied(&mut self, at: At, event: &Event) -> Result<(), Violation> {
         let names = self.observer.names_mut();
         let gateway = names.gateway(&event.gateway);
-        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == event.kind).unwrap_or(Kind::ApiRoute);
-        let object = object(names, kind, &event.key);
+        let object = object(names, &event.kind, &event.key);
         let content = content(object, event.generation);
         let told = match event.change.as_str() {
             "removed" => Observed::Dropped { gateway, object, by: Removal::Deletion },
@@ -255,10 +254,12 @@ impl Trial<'_> {
     }
 }
 
-fn object(names: &mut Names, kind: Kind, key: &str) -> ObjectId {
+fn object(names: &mut Names, kind: &str, key: &str) -> ObjectId {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     let namespace = names.namespace(namespace);
-    names.object(KindId(kind as u8), kind.name(), namespace, name)
+    // One that nobody has heard of is none of the others.
+    let number = Kind::ALL.iter().position(|known| known.name() == kind).unwrap_or(Kind::COUNT);
+    names.object(KindId(number as u8), kind, namespace, name)
 }
 
 /// What a spec is called: its last three digits are the generation. Gateways do not tell the

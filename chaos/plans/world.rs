@@ -137,14 +137,25 @@ impl World {
     /// # Errors
     /// Why one does not say.
     pub async fn kept(&self) -> Result<Vec<[u64; 3]>, String> {
-        let mut kept = Vec::new();
+        const TOLD: [(&str, &str); 3] = [
+            ("avapigw_operator_resources_total", "kind"),
+            ("avapigw_operator_gateways_connected", ""),
+            ("flotilla_status_pending", ""),
+        ];
+        let mut all = Vec::new();
         for replica in &self.replicas {
-            let metric = async |name: &str| replica.metric(name, "").await.map(|value| value as u64);
-            let objects = replica.metric("avapigw_operator_resources_total", "kind").await? as u64;
-            let sessions = metric("avapigw_operator_gateways_connected").await?;
-            kept.push([objects, sessions, metric("flotilla_status_pending").await?]);
+            let text = replica.metrics().await?;
+            let mut kept = [0; 3];
+            for (kept, (name, label)) in kept.iter_mut().zip(TOLD) {
+                // Else it would count as none.
+                if !text.contains(&format!("# TYPE {name} ")) {
+                    return Err(format!("{} does not tell {name}", replica.name));
+                }
+                *kept = replica.metric(name, label).await? as u64;
+            }
+            all.push(kept);
         }
-        Ok(kept)
+        Ok(all)
     }
 
     /// What each replica logged last.

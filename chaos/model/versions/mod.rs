@@ -11,6 +11,32 @@
 //! come in order. Time does not pass: guards are over, nothing has to wait, and
 //! what is due later by design (telling a gateway its new position) is due at once.
 //!
+//! The engine has no events but its calls, and an action makes the one of its name:
+//!
+//! | action | call |
+//! |---|---|
+//! | `Start` | [`listed`], of every kind |
+//! | `Watched` | [`changed`], [`deleted`] or [`bookmark`], whichever is next in the log |
+//! | `Connected`, `Disconnected` | [`connected`], [`disconnected`] |
+//! | `Acknowledged` | [`acknowledged`] |
+//! | `History`, `HistoryUnavailable` | [`history`], [`history_unavailable`] |
+//! | none: after each of these | [`poll`], as long as anything is due |
+//! | `Write`, `Delete`, `Delivered`, `Crash` | none: they happen to the API server, a gateway, a process |
+//!
+//! Not called is what only moves time or work (registrations and heartbeats, draining and
+//! shedding) and what is asked of another history.
+//!
+//! [`listed`]: flotilla_core::delivery::Delivery::listed
+//! [`changed`]: flotilla_core::delivery::Delivery::changed
+//! [`deleted`]: flotilla_core::delivery::Delivery::deleted
+//! [`bookmark`]: flotilla_core::delivery::Delivery::bookmark
+//! [`connected`]: flotilla_core::delivery::Delivery::connected
+//! [`disconnected`]: flotilla_core::delivery::Delivery::disconnected
+//! [`acknowledged`]: flotilla_core::delivery::Delivery::acknowledged
+//! [`history`]: flotilla_core::delivery::Delivery::history
+//! [`history_unavailable`]: flotilla_core::delivery::Delivery::history_unavailable
+//! [`poll`]: flotilla_core::delivery::Delivery::poll
+//!
 //! | promise | checked where |
 //! |---|---|
 //! | I2 nothing goes back | at every message that a gateway takes |
