@@ -247,6 +247,8 @@ pub const FIXED: &[&str] = &[
     "lose-answer@delete:backends#1",
     "status=409,3@create:backends#1",
     "status=500,2@delete:apiroutes#1",
+    // The first lists are those of the start; then it is asked whether one still stands.
+    "status=503,4@list:ingresses#8",
     "gone=2@watch:ingresses#1",
     "freeze=6@event:ingresses:team-a/shop#3",
     "travel=3@event:apiroutes:team-a/ingress-team-a-shop-c1cd00d811ece96d#2",
