@@ -2,8 +2,8 @@
 //! end with the test: by `Drop` when it ends, by the end of their standard
 //! input when the test process is killed.
 
-use std::collections::BTreeSet;
 use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -135,17 +135,56 @@ pub fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(TAIL)..].join("\n")
 }
 
-/// A loopback port that is free now and that no other test of this process is
-/// given. From below the range of outgoing connections, so that no client that
-/// is reconnecting can take it while its server is away.
+/// Ports of servers in tests lie here, below the range of outgoing connections, so that no
+/// client that is reconnecting can take one while its server is away.
+const PORTS: std::ops::Range<u16> = 10_000..15_000;
+/// So many belong to the process that listens on the first of them: several look for free
+/// ports at the same time, each for servers that it starts a moment later.
+const BLOCK: u16 = 50;
+
+/// What this process has of them.
+struct Claimed {
+    claims: Vec<TcpListener>,
+    rest: std::ops::Range<u16>,
+}
+
+fn listener(port: u16) -> Option<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+}
+
+/// A loopback port that is free now and is given to nobody else for as long as this
+/// process lives.
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    for _ in 0..1000 {
-        let port = rand::random_range(10_000..15_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+    static CLAIMED: Mutex<Claimed> = Mutex::new(Claimed { claims: Vec::new(), rest: 0..0 });
+    let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(port) = claimed.rest.find(|port| listener(*port).is_some()) {
             return port;
         }
+        let blocks = (PORTS.end - PORTS.start) / BLOCK;
+        let first = rand::random_range(0..blocks);
+        let starts = (0..blocks).map(|number| PORTS.start + (first + number) % blocks * BLOCK);
+        let Some((start, claim)) = starts.filter_map(|start| Some((start, listener(start)?))).next() else {
+            panic!("no block of {BLOCK} ports in {PORTS:?} on 127.0.0.1 is free")
+        };
+        claimed.claims.push(claim);
+        claimed.rest = start + 1..start + BLOCK;
     }
-    panic!("no free port on 127.0.0.1")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn ports_are_given_once_and_lie_in_blocks_that_are_held() {
+        let ports: BTreeSet<u16> = (0..120).map(|_| free_port()).collect();
+        assert_eq!(ports.len(), 120);
+        for port in ports {
+            assert!(PORTS.contains(&port));
+            assert!(listener(port - port % BLOCK).is_none(), "{port}");
+        }
+    }
 }
