@@ -203,9 +203,11 @@ impl Fleet {
     }
 
     async fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let give_up = Instant::now() + PATIENCE;
+        // The first map of an API server waits for as long as a Lease lasts.
+        let patience = PATIENCE + Duration::from_secs(self.lease_seconds);
+        let give_up = Instant::now() + patience;
         while !condition() {
-            assert!(Instant::now() < give_up, "not within {PATIENCE:?}: {what}; {}", self.describe());
+            assert!(Instant::now() < give_up, "not within {patience:?}: {what}; {}", self.describe());
             sleep(Duration::from_millis(5)).await;
         }
     }
