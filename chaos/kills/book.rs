@@ -313,10 +313,15 @@ mod tests {
         all.iter().map(Duration::as_millis).collect()
     }
 
+    /// Milliseconds after a moment.
+    fn moments() -> impl Fn(u64) -> Instant {
+        let start = Instant::now();
+        move |millis| start + Duration::from_millis(millis)
+    }
+
     #[test]
     fn only_gateways_that_kept_their_stream_count_as_connected() {
-        let start = Instant::now();
-        let at = |millis| start + Duration::from_millis(millis);
+        let at = moments();
         let mut book = Book::new(2, 1);
         book.stream(0, "r0", at(0), at(1));
         book.stream(1, "r0", at(0), at(1));
@@ -336,8 +341,7 @@ mod tests {
 
     #[test]
     fn what_a_replica_stands_still_for_is_told_apart() {
-        let start = Instant::now();
-        let at = |millis| start + Duration::from_millis(millis);
+        let at = moments();
         let mut book = Book::new(1, 1);
         book.stream(0, "r0", at(0), at(1));
         book.wakes("r1", at(3000));
@@ -351,8 +355,7 @@ mod tests {
 
     #[test]
     fn a_reconnect_without_news_is_in_sync_when_its_stream_is_open() {
-        let start = Instant::now();
-        let at = |millis| start + Duration::from_millis(millis);
+        let at = moments();
         let mut book = Book::new(1, 1);
         book.stream(0, "r0", at(0), at(1));
         book.stream(0, "r0", at(1000), at(1020));

@@ -133,14 +133,7 @@ impl Replica {
     /// One of its metrics: the sum of all samples whose labels contain `label`;
     /// zero when there is none.
     pub async fn metric(&self, name: &str, label: &str) -> Result<f64, String> {
-        let text = self.metrics().await?;
-        let sample = |line: &str| -> Option<f64> {
-            let rest = line.strip_prefix(name)?;
-            let ours = (rest.starts_with(' ') && label.is_empty())
-                || (rest.starts_with('{') && rest.contains(label));
-            ours.then(|| rest.rsplit(' ').next()?.parse().ok()).flatten()
-        };
-        Ok(text.lines().filter_map(sample).sum())
+        Ok(total(&self.metrics().await?, name, label))
     }
 
     /// What it logged, over all its starts.
@@ -164,4 +157,16 @@ impl Replica {
     pub fn tail(&self) -> String {
         super::process::tail(&self.folder.join(format!("{}.log", self.name)))
     }
+}
+
+/// The sum of all samples of a metric, in what `/metrics` answers, whose labels contain
+/// `label`; zero when there is none.
+pub fn total(text: &str, name: &str, label: &str) -> f64 {
+    let sample = |line: &str| -> Option<f64> {
+        let rest = line.strip_prefix(name)?;
+        let ours =
+            (rest.starts_with(' ') && label.is_empty()) || (rest.starts_with('{') && rest.contains(label));
+        ours.then(|| rest.rsplit(' ').next()?.parse().ok()).flatten()
+    };
+    text.lines().filter_map(sample).sum()
 }
