@@ -16,6 +16,7 @@ pub mod coordination;
 pub mod delivery;
 pub mod digest;
 pub mod ids;
+pub mod inheritance;
 pub mod lineage;
 pub mod object;
 pub mod placement;

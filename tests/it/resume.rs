@@ -110,6 +110,67 @@ async fn a_gateway_is_away(against: Against) {
     fleet.settled().await;
 }
 
+/// What a replica looks for when it has started, and when a gateway has come that needs it.
+const AHEAD: &str = "looked for deletions that gateways of others may not have heard of";
+const THEN: &str = "looked for deletions before the start";
+
+/// Nothing happens to gRPC routes: the replica that goes on knows them as of its own start,
+/// and the one that starts anew as of a later one.
+async fn a_replica_starts_before_a_gateway_comes(against: Against) {
+    let Some(mut fleet) = Fleet::start(against).await else { return };
+    fleet.tenants.namespaces(["team-0".to_owned()]).await;
+    let routes = (0..20).map(|number| {
+        let name = format!("route-{number:02}");
+        let spec = answering("team-0", &name, "before");
+        ("team-0".to_owned(), name, spec)
+    });
+    fleet.tenants.create_all(Kind::ApiRoute, routes).await;
+    fleet.add_replicas(2).await;
+    let mut proxy = Proxy::start(fleet.replicas[0].grpc).await;
+    fleet.add_gateways_to("moving", 1, &[proxy.address()]).await;
+    fleet.settled().await;
+    fleet.tenants.delete(Kind::ApiRoute, "team-0", "route-00").await;
+    fleet.settled().await;
+
+    let other = &mut fleet.replicas[1];
+    other.terminate();
+    other.ended(SOON).await;
+    other.start();
+    other.ready().await;
+    let looked = |fleet: &Fleet, words: &str| fleet.replicas[1].log_lines(&[words, "GRPCRoute"]);
+    within(SOON, "it has looked for deletions", async || {
+        let looked = looked(&fleet, AHEAD);
+        (!looked.is_empty()).then_some(()).ok_or_else(|| "it has not".to_owned())
+    })
+    .await;
+
+    proxy.close();
+    proxy.lead_to(fleet.replicas[1].grpc);
+    proxy.open().await;
+    within(2 * SOON, "the gateway comes", async || {
+        let opened = fleet.replicas[1].log_lines(&["a gateway opens its stream", "gateways/moving"]);
+        (!opened.is_empty()).then_some(()).ok_or_else(|| "it has not come".to_owned())
+    })
+    .await;
+    // It gets something from there.
+    let route = answering("team-0", "route-01", "after");
+    fleet.tenants.change(Kind::ApiRoute, "team-0", "route-01", route).await;
+    fleet.settled().await;
+    assert_eq!(looked(&fleet, THEN), Vec::<String>::new(), "it had to wait");
+    assert_eq!(fleet.gateways[0].first().await.stats.full_syncs, 1, "that of its start");
+    fleet.nothing_went_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_starts_looks_for_what_gateways_of_others_may_lack() {
+    a_replica_starts_before_a_gateway_comes(Against::Inside).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_starts_looks_for_what_gateways_of_others_may_lack_on_a_real_api_server() {
+    a_replica_starts_before_a_gateway_comes(Against::Real).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_was_away_gets_only_what_it_missed() {
     a_gateway_is_away(Against::Inside).await;

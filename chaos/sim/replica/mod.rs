@@ -34,6 +34,7 @@ use crate::clock::{Clock, MILLIS};
 use crate::compiler::SharedCompiler;
 use crate::gateway::wire::Wire;
 use admission::Admission;
+use history::Inherits;
 use lineage::Lineage;
 use peers::{Heard, Line, Outbox};
 use reporting::Report;
@@ -85,6 +86,8 @@ pub struct Process {
     pub view: View,
     /// Questions for history that are still to be answered, oldest first.
     pub questions: VecDeque<(Kind, Revision, Revision)>,
+    /// What it asks for before a gateway needs it.
+    pub inherits: Inherits,
 
     /// Statuses.
     pub reporter: Reporter<AvapigwStatus>,

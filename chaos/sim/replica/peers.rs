@@ -345,8 +345,9 @@ impl World<'_> {
             }
             Word::Departed(instance) => self.coordinate(slot, Event::PeerDeparted { instance }),
             Word::Table(table) => {
-                process.applied.set(&member, table);
+                process.applied.set(&member, table.clone());
                 process.report.wanted = true;
+                self.inherit(slot, &member, &table);
                 self.set_timer(slot);
             }
             Word::Loads(report) => self.coordinate(slot, Event::Loads { member, report }),

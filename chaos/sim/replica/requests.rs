@@ -47,8 +47,8 @@ pub enum Ask {
     Patch(u32, Option<InstanceId>, Box<StatusPatch>),
     /// About the history of the cluster.
     History(Question),
-    /// Replay deletions of a kind in (since, until].
-    Replay(Kind, u64, u64),
+    /// Replay deletions of a kind in (since, until]; whether nobody waits for them.
+    Replay(Kind, u64, u64, bool),
 }
 
 /// What was found.
@@ -310,7 +310,7 @@ impl World<'_> {
                 Question::Confirm(doubt, _) => Some(self.api.confirm_history(matches!(doubt, Doubt::Due))),
                 Question::Begin { at, ours, .. } => Some(self.api.begin_history(*at, *ours)?),
             })),
-            Ask::Replay(kind, since, until) => {
+            Ask::Replay(kind, since, until, _) => {
                 let server = self.caches[cache];
                 let shown = server.frozen_until <= now;
                 let found = self.api.deletions(*kind, *since, *until, &self.universe).filter(|_| shown);
@@ -351,7 +351,9 @@ impl World<'_> {
             Ask::Watch(lane, number, revision) => self.watch_opened(slot, lane, number, revision, answer),
             Ask::History(question) => self.history_answered(slot, question, sent_at, answer),
             Ask::Patch(round, _, patch) => self.patch_replied(slot, round, &patch, answer),
-            Ask::Replay(kind, since, until) => self.replayed(slot, kind, since, until, answer),
+            Ask::Replay(kind, since, until, ahead) => {
+                self.replayed(slot, kind, since, until, ahead, answer);
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::gateway::client::Client;
 use crate::network::Network;
 use crate::queue::Queue;
 use crate::replica::admission::{Admission, Review};
+use crate::replica::history::Inherits;
 use crate::replica::peers::{Heard, Line, Outbox, Speech};
 use crate::replica::reporting::Report;
 use crate::replica::requests::{Reply, Request};
@@ -498,6 +499,7 @@ impl<'a> World<'a> {
             wires: VecDeque::new(),
             view: View::default(),
             questions: VecDeque::new(),
+            inherits: Inherits::default(),
             reporter: Reporter::new(reporting::config(self.breakage), flotilla_avapigw::AvapigwStatus),
             applied: AppliedView::default(),
             report: Report::new(now),

@@ -43,9 +43,10 @@ pub async fn answer(
 }
 
 /// Deletions, and up to where these are all.
-type Found = Option<(Revision, Vec<Tombstone>)>;
+pub(super) type Found = Option<(Revision, Vec<Tombstone>)>;
 
-async fn search(wanted: HistoryWanted, client: Client, peers: Peers) -> (HistoryWanted, Found) {
+/// Asks peers, then the API server.
+pub(super) async fn search(wanted: HistoryWanted, client: Client, peers: Peers) -> (HistoryWanted, Found) {
     let HistoryWanted { kind, since, until } = wanted;
     let found = match peers.history(kind, since, until).await {
         Some(history) => Some((history.until, history.tombstones)),

@@ -14,6 +14,7 @@ mod gaps;
 mod history;
 mod holding;
 mod ingress;
+mod inherit;
 mod leaving;
 mod lineage;
 mod policy;
@@ -37,6 +38,7 @@ use flotilla_certs::Identity;
 use flotilla_core::coordination::Identity as Candidate;
 use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig};
 use flotilla_core::ids::{Instance, Kind, MemberName};
+use flotilla_core::inheritance::Applied;
 use flotilla_core::lineage::OUT_OF_TOUCH;
 use flotilla_core::report::ReportConfig;
 use flotilla_grpc::acceptor::{Acceptor, AcceptorConfig};
@@ -499,6 +501,10 @@ async fn assemble(
         supervisor.spawn("watch of Services", follow);
         supervisor.spawn("Services", services::run(seen, known, for_ingresses, delivering.clone()));
     }
+    let (applied_in, applied) = watch::channel(Applied::default());
+    let sources = (clients.objects.clone(), peers.clone());
+    let inherit = inherit::run(applied, outputs.view.clone(), sources, delivery.clone(), delivering.clone());
+    supervisor.spawn("deletions before the start", inherit);
     let (inputs_in, inputs) = mpsc::channel(256);
     let voices = voices::Voices {
         member,
@@ -514,6 +520,7 @@ async fn assemble(
         coordination: handles.peers,
         addresses: addresses_in,
         reporting: inputs_in,
+        applied: applied_in,
         readiness: readiness.clone(),
         metrics: voices::Metrics::new(&registry)?,
         weighing: voices::Weighing::default(),

@@ -10,6 +10,7 @@ use flotilla_core::agreement::{
 };
 use flotilla_core::delivery::Notice;
 use flotilla_core::ids::{Epoch, Kind, MemberName};
+use flotilla_core::inheritance::{Applied, by_all};
 use flotilla_core::placement::{LoadReport, Meter, Sample};
 use flotilla_core::time::Mono;
 use flotilla_grpc::gateway::DeliveryView;
@@ -219,6 +220,8 @@ pub struct Voices {
     pub addresses: watch::Sender<Vec<PeerAddress>>,
     /// Tables for the reporter.
     pub reporting: mpsc::Sender<Input>,
+    /// What peers' gateways have applied, for [`super::inherit`].
+    pub applied: watch::Sender<Applied>,
     /// Whether gateways can be served.
     pub readiness: Readiness,
     /// Gauges.
@@ -347,6 +350,10 @@ impl Voices {
             }
             PeerEvent::Departed { instance, .. } => self.coordinate(PeerNews::Departed { instance }).await,
             PeerEvent::Applied { member, table, .. } => {
+                if let Some(by_all) = by_all(&table) {
+                    let told = |applied: &mut Applied| applied.insert(member.clone(), by_all) != Some(by_all);
+                    self.applied.send_if_modified(told);
+                }
                 self.reporting.send(Input::Applied(member, table)).await.is_ok()
             }
             PeerEvent::Lost { member, .. } => self.reporting.send(Input::Lost(member)).await.is_ok(),

@@ -15,6 +15,7 @@ pub struct Proxy {
     port: u16,
     to: SocketAddr,
     open: Option<JoinHandle<()>>,
+    closed: Option<JoinHandle<()>>,
 }
 
 impl Drop for Proxy {
@@ -27,7 +28,7 @@ impl Proxy {
     /// An open proxy to a local port.
     pub async fn start(to: u16) -> Proxy {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, to));
-        let mut proxy = Proxy { port: free_port(), to, open: None };
+        let mut proxy = Proxy { port: free_port(), to, open: None, closed: None };
         proxy.open().await;
         proxy
     }
@@ -44,6 +45,10 @@ impl Proxy {
 
     /// Listens again.
     pub async fn open(&mut self) {
+        if let Some(task) = self.closed.take() {
+            // Until then its port is taken.
+            let _ = task.await;
+        }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
         let to = self.to;
         self.open = Some(tokio::spawn(async move {
@@ -64,6 +69,7 @@ impl Proxy {
     pub fn close(&mut self) {
         if let Some(task) = self.open.take() {
             task.abort();
+            self.closed = Some(task);
         }
     }
 }
