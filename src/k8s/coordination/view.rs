@@ -25,7 +25,9 @@ pub struct OwnershipView {
 }
 
 impl OwnershipView {
-    pub(super) fn new(
+    /// A view of a map. `acting` moves with whatever may be acted on; `idle`: see
+    /// [`OwnershipView::idle`].
+    pub fn new(
         ownership: Option<Arc<Ownership>>,
         leading: bool,
         acting: u64,
