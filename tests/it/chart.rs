@@ -12,6 +12,7 @@ mod optional;
 mod policy;
 mod replica;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -69,17 +70,36 @@ fn render_for(version: &str, helm: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Without Helm: what each alert names is written in the template itself.
+/// Names of our metrics in a text, of histograms without the end that expressions give them.
+fn metrics(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+        .filter(|word| word.starts_with("flotilla_"))
+        .map(|word| word.strip_suffix("_bucket").unwrap_or(word))
+        .collect()
+}
+
+/// Without Helm: what each alert names is written in the template itself. Whoever is woken
+/// by one looks for what it is about on its page.
 #[test]
-fn every_alert_names_a_runbook_that_is_there() {
+fn every_alert_names_a_runbook_that_speaks_of_its_metrics() {
     let template = std::fs::read_to_string(chart().join("templates/prometheusrule.yaml")).unwrap();
-    let pages: Vec<&str> =
-        template.split("\"page\" \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(pages.len(), template.matches("\"alert\" \"").count(), "an alert without a runbook");
-    assert!(pages.len() > 10, "{pages:?}");
-    for page in pages {
+    let alerts: Vec<&str> = template.split("(dict \"alert\" \"").skip(1).collect();
+    assert_eq!(alerts.len(), template.matches("\"alert\"").count(), "an alert that is not looked at");
+    assert!(alerts.len() > 10, "{alerts:?}");
+    for alert in alerts {
+        let name = alert.split('"').next().unwrap_or_default();
+        let page = alert.split("\"page\" \"").nth(1).and_then(|rest| rest.split('"').next());
+        let page = page.unwrap_or_default();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("runbooks/{page}.md"));
-        assert!(path.is_file(), "{} is not there", path.display());
+        assert!(path.is_file(), "{name}: {} is not there", path.display());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let expression = alert.split("\"expr\"").nth(1).and_then(|rest| rest.split("\"summary\"").next());
+        let wanted = metrics(expression.unwrap_or_default());
+        assert!(!wanted.is_empty(), "{name} has no expression of our metrics");
+        let known = metrics(&text);
+        for metric in wanted {
+            assert!(known.contains(metric), "{name}: {} says nothing of {metric}", path.display());
+        }
     }
 }
 

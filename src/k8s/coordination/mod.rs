@@ -9,6 +9,7 @@
 mod lease;
 mod map;
 mod metrics;
+mod trouble;
 mod view;
 mod watching;
 
@@ -35,6 +36,7 @@ pub use view::{ActingPermit, Announcement, CurrentPermit, OwnershipView, PeerNew
 
 use lease::Leases;
 use map::Maps;
+use trouble::Trouble;
 
 /// How long giving up Leases may take at the end, besides a renewal that is under way and
 /// what is written instead: as long as other writes are waited for, and a little.
@@ -49,7 +51,7 @@ pub struct Coordination {
     coordinator: Coordinator,
     leases: Leases,
     maps: Maps,
-    request_timeout: Duration,
+    asking: Asking,
     origin: Instant,
     acting: Arc<ArcSwap<Acting>>,
     view: watch::Sender<Arc<OwnershipView>>,
@@ -138,7 +140,7 @@ impl Coordination {
             coordinator,
             leases: Leases::new(client.clone(), namespace),
             maps: Maps::new(client),
-            request_timeout,
+            asking: Asking { patience: request_timeout, trouble: Trouble::default() },
             origin,
             acting,
             view,
@@ -188,7 +190,7 @@ impl Coordination {
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
                 () = either(&told, &ended), if stop_at.is_none() => {
-                    stop_at = Some(Instant::now() + FAREWELL + 2 * self.request_timeout);
+                    stop_at = Some(Instant::now() + FAREWELL + 2 * self.asking.patience);
                     Event::Shutdown
                 }
                 Some(event) = events.recv() => event,
@@ -239,32 +241,32 @@ impl Coordination {
                 });
             }
             Action::ListLeases => {
-                let (leases, patience) = (self.leases.clone(), self.request_timeout);
+                let (leases, asking) = (self.leases.clone(), self.asking.clone());
                 requests.spawn(async move {
-                    let answer = within(patience, leases.list(now)).await;
+                    let answer = asking.within(LEASES, leases.list(now)).await;
                     Some(Event::LeasesListed(answer))
                 });
             }
             Action::DeleteLease { name, uid, revision } => {
-                let (leases, patience) = (self.leases.clone(), self.request_timeout);
+                let (leases, asking) = (self.leases.clone(), self.asking.clone());
                 requests.spawn(async move {
                     // Somebody else deletes it another time if this fails.
-                    let _ = within(patience, leases.delete(&name, &uid, revision)).await;
+                    let _ = asking.within(LEASES, leases.delete(&name, &uid, revision)).await;
                     None
                 });
             }
             Action::ReadMap => {
-                let (maps, patience) = (self.maps.clone(), self.request_timeout);
+                let (maps, asking) = (self.maps.clone(), self.asking.clone());
                 requests.spawn(async move {
-                    let answer = within(patience, maps.read()).await;
+                    let answer = asking.within(MAP, maps.read()).await;
                     Some(Event::MapRead { sent_at: now, answer })
                 });
             }
             Action::WriteMap(write) => {
-                let (maps, patience) = (self.maps.clone(), self.request_timeout);
-                requests.spawn(
-                    async move { Some(Event::MapWritten(within(patience, maps.write(&write)).await)) },
-                );
+                let (maps, asking) = (self.maps.clone(), self.asking.clone());
+                requests.spawn(async move {
+                    Some(Event::MapWritten(asking.within(MAP, maps.write(&write)).await))
+                });
             }
             Action::StopActing(ticket) => {
                 self.metrics.stopped.inc();
@@ -300,10 +302,10 @@ impl Coordination {
             + Send
             + 'static,
     {
-        let (patience, metrics) = (self.request_timeout, self.metrics.clone());
+        let (asking, metrics) = (self.asking.clone(), self.metrics.clone());
         requests.spawn(async move {
             let started = Instant::now();
-            let answer = within(patience, request).await;
+            let answer = asking.within(LEASES, request).await;
             metrics.lease_seconds.observe(started.elapsed().as_secs_f64());
             let result = match &answer {
                 Ok(_) => "ok",
@@ -381,18 +383,28 @@ impl Coordination {
     }
 }
 
-/// An answer within a time, as the core takes it.
-async fn within<T>(
+/// What requests are about.
+const LEASES: &str = "Leases";
+const MAP: &str = "shard map";
+
+/// How requests are made.
+#[derive(Clone)]
+struct Asking {
     patience: Duration,
-    request: impl Future<Output = Result<T, crate::Error>>,
-) -> Result<T, RequestError> {
-    match timeout(patience, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => {
-            tracing::debug!(error = %error, "coordination request failed");
-            Err(watching::request_error(&error))
-        }
-        Err(_) => Err(RequestError::Unavailable),
+    trouble: Trouble,
+}
+
+impl Asking {
+    /// An answer within the time that there is, as the core takes it.
+    async fn within<T>(
+        &self,
+        about: &'static str,
+        request: impl Future<Output = Result<T, crate::Error>>,
+    ) -> Result<T, RequestError> {
+        let answer = timeout(self.patience, request).await;
+        let answer = answer.unwrap_or_else(|_| Err(crate::Error::timeout(about, self.patience)));
+        self.trouble.heard(about, answer.as_ref().err());
+        answer.map_err(|error| watching::request_error(&error))
     }
 }
 
