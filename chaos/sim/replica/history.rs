@@ -3,8 +3,8 @@
 //! API server's own history; one question at a time.
 
 use flotilla_core::delivery::{AppliedTable, Tombstone};
-use flotilla_core::ids::{Kind, MemberName, Revision};
-use flotilla_core::inheritance::{Applied, Inheritance, by_all};
+use flotilla_core::ids::{Kind, Revision};
+use flotilla_core::inheritance::{Inheritance, places};
 
 use super::requests::{Ask, Found};
 use crate::api::Refusal;
@@ -15,12 +15,21 @@ use crate::world::{Occurrence, World};
 /// For how long after the first lists a process asks ahead.
 const INHERITS: u64 = 60 * SECONDS;
 
+/// Why deletions are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A gateway waits for them.
+    Gateway,
+    /// Gateways of others may need them some time.
+    Ahead,
+}
+
 /// What a process asks for ahead of gateways.
 #[derive(Debug, Default)]
 pub struct Inherits {
-    applied: Applied,
-    /// Until when, and what it knows already, once everything is listed.
-    since_ready: Option<(u64, Inheritance)>,
+    inheritance: Inheritance,
+    /// Until when, once everything is listed.
+    until: Option<u64>,
 }
 
 impl World<'_> {
@@ -49,7 +58,7 @@ impl World<'_> {
         let Some((kind, since, until)) = process.questions.front().copied() else { return };
         match self.peers_know(slot, kind, since, until) {
             found @ Some(_) => self.history_found(slot, kind, since, found),
-            None => self.ask(slot, Ask::Replay(kind, since.0, until.0, false)),
+            None => self.ask(slot, Ask::Replay(kind, since.0, until.0, Need::Gateway)),
         }
     }
 
@@ -77,28 +86,32 @@ impl World<'_> {
         best.filter(|(read, _)| *read >= until)
     }
 
-    /// A peer has told what its gateways have: asks for deletions that these may not have
-    /// heard of, as `src/runtime/replica/inherit` does. Peers answer at once here.
-    pub(crate) fn inherit(&mut self, slot: usize, member: &MemberName, table: &AppliedTable) {
+    /// A peer has told what its gateways have.
+    pub(crate) fn hear_places(&mut self, slot: usize, table: &AppliedTable) {
+        let Some(process) = &mut self.slots[slot].process else { return };
+        process.inherits.inheritance.hear(places(table));
+        self.inherit(slot);
+    }
+
+    /// Asks for deletions that gateways of peers may not have heard of, once everything is
+    /// listed, as `src/runtime/replica/inherit` does. Peers answer at once here.
+    pub(crate) fn inherit(&mut self, slot: usize) {
         let now = self.now;
         let Some(process) = &mut self.slots[slot].process else { return };
-        if let Some(by_all) = by_all(table) {
-            process.inherits.applied.insert(member.clone(), by_all);
-        }
         if !process.engine.store().ready() {
             return;
         }
         let frontier = process.engine.frontier();
-        let (until, inheritance) =
-            process.inherits.since_ready.get_or_insert((now + INHERITS, Inheritance::of(frontier)));
-        if *until < now {
+        let Inherits { inheritance, until } = &mut process.inherits;
+        inheritance.listed(frontier);
+        if *until.get_or_insert(now + INHERITS) < now {
             return;
         }
-        for (kind, since) in inheritance.wanted(&process.inherits.applied) {
+        for (kind, since) in inheritance.wanted() {
             let until = frontier.get(kind);
             match self.peers_know(slot, kind, since, until) {
-                Some((until, tombstones)) => self.inherited(slot, kind, since, until, tombstones),
-                None => self.ask(slot, Ask::Replay(kind, since.0, until.0, true)),
+                found @ Some(_) => self.inherited(slot, kind, since, found),
+                None => self.ask(slot, Ask::Replay(kind, since.0, until.0, Need::Ahead)),
             }
         }
     }
@@ -108,33 +121,31 @@ impl World<'_> {
         slot: usize,
         kind: Kind,
         since: Revision,
-        until: Revision,
-        tombstones: Vec<Tombstone>,
+        found: Option<(Revision, Vec<Tombstone>)>,
     ) {
         let Some(process) = &mut self.slots[slot].process else { return };
-        process.engine.history(kind, since, until, tombstones);
-        self.set_timer(slot);
+        process.inherits.inheritance.answered(kind, since, found.is_some());
+        if let Some((until, tombstones)) = found {
+            process.engine.history(kind, since, until, tombstones);
+            self.set_timer(slot);
+        }
+        self.inherit(slot);
     }
 
     pub(crate) fn replayed(
         &mut self,
         slot: usize,
-        kind: Kind,
-        since: u64,
-        until: u64,
-        ahead: bool,
+        (kind, since, until): (Kind, u64, u64),
+        need: Need,
         answer: Result<Found, Refusal>,
     ) {
         let found = match answer {
             Ok(Found::Deletions(tombstones)) => Some((Revision(until), tombstones)),
             _ => None,
         };
-        match found {
-            Some((until, tombstones)) if ahead => {
-                self.inherited(slot, kind, Revision(since), until, tombstones);
-            }
-            None if ahead => {}
-            found => self.history_found(slot, kind, Revision(since), found),
+        match need {
+            Need::Ahead => self.inherited(slot, kind, Revision(since), found),
+            Need::Gateway => self.history_found(slot, kind, Revision(since), found),
         }
     }
 

@@ -168,6 +168,9 @@ impl World<'_> {
     pub(crate) fn dialled(&mut self, slot: usize, other: usize, number: u32) {
         let now = self.now;
         let reachable = self.network.disturbed_until(now, end(slot), end(other)) <= now;
+        let history = |slot: usize| Some(self.slots[slot].process.as_ref()?.lineage.as_ref()?.name());
+        // Who reads another history is not listened to.
+        let same = history(slot) == history(other);
         let peer = self.slots[other].process.as_ref().map(|peer| (peer.life, peer.paused_until));
         let Some(process) = &mut self.slots[slot].process else { return };
         let line = &mut process.lines[other];
@@ -175,7 +178,7 @@ impl World<'_> {
             return;
         }
         match peer {
-            Some((listener, paused_until)) if reachable && paused_until <= now => {
+            Some((listener, paused_until)) if reachable && same && paused_until <= now => {
                 line.up = true;
                 line.listener = listener;
                 line.told = Outbox::default();
@@ -347,7 +350,7 @@ impl World<'_> {
             Word::Table(table) => {
                 process.applied.set(&member, table.clone());
                 process.report.wanted = true;
-                self.inherit(slot, &member, &table);
+                self.hear_places(slot, &table);
                 self.set_timer(slot);
             }
             Word::Loads(report) => self.coordinate(slot, Event::Loads { member, report }),

@@ -14,6 +14,7 @@ use flotilla_core::time::Mono;
 use flotilla_observer::InstanceId;
 
 use super::coordination::config;
+use super::history::Need;
 use super::lineage::{Doubt, History, Question};
 use super::weighing::PlannedBy;
 use crate::api::{LEASES, MAP, Refusal};
@@ -47,8 +48,8 @@ pub enum Ask {
     Patch(u32, Option<InstanceId>, Box<StatusPatch>),
     /// About the history of the cluster.
     History(Question),
-    /// Replay deletions of a kind in (since, until]; whether nobody waits for them.
-    Replay(Kind, u64, u64, bool),
+    /// Replay deletions of a kind in (since, until].
+    Replay(Kind, u64, u64, Need),
 }
 
 /// What was found.
@@ -351,8 +352,8 @@ impl World<'_> {
             Ask::Watch(lane, number, revision) => self.watch_opened(slot, lane, number, revision, answer),
             Ask::History(question) => self.history_answered(slot, question, sent_at, answer),
             Ask::Patch(round, _, patch) => self.patch_replied(slot, round, &patch, answer),
-            Ask::Replay(kind, since, until, ahead) => {
-                self.replayed(slot, kind, since, until, ahead, answer);
+            Ask::Replay(kind, since, until, need) => {
+                self.replayed(slot, (kind, since, until), need, answer);
             }
         }
     }

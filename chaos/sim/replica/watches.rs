@@ -142,6 +142,7 @@ impl World<'_> {
                 // All kinds are in one log.
                 let read = Kind::ALL.iter().map(|kind| process.engine.frontier().get(*kind)).max();
                 self.set_timer(slot);
+                self.inherit(slot);
                 if let Some(read) = read.filter(|read| revision < *read) {
                     self.doubt(slot, Doubt::Behind(read.0));
                 }

@@ -216,7 +216,10 @@ impl Engine {
     }
 
     pub fn history(&mut self, kind: Kind, since: Revision, until: Revision, tombstones: Vec<Tombstone>) {
-        self.asked.remove(&kind);
+        // What was asked ahead may reach less far back than what a gateway waits for.
+        if self.asked.get(&kind).is_some_and(|(asked, _)| since <= *asked) {
+            self.asked.remove(&kind);
+        }
         self.loud.other(kind, until);
         // A list may have overtaken the question, and left a gap that the answer says
         // nothing of: then it is asked again.

@@ -207,6 +207,7 @@ impl Dialler {
             instance: config.instance.to_string(),
             highest_epoch: state.settled.as_ref().map_or(0, |(_, epoch)| epoch.0),
             frontier: Some(convert::frontier_out(&state.frontier)),
+            incarnation: config.incarnation.to_string(),
         }
     }
 

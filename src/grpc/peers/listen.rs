@@ -108,6 +108,7 @@ impl PeerService {
             instance: self.config.instance.to_string(),
             highest_epoch: 0,
             frontier: None,
+            incarnation: self.config.incarnation.to_string(),
         };
         PeerMessage { message: Some(Message::Hello(hello)) }
     }
@@ -244,6 +245,13 @@ impl peer_service_server::PeerService for PeerService {
             return Err(Status::permission_denied(format!(
                 "you say you are member {}, but your certificate is {identity}",
                 hello.member
+            )));
+        }
+        let (theirs, ours) = (hello.incarnation.as_str(), &*self.config.incarnation);
+        if !theirs.is_empty() && !ours.is_empty() && theirs != ours {
+            return Err(Status::failed_precondition(format!(
+                "you read the history {theirs}, this member reads {ours}: etcd was restored, and one of both is about \
+                 to notice and to start anew"
             )));
         }
         // Listening is a task of its own: an answer whose connection is lost is

@@ -63,6 +63,9 @@ pub struct PeersConfig {
     pub identity: Identity,
     /// This process.
     pub instance: Instance,
+    /// The history that it reads. Who reads another one is not listened to: its
+    /// revisions say nothing here. Empty: everybody is.
+    pub incarnation: Arc<str>,
     /// How to dial: must check for a controller of our trust domain.
     pub tls: ClientTls,
     /// What connections run over.
@@ -83,6 +86,7 @@ impl PeersConfig {
         PeersConfig {
             identity,
             instance,
+            incarnation: Arc::default(),
             tls,
             dial: Dial::tcp(),
             backoff: (Duration::from_millis(100), Duration::from_secs(5)),

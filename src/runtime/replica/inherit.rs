@@ -4,68 +4,72 @@
 //! seen none of a kind for a while cannot prove that there was none. When a peer dies, all
 //! that it served wait for that.
 
-use flotilla_core::inheritance::{Applied, Inheritance};
+use flotilla_core::ids::Frontier;
+use flotilla_core::inheritance::Inheritance;
 use flotilla_grpc::gateway::{DeliveryGone, DeliveryView, HistoryWanted};
-use flotilla_grpc::peers::Peers;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use kube::Client;
-use tokio::sync::watch;
-use tokio::time::{Duration, Instant, sleep, timeout_at};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
-use super::history::search;
+use super::history::Searches;
 
-/// For how long after the first lists: later there is no gateway any more that has not
-/// heard of what was deleted before them.
+/// For how long after the first lists: gateways that are served know by then what was
+/// deleted before them, but for a few that are asked for when they come.
 const INHERITS: Duration = Duration::from_secs(60);
-/// Pause between two looks.
-const PAUSE: Duration = Duration::from_secs(1);
 
-/// Asks until it is too late, and waits for its end then.
+/// Asks until it is too late, and waits for its end then. `places`: where gateways of
+/// peers are, as their tables tell.
 pub async fn run(
-    applied: watch::Receiver<Applied>,
+    places: mpsc::Receiver<Vec<Frontier>>,
     view: watch::Receiver<DeliveryView>,
-    sources: (Client, Peers),
+    searches: Searches,
     delivery: Delivery,
     cancel: CancellationToken,
 ) {
     tokio::select! {
         () = cancel.cancelled() => {}
-        _ = inherit(applied, view, sources, delivery) => cancel.cancelled().await,
+        _ = inherit(places, view, searches, delivery) => cancel.cancelled().await,
     }
 }
 
 async fn inherit(
-    mut applied: watch::Receiver<Applied>,
+    mut places: mpsc::Receiver<Vec<Frontier>>,
     mut view: watch::Receiver<DeliveryView>,
-    (client, peers): (Client, Peers),
+    searches: Searches,
     delivery: Delivery,
 ) -> Result<(), DeliveryGone> {
-    let Ok(listed) = view.wait_for(|view| view.ready).await.map(|view| view.frontier) else {
-        return Ok(());
-    };
-    let mut inheritance = Inheritance::of(listed);
-    let until = Instant::now() + INHERITS;
-    loop {
-        let wanted = inheritance.wanted(&applied.borrow_and_update());
-        let mut searches: FuturesUnordered<_> = wanted
-            .into_iter()
-            .map(|(kind, since)| {
-                let until = view.borrow().frontier.get(kind);
-                search(HistoryWanted { kind, since, until }, client.clone(), peers.clone())
-            })
-            .collect();
-        while let Some((HistoryWanted { kind, since, .. }, found)) = searches.next().await {
-            tracing::info!(kind = kind.name(), %since, deletions = found.as_ref().map(|found| found.1.len()),
-                "looked for deletions that gateways of others may not have heard of");
-            if let Some((until, tombstones)) = found {
-                delivery.history(kind, since, until, tombstones).await?;
-            }
+    let mut inheritance = Inheritance::default();
+    let listed = loop {
+        tokio::select! {
+            ready = view.wait_for(|view| view.ready) => match ready {
+                Ok(view) => break view.frontier,
+                Err(_) => return Err(DeliveryGone),
+            },
+            Some(told) = places.recv() => inheritance.hear(told),
         }
-        sleep(PAUSE).await;
-        if !matches!(timeout_at(until, applied.changed()).await, Ok(Ok(()))) {
-            return Ok(());
+    };
+    inheritance.listed(listed);
+    let end = Instant::now() + INHERITS;
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        for (kind, since) in inheritance.wanted() {
+            let until = view.borrow().frontier.get(kind);
+            under_way.push(searches.search(HistoryWanted { kind, since, until }));
+        }
+        tokio::select! {
+            () = sleep_until(end) => return Ok(()),
+            Some((HistoryWanted { kind, since, .. }, found)) = under_way.next() => {
+                inheritance.answered(kind, since, found.is_some());
+                if let Some((until, tombstones)) = found {
+                    delivery.history(kind, since, until, tombstones).await?;
+                }
+            }
+            told = places.recv() => match told {
+                Some(told) => inheritance.hear(told),
+                None => return Ok(()),
+            },
         }
     }
 }

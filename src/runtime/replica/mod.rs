@@ -38,7 +38,6 @@ use flotilla_certs::Identity;
 use flotilla_core::coordination::Identity as Candidate;
 use flotilla_core::delivery::{Delivery as Engine, DeliveryConfig};
 use flotilla_core::ids::{Instance, Kind, MemberName};
-use flotilla_core::inheritance::Applied;
 use flotilla_core::lineage::OUT_OF_TOUCH;
 use flotilla_core::report::ReportConfig;
 use flotilla_grpc::acceptor::{Acceptor, AcceptorConfig};
@@ -291,7 +290,10 @@ async fn assemble(
     }
     let (addresses_in, addresses) = watch::channel(Vec::new());
     let identity = Identity::controller(&args.trust_domain, &args.cert_namespace, member.as_str())?;
-    let peers_config = PeersConfig::new(identity, instance.clone(), standby.tls.client.clone());
+    let peers_config = PeersConfig {
+        incarnation: standby.incarnation.0.id.as_str().into(),
+        ..PeersConfig::new(identity, instance.clone(), standby.tls.client.clone())
+    };
     let PeersParts { peers, task: peers_task, service: peer_service, events: peer_events } = Peers::parts(
         peers_config,
         addresses,
@@ -461,16 +463,13 @@ async fn assemble(
             delivering.clone(),
         ),
     );
-    supervisor.spawn(
-        "history",
-        history::answer(
-            outputs.history,
-            clients.objects.clone(),
-            peers.clone(),
-            delivery.clone(),
-            delivering.clone(),
-        ),
-    );
+    let searches = history::Searches::new(clients.objects.clone(), peers.clone(), &registry)?;
+    let (places_in, places) = mpsc::channel(64);
+    let inherit =
+        inherit::run(places, outputs.view.clone(), searches.ahead(), delivery.clone(), delivering.clone());
+    supervisor.spawn("inheritance", inherit);
+    let answer = history::answer(outputs.history, searches, delivery.clone(), delivering.clone());
+    supervisor.spawn("history", answer);
     if let Some(policy) = policy {
         let follow = policy.follow(delivery.clone(), policy::Metrics::new(&registry)?, delivering.clone());
         supervisor.spawn("gateway policy", follow);
@@ -501,10 +500,6 @@ async fn assemble(
         supervisor.spawn("watch of Services", follow);
         supervisor.spawn("Services", services::run(seen, known, for_ingresses, delivering.clone()));
     }
-    let (applied_in, applied) = watch::channel(Applied::default());
-    let sources = (clients.objects.clone(), peers.clone());
-    let inherit = inherit::run(applied, outputs.view.clone(), sources, delivery.clone(), delivering.clone());
-    supervisor.spawn("deletions before the start", inherit);
     let (inputs_in, inputs) = mpsc::channel(256);
     let voices = voices::Voices {
         member,
@@ -520,7 +515,7 @@ async fn assemble(
         coordination: handles.peers,
         addresses: addresses_in,
         reporting: inputs_in,
-        applied: applied_in,
+        places: places_in,
         readiness: readiness.clone(),
         metrics: voices::Metrics::new(&registry)?,
         weighing: voices::Weighing::default(),

@@ -9,8 +9,8 @@ use flotilla_core::agreement::{
     Auditor, Comparison, Coverage, NamespaceHash, Testimony, Witness, namespace_hash,
 };
 use flotilla_core::delivery::Notice;
-use flotilla_core::ids::{Epoch, Kind, MemberName};
-use flotilla_core::inheritance::{Applied, by_all};
+use flotilla_core::ids::{Epoch, Frontier, Kind, MemberName};
+use flotilla_core::inheritance::places;
 use flotilla_core::placement::{LoadReport, Meter, Sample};
 use flotilla_core::time::Mono;
 use flotilla_grpc::gateway::DeliveryView;
@@ -220,8 +220,8 @@ pub struct Voices {
     pub addresses: watch::Sender<Vec<PeerAddress>>,
     /// Tables for the reporter.
     pub reporting: mpsc::Sender<Input>,
-    /// What peers' gateways have applied, for [`super::inherit`].
-    pub applied: watch::Sender<Applied>,
+    /// Where peers' gateways are, for [`super::inherit`] as long as it asks.
+    pub places: mpsc::Sender<Vec<Frontier>>,
     /// Whether gateways can be served.
     pub readiness: Readiness,
     /// Gauges.
@@ -350,9 +350,9 @@ impl Voices {
             }
             PeerEvent::Departed { instance, .. } => self.coordinate(PeerNews::Departed { instance }).await,
             PeerEvent::Applied { member, table, .. } => {
-                if let Some(by_all) = by_all(&table) {
-                    let told = |applied: &mut Applied| applied.insert(member.clone(), by_all) != Some(by_all);
-                    self.applied.send_if_modified(told);
+                if !self.places.is_closed() {
+                    // What finds no room is asked for when a gateway comes.
+                    let _ = self.places.try_send(places(&table).collect());
                 }
                 self.reporting.send(Input::Applied(member, table)).await.is_ok()
             }

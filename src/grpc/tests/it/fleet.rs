@@ -195,6 +195,7 @@ impl Replica {
         let config = PeersConfig {
             backoff: (Duration::from_millis(20), Duration::from_millis(200)),
             history_timeout: HISTORY,
+            incarnation: options.delivery.incarnation.clone(),
             ..PeersConfig::new(identity, instance.clone(), fleet.peer_client(&certificate))
         };
         let history: HistorySource = match options.silent {

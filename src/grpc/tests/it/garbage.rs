@@ -205,6 +205,7 @@ fn of_a_peer() -> Vec<Vec<u8>> {
         instance: "f-1/1".to_owned(),
         highest_epoch: 1,
         frontier: Some(Frontier { revisions: vec![1, 2, 3, 4] }),
+        incarnation: "00000000".to_owned(),
     };
     let object = ObjectName { kind: 1, namespace: "team".to_owned(), name: "r".to_owned() };
     vec![

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_core::delivery::{AppliedRow, AppliedTable, Scope};
+use flotilla_core::delivery::{AppliedRow, AppliedTable, DeliveryConfig, Scope};
 use flotilla_core::ids::{Epoch, Frontier, Kind, MemberName, ObjectKey, Revision};
 use flotilla_grpc::peers::{PeerAddress, PeerEvent};
 use flotilla_proto::peer::peer_message::Message;
@@ -264,6 +264,52 @@ async fn only_members_of_the_fleet_are_listened_to() {
     let status = client.exchange(hello("c")).await.unwrap_err();
     assert!(status.message().contains("member c") && status.message().contains("controller/b"), "{status}");
     replica.stop().await;
+}
+
+/// Until a replica has noticed that etcd was restored, its tables and deletions are of
+/// revisions that mean something else to the others.
+#[tokio::test]
+async fn who_reads_another_history_is_not_listened_to() {
+    let fleet = Fleet::new();
+    let reading = |name, incarnation: &str| {
+        let options = Options::named(name);
+        let delivery = DeliveryConfig { incarnation: incarnation.into(), ..options.delivery };
+        Options { delivery, ..options }
+    };
+    let mut a = Replica::start(&fleet, reading("a", "00000002")).await;
+    let mut client = peer_client(&fleet, &a, &fleet.controller(TRUST_DOMAIN, "system", "raw")).await;
+    let hello = |incarnation: &str| {
+        let hello = Hello {
+            member: "raw".to_owned(),
+            instance: "raw/1".to_owned(),
+            incarnation: incarnation.to_owned(),
+            ..Hello::default()
+        };
+        tokio_stream::once(PeerMessage { message: Some(Message::Hello(hello)) })
+    };
+    let status = client.exchange(hello("00000001")).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    let words = "you read the history 00000001, this member reads 00000002";
+    assert!(status.message().starts_with(words), "{status}");
+    for known in ["00000002", ""] {
+        client.exchange(hello(known)).await.unwrap();
+        event("it is listened to", &mut a, hello_of("raw")).await;
+    }
+
+    let b = Replica::start(&fleet, reading("b", "00000001")).await;
+    let mut c = Replica::start(&fleet, reading("c", "00000002")).await;
+    introduce(&[&a, &b, &c]);
+    event("a's hello", &mut c, hello_of("a")).await;
+    until("a and c reach each other", || {
+        [(&a, "c"), (&c, "a")]
+            .iter()
+            .all(|(replica, other)| replica.peers.connected() == [MemberName::from(*other)])
+    })
+    .await;
+    assert_eq!(b.peers.connected(), []);
+    for replica in [a, b, c] {
+        replica.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -149,6 +149,27 @@ fn deletions_from_before_our_first_list_are_asked_for() {
 }
 
 #[test]
+fn what_was_asked_ahead_and_reaches_less_far_back_does_not_make_one_ask_again() {
+    let mut bench = away();
+    bench.delete(Kind::ApiRoute, "a/2");
+    let later = Revision(bench.log.revision);
+    bench.route("a/1", "v2");
+    bench.restart_replica(plain());
+    bench.connect("g");
+    bench.settle();
+    let until = Revision(bench.log.revision);
+    bench.delivery.history(Kind::ApiRoute, later, until, Vec::new());
+    bench.settle();
+    let asked: Vec<_> = bench.asked.iter().filter(|(kind, _)| *kind == Kind::ApiRoute).copied().collect();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    let (kind, since) = asked[0];
+    assert!(since < later);
+    let found = bench.log.deletions(kind, since, until);
+    bench.delivery.history(kind, since, until, found);
+    assert_eq!(words_to("g", &bench.settle()), ["-a/2"]);
+}
+
+#[test]
 fn a_question_that_a_list_has_overtaken_is_asked_again() {
     let mut bench = away();
     bench.delete(Kind::ApiRoute, "a/2");
