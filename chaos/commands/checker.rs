@@ -81,7 +81,7 @@ fn say(hunt: &Hunt, took: Duration, out: &mut dyn Write) -> anyhow::Result<()> {
             hunt.seeds, "-", "-", "-"
         )?,
         Some((seed, broken)) => {
-            let promise = broken.invariant.map_or("the end".to_owned(), |invariant| invariant.to_string());
+            let promise = broken.promise();
             let text: String = broken.text.chars().take(120).collect();
             writeln!(
                 out,

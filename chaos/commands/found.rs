@@ -38,8 +38,8 @@ pub fn report(
     let mut breaks = |scenario: &Scenario| {
         let found = World::new(scenario).breaking(breakages).run().violation?;
         // What is broken on purpose must stay the reason.
-        let same = found.invariant == broken.invariant
-            && (breakage.is_none() || World::new(scenario).run().violation.is_none());
+        let same =
+            found.is_like(broken) && (breakage.is_none() || World::new(scenario).run().violation.is_none());
         same.then_some(found.at / 1_000_000)
     };
     let shrunk = shrink(scenario, &mut breaks, &mut || began.elapsed() < wishes.shrink);

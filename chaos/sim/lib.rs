@@ -5,7 +5,9 @@
 //! scenario goes the same way, byte for byte, on every machine.
 //!
 //! What happens is told to the observer of `flotilla-observer`, which knows nothing
-//! of the product; the first promise that it finds broken ends the run.
+//! of the product; the first promise that it finds broken ends the run. So does a panic
+//! of what is played, and time that does not move on: both are reported as broken promises
+//! are.
 //!
 //! ```text
 //! draw(seed) ─▶ Scenario ─▶ World ─▶ Outcome { violation, trace, statistics }
@@ -28,6 +30,7 @@ mod gateway;
 mod hunt;
 mod kept;
 mod network;
+mod panics;
 mod queue;
 mod replica;
 mod scenario;
@@ -48,5 +51,5 @@ pub use shrink::{Shrunk, shrink};
 pub use statistics::{Count, Statistics};
 pub use trace::explain;
 pub use universe::{Flavour, Spec};
-pub use witness::{Broken, Story};
+pub use witness::{Broken, Stopped, Story};
 pub use world::{Outcome, World};

@@ -12,15 +12,45 @@ use crate::universe::Universe;
 pub struct Broken {
     /// When, in nanoseconds after the beginning.
     pub at: u64,
-    /// Which promise; `None` when the simulator itself found it, at the end.
+    /// Which promise; `None` when the simulator itself found it.
     pub invariant: Option<Invariant>,
+    /// What kept the run from going on, if something did.
+    pub stopped: Option<Stopped>,
     /// Which promise, who and what.
     pub text: String,
     /// The names of those whom it is about.
     pub about: Vec<String>,
 }
 
+/// What keeps a run from going on, whatever was promised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// What is played panicked.
+    Panic {
+        /// In which file, line and column.
+        place: String,
+    },
+    /// There is always something more to do before time can move on.
+    StandsStill,
+}
+
 impl Broken {
+    /// Whether another run ended for the same reason, as far as can be told: those who are
+    /// concerned may be others, and it may be later.
+    pub fn is_like(&self, other: &Broken) -> bool {
+        (self.invariant, &self.stopped) == (other.invariant, &other.stopped)
+    }
+
+    /// What was broken, in a word.
+    pub fn promise(&self) -> String {
+        match (&self.stopped, self.invariant) {
+            (Some(Stopped::Panic { .. }), _) => "no panic".to_owned(),
+            (Some(Stopped::StandsStill), _) => "an end".to_owned(),
+            (None, Some(invariant)) => invariant.to_string(),
+            (None, None) => "the end".to_owned(),
+        }
+    }
+
     /// Whether a line of the story is about one of them.
     pub fn concerns(&self, words: &str) -> bool {
         self.about.iter().any(|name| words.contains(name.as_str()))
@@ -88,13 +118,23 @@ impl<'a> Witness<'a> {
             ];
             let about = narrow.into_iter().chain(others.into_iter().flatten()).map(str::to_owned).collect();
             let (invariant, text) = (Some(violation.invariant), violation.to_string());
-            self.broken = Some(Broken { at: now, invariant, text, about });
+            self.broken = Some(Broken { at: now, invariant, stopped: None, text, about });
         }
     }
 
     /// A promise is broken that the simulator itself looks after.
     pub fn broken(&mut self, now: u64, text: String) {
-        self.broken.get_or_insert(Broken { at: now, invariant: None, text, about: Vec::new() });
+        self.found(now, None, text);
+    }
+
+    /// The run cannot go on.
+    pub fn stopped(&mut self, now: u64, stopped: Stopped, text: String) {
+        self.found(now, Some(stopped), text);
+    }
+
+    fn found(&mut self, now: u64, stopped: Option<Stopped>, text: String) {
+        let about = Vec::new();
+        self.broken.get_or_insert(Broken { at: now, invariant: None, stopped, text, about });
     }
 
     /// The first broken promise.

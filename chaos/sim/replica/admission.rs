@@ -195,12 +195,12 @@ impl World<'_> {
 
     fn then(&mut self, at: u64, step: Step, mut review: Box<Review>) {
         review.step = step;
-        self.queue.push(at, Occurrence::Review(review));
+        // What was to be waited for may be over.
+        self.queue.push(at.max(self.now), Occurrence::Review(review));
     }
 
     /// The next step of a review.
     pub(crate) fn reviewed(&mut self, review: Box<Review>) {
-        let now = self.now;
         let step = review.step;
         let (slot, life) = match step {
             Step::Writes(promised) => return self.write_admitted(&review, promised),
@@ -215,7 +215,7 @@ impl World<'_> {
             }
             Reach::Later(at) if at < review.began + WEBHOOK => return self.then(at, step, review),
             Reach::Never if matches!(step, Step::Asked(..)) => {
-                let until = review.until.max(now);
+                let until = review.until;
                 return self.then(until, Step::Answered(None), review);
             }
             // The API server had no answer in time, and refuses the write.

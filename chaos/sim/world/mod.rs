@@ -4,6 +4,7 @@ mod acts;
 mod ending;
 mod faults;
 mod restore;
+mod run;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -305,7 +306,6 @@ impl<'a> World<'a> {
             equal: 0,
         };
         world.written = vec![None; world.universe.places()];
-        world.begin();
         world
     }
 
@@ -341,26 +341,6 @@ impl<'a> World<'a> {
     fn plan_next(&mut self, index: usize) {
         if let Some(planned) = self.scenario.plan.get(index) {
             self.queue.push((planned.at * MILLIS).max(self.now), Occurrence::Plan(index));
-        }
-    }
-
-    /// Plays the scenario to its end, or to the first broken promise.
-    pub fn run(mut self) -> Outcome {
-        while !self.ended && self.witness.first_broken().is_none() {
-            let Some((at, what)) = self.queue.pop() else { break };
-            self.now = at;
-            self.happen(what);
-        }
-        self.stats.simulated = self.now;
-        let tally = self.witness.tally();
-        let judged = [tally.everywhere, tally.removed, tally.maps, tally.reached, tally.memory];
-        for (count, times) in Count::JUDGED.into_iter().zip(judged) {
-            self.stats.add(count, times);
-        }
-        Outcome {
-            violation: self.witness.first_broken().cloned(),
-            trace: self.witness.sum(),
-            statistics: self.stats,
         }
     }
 

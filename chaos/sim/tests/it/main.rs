@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod kept;
+mod stopped;
 
 use flotilla_sim::{Count, Scenario, Size, Statistics, World, draw};
 
