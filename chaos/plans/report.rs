@@ -21,23 +21,14 @@ pub struct Verdict {
     pub seconds: f64,
     /// What was not as it must be. Empty when all was well.
     pub problems: Vec<String>,
-    /// What a fresh start did although it should have done nothing, and that is known.
-    pub known: Vec<String>,
     /// How often each promise could be judged.
     pub judged: Judged,
 }
 
 impl Verdict {
-    /// A verdict without known deviations.
+    /// A verdict for which nothing was judged.
     pub(crate) fn new(plan: String, struck: u64, took: Duration, problems: Vec<String>) -> Self {
-        Verdict {
-            plan,
-            struck,
-            seconds: took.as_secs_f64(),
-            problems,
-            known: Vec::new(),
-            judged: Judged::default(),
-        }
+        Verdict { plan, struck, seconds: took.as_secs_f64(), problems, judged: Judged::default() }
     }
 
     /// Whether all was well.
@@ -85,11 +76,6 @@ impl fmt::Display for Report {
             "{all} runs against the {} API server in {:.0} s, {failed} failed",
             self.api, self.seconds
         )?;
-        let known: usize = self.verdicts.iter().map(|verdict| verdict.known.len()).sum();
-        if known > 0 {
-            let words = "fresh starts over settled objects sent or wrote something known (--json has it)";
-            write!(f, "\n  {words}: {known} times")?;
-        }
         let mut judged = Judged::default();
         self.verdicts.iter().for_each(|verdict| judged += verdict.judged);
         write!(f, "\n  judged: {judged}")?;

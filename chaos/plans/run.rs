@@ -93,12 +93,11 @@ async fn reference(ground: &Ground) -> anyhow::Result<Run> {
 /// Judges a run by the reference.
 fn verdict(name: String, run: &Run, reference: &Outcome) -> Verdict {
     let mut problems = run.outcome.problems(reference);
-    problems.extend(run.unrest.problems.iter().chain(&run.broken).cloned());
+    problems.extend(run.unrest.iter().chain(&run.broken).cloned());
     if run.struck == 0 && name != REFERENCE {
         problems.push("the fault never struck: there is no such occurrence".to_owned());
     }
-    let (known, judged) = (run.unrest.known.clone(), run.judged);
-    Verdict { known, judged, ..Verdict::new(name, run.struck, run.took, problems) }
+    Verdict { judged: run.judged, ..Verdict::new(name, run.struck, run.took, problems) }
 }
 
 fn plans(options: &Options, reference: &Run) -> anyhow::Result<Vec<Plan>> {

@@ -1,6 +1,7 @@
 //! Ingresses against real replicas and gateways: what they become is delivered, follows every change of them, and goes
 //! with them, whichever replica acts.
 
+mod late;
 mod requests;
 
 use std::collections::BTreeMap;

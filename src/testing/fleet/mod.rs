@@ -28,6 +28,7 @@ use flotilla_certs::{Authority, CertificatePem};
 use flotilla_core::ids::{Kind, ObjectKey};
 use flotilla_core::object::RawObject;
 use flotilla_core::shardmap::PublishedMap;
+use flotilla_core::version::Version;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
@@ -293,6 +294,23 @@ impl Fleet {
             Some(object) => Err(format!("{} {}: {:?}", object.kind, object.key, ready(object))),
             None => Ok(objects),
         }
+    }
+
+    /// An error while the version of some gateway lies before the last write of one of these,
+    /// its status included: those that get nothing are told after some seconds.
+    pub async fn versions_include(&self, objects: &[RawObject]) -> Result<(), String> {
+        for gateway in self.show().await? {
+            let version: Version = gateway.version.parse().map_err(|error| format!("{error}"))?;
+            if let Some(RawObject { kind, key, revision, .. }) =
+                objects.iter().find(|object| object.revision > version.low.get(object.kind))
+            {
+                return Err(format!(
+                    "{}: {} and not {kind} {key} at {revision}",
+                    gateway.name, gateway.version
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// An error when a gateway does not hold exactly these objects.

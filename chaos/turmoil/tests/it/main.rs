@@ -100,6 +100,61 @@ fn a_replica_whose_renewals_are_held_stops_before_another_acts() {
     });
 }
 
+/// Its renewals may arrive, and it hears nothing of them.
+#[test]
+fn a_replica_that_hears_no_answers_stops_before_another_acts() {
+    with_seeds(THREE, |fleet| {
+        let actor = fleet.actors(0).pop().expect("somebody acts");
+        let moment = fleet.below(2_000);
+        fleet.pass(Duration::from_millis(moment))?;
+        fleet.network().partition_oneway("api", actor.as_str());
+        fleet.until("it to stop", 10, |fleet| fleet.actors(0) != [actor.as_str()])?;
+        fleet
+            .until("another to act", 60, |fleet| fleet.actors(0).first().is_some_and(|now| *now != actor))?;
+        // The gateway may be served by the one that hears nothing.
+        fleet.write(2);
+        let long = fleet.below(10);
+        fleet.pass(seconds(long))?;
+        fleet.network().repair_oneway("api", actor.as_str());
+        // What was lost is not sent again by this network: a watch that is silent is given up
+        // after 80 s.
+        fleet.until("the change", 120, |fleet| fleet.holds(2))?;
+        fleet.until("owners of all namespaces", 60, Fleet::is_owned)?;
+        Ok(())
+    });
+}
+
+/// It gets what is sent, and nobody hears that it did.
+#[test]
+fn a_gateway_whose_acknowledgements_do_not_arrive_goes_on_elsewhere() {
+    with_seeds(TWO, |fleet| {
+        let before = fleet.server().expect("it is served");
+        fleet.network().partition_oneway("gateway", before);
+        fleet.write(2);
+        fleet.until("another to serve it", 120, |fleet| fleet.server().is_some_and(|now| now != before))?;
+        fleet.write(3);
+        fleet.until("the change", 60, |fleet| fleet.holds(3))?;
+        fleet.network().repair_oneway("gateway", before);
+        fleet.pass(seconds(5))
+    });
+}
+
+/// What it says arrives, and what it is sent does not.
+#[test]
+fn a_gateway_that_hears_nothing_goes_on_elsewhere() {
+    with_seeds(TWO, |fleet| {
+        let before = fleet.server().expect("it is served");
+        fleet.network().partition_oneway(before, "gateway");
+        fleet.write(2);
+        fleet.until("the change", 60, |fleet| fleet.holds(2))?;
+        anyhow::ensure!(fleet.server() != Some(before), "it is served by another replica");
+        fleet.network().repair_oneway(before, "gateway");
+        fleet.write(3);
+        fleet.until("the next change", 60, |fleet| fleet.holds(3))?;
+        fleet.pass(seconds(5))
+    });
+}
+
 #[test]
 fn a_gateway_resumes_elsewhere_when_its_replica_crashes() {
     with_seeds(THREE, |fleet| {
