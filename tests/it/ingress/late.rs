@@ -2,12 +2,16 @@
 //! does not stay.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flotilla_apiserver::{Effect, Matcher, Rule, RuleId, Verb};
-use kube::api::DeleteParams;
+use flotilla_core::ids::Kind;
+use futures::TryStreamExt as _;
+use kube::api::{DeleteParams, ListParams, WatchEvent, WatchParams};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::task::AbortHandle;
 
 use super::{becomes, change, create, example, fleet_of, ingresses, namespaces, path, there};
 use crate::fleet::server::replica_user;
@@ -53,6 +57,28 @@ async fn owner(fleet: &Fleet) -> String {
     shards::owners(&map, &namespaces()).remove("team-0").unwrap()
 }
 
+/// The time-outs that routes are given from now on, as they are written.
+async fn watch_timeouts(fleet: &Fleet) -> (Arc<Mutex<Vec<String>>>, AbortHandle) {
+    let api = fleet.tenants.api(Kind::ApiRoute, "team-0");
+    let start = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let written = seen.clone();
+    let task = tokio::spawn(async move {
+        let mut events = Box::pin(api.watch(&WatchParams::default(), &start).await.unwrap());
+        while let Ok(Some(event)) = events.try_next().await {
+            if let WatchEvent::Modified(route) = event
+                && let Some(timeout) = route.data["spec"]["timeout"].as_str()
+            {
+                let mut written = written.lock().unwrap();
+                if written.last().is_none_or(|last| last != timeout) {
+                    written.push(timeout.to_owned());
+                }
+            }
+        }
+    });
+    (seen, task.abort_handle())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stopped_owner_writes_late_for_an_ingress_does_not_stay() {
     let Some(mut fleet) = fleet_of(Against::Inside).await else { return };
@@ -63,6 +89,7 @@ async fn what_a_stopped_owner_writes_late_for_an_ingress_does_not_stay() {
 
     // A change, when others have changed it since.
     let first = owner(&fleet).await;
+    let (written, watching) = watch_timeouts(&fleet).await;
     let write = hold(&fleet, &first, Verb::Patch);
     change(&fleet, "team-0", "api-ingress", timeout("60s")).await;
     let arrives = stop_when_sent(&mut fleet, &first, write).await;
@@ -76,6 +103,8 @@ async fn what_a_stopped_owner_writes_late_for_an_ingress_does_not_stay() {
     })
     .await;
     wake(&mut fleet, &first).await;
+    watching.abort();
+    assert_eq!(*written.lock().unwrap(), ["90s"], "not even for a moment");
 
     // A creation, when its Ingress is gone since.
     let second = owner(&fleet).await;
