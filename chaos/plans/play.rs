@@ -89,7 +89,12 @@ async fn perform(ground: &Ground, plan: Option<Plan>) -> anyhow::Result<Run> {
 async fn scenes(world: &mut World, patience: Duration) -> anyhow::Result<Run> {
     let mut phases = world
         .perform(patience, async |fleet, theatre, history| {
-            scenario::play(fleet, theatre, history, patience).await
+            let phases = scenario::play(fleet, theatre, history, patience).await?;
+            // Statuses raise revisions, and who has just listed takes them for those of
+            // contents: what a quiet gateway has not been told of yet would be sent once more.
+            let told = async || fleet.versions_include(&fleet.is_settled().await?).await;
+            attempt(SOON, "gateways know of the last statuses", told).await.map_err(anyhow::Error::msg)?;
+            Ok(phases)
         })
         .await?;
     let (tape, struck) = {
@@ -99,11 +104,6 @@ async fn scenes(world: &mut World, patience: Duration) -> anyhow::Result<Run> {
     };
     let logs = world.logs();
     let outcome = Outcome::of(&world.fleet, &world.history, &tape, &logs).await?;
-    // Statuses raise revisions, and who has just listed takes them for those of contents: what
-    // a quiet gateway has not been told of yet would be sent once more.
-    let told = async || world.fleet.versions_include(&world.fleet.is_settled().await?).await;
-    attempt(SOON, "gateways know of the last statuses", told).await.map_err(anyhow::Error::msg)?;
-
     let (since, began_ms) = (world.theatre.elapsed(), now_ms());
     world.history.phase(u32::try_from(phases.len()).unwrap_or(u32::MAX));
     world.start_afresh().await?;
